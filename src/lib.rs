@@ -1,0 +1,19 @@
+#![doc = include_str!("README.md")]
+#![deny(unsafe_code)]
+
+// Imports go down this list only; `tests/it/layering.rs` checks it.
+pub mod cli;
+// shell: async, one instance per shard
+pub mod cluster;
+pub mod handlers;
+pub mod network;
+pub mod partition;
+pub mod reactor;
+pub mod server;
+pub mod storage;
+// pure: machines and arithmetic
+pub mod config;
+pub mod log;
+pub mod metadata;
+pub mod model;
+pub mod protocol;

@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    corelane::cli::main()
+}

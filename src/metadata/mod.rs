@@ -1,0 +1,6 @@
+//! Cluster image and delta, controller decisions, config resolution: `handle(now, request) → records + replies`.
+
+/// The cluster as the committed metadata records describe it.
+pub struct Image {
+    _todo: (),
+}

@@ -1,0 +1,128 @@
+//! Who and what: brokers, shards, topics, partitions, producers, log directories.
+
+use std::fmt;
+
+/// Kafka's `node.id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BrokerId(pub i32);
+
+/// A shard is one pinned thread with its own executor; numbered from 0 on each node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// Shard 0 also hosts the node's own loops: metadata log and controller.
+    pub const ZERO: ShardId = ShardId(0);
+
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A topic's identity. A topic that is deleted and created again under its old name gets a new one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(pub u128);
+
+/// A log directory's identity, from its `meta.properties`. Kafka reserves the values below 100.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirectoryId(pub u128);
+
+impl TopicId {
+    pub const ZERO: TopicId = TopicId(0);
+}
+
+impl DirectoryId {
+    /// The replica has no directory yet: it may be created.
+    pub const UNASSIGNED: DirectoryId = DirectoryId(0);
+}
+
+macro_rules! kafka_uuid {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            /// Kafka's form: the 16 bytes in URL-safe base64 without padding, 22 characters.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let text = base64_uuid(self.0);
+                f.write_str(std::str::from_utf8(&text).expect("base64 is ASCII"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                parse_base64_uuid(text).map($name).ok_or("not a Kafka id: 22 characters of URL-safe base64")
+            }
+        }
+    };
+}
+
+kafka_uuid!(TopicId);
+kafka_uuid!(DirectoryId);
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// 128 bits, then four zero bits, as 22 six-bit digits from the top.
+fn base64_uuid(value: u128) -> [u8; 22] {
+    let mut text = [0; 22];
+    for (digit, out) in text.iter_mut().enumerate() {
+        let bits = if digit < 21 { (value >> (122 - 6 * digit)) & 63 } else { (value << 4) & 63 };
+        *out = BASE64[bits as usize];
+    }
+    text
+}
+
+fn parse_base64_uuid(text: &str) -> Option<u128> {
+    if text.len() != 22 {
+        return None;
+    }
+    let mut value: u128 = 0;
+    for (digit, byte) in text.bytes().enumerate() {
+        let bits = BASE64.iter().position(|&b| b == byte)? as u128;
+        value = if digit < 21 { value << 6 | bits } else { value << 2 | bits >> 4 };
+    }
+    Some(value)
+}
+
+/// One partition of one topic: the key of every table on the hot path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId {
+    pub topic: TopicId,
+    pub index: i32,
+}
+
+/// Names an idempotent producer; -1 in a batch means "not idempotent".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerId(pub i64);
+
+impl ProducerId {
+    pub const NONE: ProducerId = ProducerId(-1);
+}
+
+/// Counts the incarnations of a producer; a lower one is fenced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerEpoch(pub i16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kafka_ids_print_and_parse() {
+        for value in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210] {
+            let text = TopicId(value).to_string();
+            assert_eq!(text.len(), 22);
+            assert_eq!(text.parse::<TopicId>().unwrap(), TopicId(value));
+        }
+        // Kafka's Uuid.ONE_UUID and METADATA_TOPIC_ID print like this
+        assert_eq!(TopicId(1).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert!("AAAA".parse::<TopicId>().is_err());
+        assert!("!AAAAAAAAAAAAAAAAAAAAQ".parse::<TopicId>().is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! The nouns every folder shares: newtypes with their arithmetic. Imports nothing of the project.
+//!
+//! An offset is not a position is not a count: each is its own type, so that mixing them up does not compile.
+//! All of them are `Copy` (except names) and cost what the integer inside costs.
+
+mod error_code;
+mod ids;
+mod offset;
+
+pub use error_code::ErrorCode;
+pub use ids::{BrokerId, DirectoryId, PartitionId, ProducerEpoch, ProducerId, ShardId, TopicId};
+pub use offset::{LeaderEpoch, Offset, TimestampMs};
