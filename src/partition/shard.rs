@@ -48,4 +48,15 @@ impl Shard {
         let _ = queries;
         unimplemented!()
     }
+
+    /// Asks the controller, wherever it is; see [`metadata::Request`](crate::metadata::Request) for when it answers.
+    pub async fn control(&self, request: crate::metadata::Request) -> crate::metadata::Reply {
+        let _ = request;
+        unimplemented!()
+    }
+
+    /// A producer id nobody has had, from this shard's block.
+    pub async fn next_producer_id(&self) -> Result<crate::model::ProducerId, crate::model::ErrorCode> {
+        unimplemented!()
+    }
 }

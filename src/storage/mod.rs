@@ -245,6 +245,7 @@ impl Log {
     /// The epoch in force at `offset`, for ListOffsets answers.
     #[must_use]
     pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        let _ = offset;
         unimplemented!()
     }
 

@@ -1,0 +1,117 @@
+//! What may be asked of the controller, and what it answers.
+
+use crate::model::{BrokerId, DirectoryId, ErrorCode, PartitionId, ProducerId, ShardId, TopicId};
+
+/// A change of the cluster's metadata. Answered when its records are committed, replayed on every shard of this
+/// node, and (for new partitions) their logs are open.
+#[derive(Clone, Debug)]
+pub enum Request {
+    CreateTopics {
+        topics: Vec<CreateTopic>,
+        validate_only: bool,
+    },
+    DeleteTopics {
+        topics: Vec<TopicRef>,
+    },
+    /// IncrementalAlterConfigs for topics.
+    AlterTopicConfigs {
+        topics: Vec<AlterTopicConfig>,
+        validate_only: bool,
+    },
+    /// A block of producer ids for one shard, never given out twice.
+    AllocateProducerIds {
+        broker: BrokerId,
+        shard: ShardId,
+    },
+    /// The broker made these replicas' folders: from now on a missing folder is a loss.
+    AssignReplicas {
+        broker: BrokerId,
+        replicas: Vec<AssignedReplica>,
+    },
+    /// A start of leadership on this broker (restart included) raises the epochs of the partitions it leads.
+    RegisterBroker {
+        broker: BrokerId,
+        endpoints: Vec<Endpoint>,
+        rack: Option<String>,
+        incarnation: u128,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateTopic {
+    pub name: String,
+    /// `None`: the broker's default.
+    pub partitions: Option<i32>,
+    /// `None`: the broker's default. Raw, so that 0 and -2 are refused with Kafka's error.
+    pub replication_factor: Option<i16>,
+    /// Manual assignment: (partition index, brokers). Empty: the controller assigns.
+    pub assignments: Vec<(i32, Vec<BrokerId>)>,
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+#[derive(Clone, Debug)]
+pub enum TopicRef {
+    Name(String),
+    Id(TopicId),
+}
+
+#[derive(Clone, Debug)]
+pub struct AlterTopicConfig {
+    pub name: String,
+    pub changes: Vec<ConfigChange>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ConfigChange {
+    pub key: String,
+    pub operation: ConfigOperation,
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigOperation {
+    Set,
+    Delete,
+    Append,
+    Subtract,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AssignedReplica {
+    pub partition: PartitionId,
+    pub directory: DirectoryId,
+    pub shard: ShardId,
+}
+
+/// Where clients reach a broker on one of its listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub listener: String,
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// In the order of the request.
+    Topics(Vec<TopicResult>),
+    ProducerIds {
+        first: ProducerId,
+        count: i64,
+    },
+    Done,
+    /// The whole request failed (the metadata log cannot be written, or the process is stopping).
+    Failed(ErrorCode),
+}
+
+/// What became of one topic of a request.
+#[derive(Clone, Debug)]
+pub struct TopicResult {
+    pub name: String,
+    pub id: TopicId,
+    pub error: ErrorCode,
+    /// For the operator: what was wrong and what is allowed.
+    pub message: Option<String>,
+    pub partitions: i32,
+    pub replication_factor: i16,
+}
