@@ -1,10 +1,26 @@
-//! Cluster image and delta, controller decisions, config resolution: `handle(now, request) → records + replies`.
+//! Cluster image and controller decisions: `handle(now, request) → records + reply`, `replay(record)`; and the topic
+//! configs' table. Pure.
+//!
+//! Where to start: [`Request`] says what may be asked, [`Controller`] decides it, [`Record`] is what is committed,
+//! [`Image`] is what the committed records add up to.
+//!
+//! Invariants:
+//! * Replaying the records of all decisions into a fresh image gives the controller's image.
+//! * One decision's records commit together or not at all.
+//! * A record of an unknown type, or one that contradicts those before it, is an error, never skipped.
 
+mod controller;
+mod image;
+pub mod placement;
+mod record;
 mod request;
+pub mod topic_config;
 
+pub use controller::{Controller, Decision, Settings};
+pub use image::{Image, Inconsistent, Partition, Topic};
+pub use record::{
+    ConfigResource, DecodeError, NewPartition, PartitionChange, Record, Registration, ResourceKind,
+    SupportedFeature,
+};
 pub use request::*;
-
-/// The cluster as the committed metadata records describe it.
-pub struct Image {
-    _todo: (),
-}
+pub use topic_config::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType, LogSettings, TopicDefaults};

@@ -1,6 +1,8 @@
 //! What may be asked of the controller, and what it answers.
 
-use crate::model::{BrokerId, DirectoryId, ErrorCode, PartitionId, ProducerId, ShardId, TopicId};
+use crate::model::{
+    BrokerId, DirectoryId, ErrorCode, PartitionId, ProducerId, SecurityProtocol, ShardId, TopicId,
+};
 
 /// A change of the cluster's metadata. Answered when its records are committed, replayed on every shard of this
 /// node, and (for new partitions) their logs are open.
@@ -89,6 +91,7 @@ pub struct Endpoint {
     pub listener: String,
     pub host: String,
     pub port: u16,
+    pub protocol: SecurityProtocol,
 }
 
 #[derive(Clone, Debug)]

@@ -6,6 +6,29 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BrokerId(pub i32);
 
+impl BrokerId {
+    /// No broker: what a partition without a leader carries.
+    pub const NONE: BrokerId = BrokerId(-1);
+}
+
+impl fmt::Display for BrokerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Counts the registrations of the cluster's brokers; a broker that speaks with an older one is fenced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BrokerEpoch(pub i64);
+
+impl BrokerEpoch {
+    pub const NONE: BrokerEpoch = BrokerEpoch(-1);
+}
+
+/// Counts the changes of a partition's metadata record; AlterPartition is fenced by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionEpoch(pub i32);
+
 /// A shard is one pinned thread with its own executor; numbered from 0 on each node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);

@@ -3,10 +3,17 @@
 //! An offset is not a position is not a count: each is its own type, so that mixing them up does not compile.
 //! All of them are `Copy` (except names) and cost what the integer inside costs.
 
+mod durability;
 mod error_code;
 mod ids;
 mod offset;
+mod security_protocol;
 
+pub use durability::Durability;
 pub use error_code::ErrorCode;
-pub use ids::{BrokerId, DirectoryId, PartitionId, ProducerEpoch, ProducerId, ShardId, TopicId};
+pub use ids::{
+    BrokerEpoch, BrokerId, DirectoryId, PartitionEpoch, PartitionId, ProducerEpoch, ProducerId, ShardId,
+    TopicId,
+};
 pub use offset::{LeaderEpoch, Offset, TimestampMs};
+pub use security_protocol::SecurityProtocol;

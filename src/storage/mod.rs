@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+pub use crate::model::Durability;
 use crate::model::{DirectoryId, LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::protocol::batch::BatchHeader;
 
@@ -23,15 +24,6 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// corelane.durability.
     pub durability: Durability,
-}
-
-/// What "durable" means for a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Written and flushed (fdatasync).
-    Flushed,
-    /// The device has the bytes, no flush: Kafka's own promise.
-    Written,
 }
 
 /// Settings of the shard's storage.
