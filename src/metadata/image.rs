@@ -1,9 +1,13 @@
 //! The cluster as the committed metadata records describe it. Every shard holds one and replays the same records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
-use super::record::{ConfigResource, PartitionChange, Record, Registration};
-use super::topic_config::{LogSettings, TopicDefaults};
+use super::record::{
+    ConfigResource, METADATA_VERSION, METADATA_VERSION_LEVEL, NewPartition, PartitionChange, Record,
+    Registration, ResourceKind,
+};
+use super::topic_config::{self, LogSettings, TopicDefaults};
 use crate::model::{
     BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, ShardId,
     TopicId,
@@ -16,8 +20,10 @@ pub struct Image {
     defaults: TopicDefaults,
     features: BTreeMap<String, i16>,
     brokers: BTreeMap<BrokerId, Registration>,
-    names: BTreeMap<String, TopicId>,
-    topics: HashMap<TopicId, Topic>,
+    ids: HashMap<String, TopicId>,
+    /// The keys of `ids`, in order.
+    names: BTreeSet<String>,
+    topics: HashMap<TopicId, Topic, BuildHasherDefault<RandomIdHasher>>,
     configs: BTreeMap<ConfigResource, BTreeMap<String, String>>,
     next_producer_id: ProducerId,
     last_broker_epoch: BrokerEpoch,
@@ -64,8 +70,9 @@ impl Image {
             defaults,
             features: BTreeMap::new(),
             brokers: BTreeMap::new(),
-            names: BTreeMap::new(),
-            topics: HashMap::new(),
+            ids: HashMap::new(),
+            names: BTreeSet::new(),
+            topics: HashMap::default(),
             configs: BTreeMap::new(),
             next_producer_id: ProducerId(0),
             last_broker_epoch: BrokerEpoch::NONE,
@@ -74,8 +81,185 @@ impl Image {
 
     /// Applies one record, at load and live alike. Never panics, whatever the record says.
     pub fn replay(&mut self, record: &Record) -> Result<(), Inconsistent> {
-        let _ = (record, PartitionChange::default());
-        unimplemented!()
+        match record {
+            Record::FeatureLevel { name, level } => self.replay_feature_level(name, *level),
+            Record::RegisterBroker(registration) => self.replay_registration(registration),
+            Record::Topic { name, id } => self.replay_topic(name, *id),
+            Record::Partition(partition) => self.replay_partition(partition),
+            Record::PartitionChange(change) => self.replay_partition_change(change),
+            Record::RemoveTopic { id } => self.replay_remove_topic(*id),
+            Record::Config { resource, key, value } => self.replay_config(resource, key, value.as_deref()),
+            Record::ProducerIds { next, .. } => {
+                ensure(*next > self.next_producer_id, "producer ids that were given out already")?;
+                self.next_producer_id = *next;
+                Ok(())
+            }
+            Record::ReplicaShard { broker, partition, shard } => {
+                let partition =
+                    self.partition_mut(*partition).ok_or(Inconsistent("a shard for an unknown partition"))?;
+                let place =
+                    partition.place_of(*broker).ok_or(Inconsistent("a shard where there is no replica"))?;
+                partition.shards[place] = Some(*shard);
+                Ok(())
+            }
+        }
+    }
+
+    fn replay_feature_level(&mut self, name: &str, level: i16) -> Result<(), Inconsistent> {
+        ensure(
+            name != METADATA_VERSION || level <= METADATA_VERSION_LEVEL,
+            "a feature level that only a newer version understands",
+        )?;
+        self.features.insert(name.to_owned(), level);
+        Ok(())
+    }
+
+    fn replay_registration(&mut self, registration: &Registration) -> Result<(), Inconsistent> {
+        ensure(registration.epoch > self.last_broker_epoch, "a broker epoch that is not new")?;
+        self.last_broker_epoch = registration.epoch;
+        self.brokers.insert(registration.broker, registration.clone());
+        Ok(())
+    }
+
+    fn replay_topic(&mut self, name: &str, id: TopicId) -> Result<(), Inconsistent> {
+        ensure(id != TopicId::ZERO, "a topic without an id")?;
+        ensure(!self.topics.contains_key(&id), "a topic id that is taken")?;
+        ensure(!self.ids.contains_key(name), "a topic name that is taken")?;
+        let settings = topic_config::resolve(self.topic_configs(name), &self.defaults);
+        self.ids.insert(name.to_owned(), id);
+        self.names.insert(name.to_owned());
+        self.topics.insert(id, Topic { name: name.to_owned(), id, partitions: Vec::new(), settings });
+        Ok(())
+    }
+
+    fn replay_partition(&mut self, new: &NewPartition) -> Result<(), Inconsistent> {
+        let topic = self
+            .topics
+            .get_mut(&new.partition.topic)
+            .ok_or(Inconsistent("a partition of an unknown topic"))?;
+        ensure(
+            usize::try_from(new.partition.index) == Ok(topic.partitions.len()),
+            "a partition that is not its topic's next",
+        )?;
+        ensure(
+            new.directories.len() == new.replicas.len(),
+            "a partition whose directories do not match its replicas",
+        )?;
+        topic.partitions.push(Partition {
+            leader: new.leader,
+            leader_epoch: new.leader_epoch,
+            partition_epoch: new.partition_epoch,
+            replicas: new.replicas.clone(),
+            directories: new.directories.clone(),
+            shards: vec![None; new.replicas.len()],
+            isr: new.isr.clone(),
+            elr: new.elr.clone(),
+            last_known_elr: new.last_known_elr.clone(),
+            adding: new.adding.clone(),
+            removing: new.removing.clone(),
+        });
+        Ok(())
+    }
+
+    fn replay_partition_change(&mut self, change: &PartitionChange) -> Result<(), Inconsistent> {
+        let partition =
+            self.partition_mut(change.partition).ok_or(Inconsistent("a change of an unknown partition"))?;
+        ensure(change.partition_epoch > partition.partition_epoch, "a partition epoch that is not new")?;
+        ensure(
+            change.leader_epoch.is_none_or(|epoch| epoch >= partition.leader_epoch),
+            "a leader epoch that goes back",
+        )?;
+        let replicas = change.replicas.as_ref().unwrap_or(&partition.replicas);
+        let directories = change.directories.as_ref().unwrap_or(&partition.directories);
+        ensure(directories.len() == replicas.len(), "a change whose directories do not match its replicas")?;
+
+        partition.shards = replicas.iter().map(|&broker| partition.shard_of(broker)).collect();
+        partition.partition_epoch = change.partition_epoch;
+        overwrite(&mut partition.leader, &change.leader);
+        overwrite(&mut partition.leader_epoch, &change.leader_epoch);
+        overwrite(&mut partition.replicas, &change.replicas);
+        overwrite(&mut partition.directories, &change.directories);
+        overwrite(&mut partition.isr, &change.isr);
+        overwrite(&mut partition.elr, &change.elr);
+        overwrite(&mut partition.last_known_elr, &change.last_known_elr);
+        overwrite(&mut partition.adding, &change.adding);
+        overwrite(&mut partition.removing, &change.removing);
+        Ok(())
+    }
+
+    fn replay_remove_topic(&mut self, id: TopicId) -> Result<(), Inconsistent> {
+        let topic = self.topics.remove(&id).ok_or(Inconsistent("the removal of an unknown topic"))?;
+        self.ids.remove(&topic.name);
+        self.names.remove(&topic.name);
+        self.configs.remove(&ConfigResource { kind: ResourceKind::Topic, name: topic.name });
+        Ok(())
+    }
+
+    fn replay_config(
+        &mut self,
+        resource: &ConfigResource,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<(), Inconsistent> {
+        let topic = match resource.kind {
+            ResourceKind::Topic => {
+                Some(*self.ids.get(&resource.name).ok_or(Inconsistent("a config of an unknown topic"))?)
+            }
+            ResourceKind::Broker => None,
+        };
+        let overrides = self.configs.entry(resource.clone()).or_default();
+        match value {
+            Some(value) => overrides.insert(key.to_owned(), value.to_owned()),
+            None => overrides.remove(key),
+        };
+        if let Some(topic) = topic.and_then(|id| self.topics.get_mut(&id)) {
+            topic.settings = topic_config::resolve(overrides, &self.defaults);
+        }
+        if overrides.is_empty() {
+            self.configs.remove(resource);
+        }
+        Ok(())
+    }
+
+    fn partition_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
+        self.topics.get_mut(&id.topic)?.partitions.get_mut(usize::try_from(id.index).ok()?)
+    }
+
+    /// Records that build this image from an empty one, in an order that [`Self::replay`] accepts.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (name, &level) in &self.features {
+            records.push(Record::FeatureLevel { name: name.clone(), level });
+        }
+        let mut brokers: Vec<_> = self.brokers.values().collect();
+        brokers.sort_by_key(|registration| registration.epoch);
+        records.extend(brokers.into_iter().cloned().map(Record::RegisterBroker));
+        if self.next_producer_id > ProducerId(0) {
+            records.push(Record::ProducerIds {
+                broker: BrokerId::NONE,
+                broker_epoch: BrokerEpoch::NONE,
+                next: self.next_producer_id,
+            });
+        }
+        for topic in self.topics() {
+            records.push(Record::Topic { name: topic.name.clone(), id: topic.id });
+        }
+        for (resource, overrides) in &self.configs {
+            for (key, value) in overrides {
+                records.push(Record::Config {
+                    resource: resource.clone(),
+                    key: key.clone(),
+                    value: Some(value.clone()),
+                });
+            }
+        }
+        for topic in self.topics() {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                partition.push_records(PartitionId { topic: topic.id, index }, &mut records);
+            }
+        }
+        records
     }
 
     #[must_use]
@@ -107,7 +291,7 @@ impl Image {
 
     #[must_use]
     pub fn topic_by_name(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(self.names.get(name)?)
+        self.topics.get(self.ids.get(name)?)
     }
 
     #[must_use]
@@ -122,7 +306,7 @@ impl Image {
 
     /// By name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.names.values().filter_map(|id| self.topics.get(id))
+        self.names.iter().filter_map(|name| self.topic_by_name(name))
     }
 
     #[must_use]
@@ -139,8 +323,8 @@ impl Image {
     /// The overrides of one topic, by key; empty when it has none.
     #[must_use]
     pub fn topic_configs(&self, name: &str) -> &BTreeMap<String, String> {
-        let _ = name;
-        unimplemented!()
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.configs.get(&ConfigResource::topic(name)).unwrap_or(&NONE)
     }
 
     /// The first id of the next block.
@@ -157,17 +341,78 @@ impl Image {
 }
 
 impl Partition {
+    fn place_of(&self, broker: BrokerId) -> Option<usize> {
+        self.replicas.iter().position(|&replica| replica == broker)
+    }
+
     /// Where `broker` placed its replica; `None` if it has none or has not placed it.
     #[must_use]
     pub fn shard_of(&self, broker: BrokerId) -> Option<ShardId> {
-        let place = self.replicas.iter().position(|&replica| replica == broker)?;
-        self.shards.get(place).copied().flatten()
+        self.shards.get(self.place_of(broker)?).copied().flatten()
     }
 
     /// The log directory of `broker`'s replica; `None` if it has no replica.
     #[must_use]
     pub fn directory_of(&self, broker: BrokerId) -> Option<DirectoryId> {
-        let place = self.replicas.iter().position(|&replica| replica == broker)?;
-        self.directories.get(place).copied()
+        self.directories.get(self.place_of(broker)?).copied()
+    }
+
+    fn push_records(&self, id: PartitionId, records: &mut Vec<Record>) {
+        records.push(Record::Partition(NewPartition {
+            partition: id,
+            replicas: self.replicas.clone(),
+            directories: self.directories.clone(),
+            isr: self.isr.clone(),
+            elr: self.elr.clone(),
+            last_known_elr: self.last_known_elr.clone(),
+            adding: self.adding.clone(),
+            removing: self.removing.clone(),
+            leader: self.leader,
+            leader_epoch: self.leader_epoch,
+            partition_epoch: self.partition_epoch,
+        }));
+        for (&broker, shard) in self.replicas.iter().zip(&self.shards) {
+            if let Some(shard) = *shard {
+                records.push(Record::ReplicaShard { broker, partition: id, shard });
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Inconsistent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the metadata log has {}", self.0)
+    }
+}
+
+impl std::error::Error for Inconsistent {}
+
+fn ensure(condition: bool, otherwise: &'static str) -> Result<(), Inconsistent> {
+    if condition { Ok(()) } else { Err(Inconsistent(otherwise)) }
+}
+
+fn overwrite<T: Clone>(field: &mut T, change: &Option<T>) {
+    if let Some(value) = change {
+        field.clone_from(value);
+    }
+}
+
+/// Topic ids are random already, and no client chooses one: folding them is hash enough.
+#[derive(Default)]
+struct RandomIdHasher(u64);
+
+impl Hasher for RandomIdHasher {
+    fn write_u128(&mut self, id: u128) {
+        self.0 ^= (id >> 64) as u64 ^ id as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -9,18 +9,22 @@
 //! * One decision's records commit together or not at all.
 //! * A record of an unknown type, or one that contradicts those before it, is an error, never skipped.
 
+mod codec;
 mod controller;
 mod image;
 pub mod placement;
 mod record;
 mod request;
+pub mod setting;
 pub mod topic_config;
+mod topic_config_table;
 
 pub use controller::{Controller, Decision, Settings};
 pub use image::{Image, Inconsistent, Partition, Topic};
 pub use record::{
-    ConfigResource, DecodeError, NewPartition, PartitionChange, Record, Registration, ResourceKind,
-    SupportedFeature,
+    ConfigResource, DecodeError, METADATA_VERSION, METADATA_VERSION_LEVEL, NewPartition, PartitionChange,
+    Record, Registration, ResourceKind, SupportedFeature,
 };
 pub use request::*;
-pub use topic_config::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType, LogSettings, TopicDefaults};
+pub use setting::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType};
+pub use topic_config::{LogSettings, TopicDefaults};

@@ -5,11 +5,12 @@
 //! may be left over. A type this version does not know is an error: to skip it would be to forget a decision.
 
 use crate::model::{
-    BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, ShardId,
-    TopicId,
+    BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId,
+    SecurityProtocol, ShardId, TopicId,
 };
 
 use super::Endpoint;
+use super::codec::{Field, fields};
 
 /// One change of the cluster's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,16 +132,212 @@ pub enum DecodeError {
     Malformed,
 }
 
+/// The feature whose finalized level says which record versions are written.
+pub const METADATA_VERSION: &str = "corelane.metadata.version";
+/// The highest level this version writes and reads.
+pub const METADATA_VERSION_LEVEL: i16 = 1;
+
+/// The version every record is written in at level 1.
+const VERSION: u16 = 0;
+
+/// Kafka's numbers where Kafka has the record; the fields are our own.
+mod kind {
+    pub const TOPIC: u16 = 2;
+    pub const PARTITION: u16 = 3;
+    pub const CONFIG: u16 = 4;
+    pub const PARTITION_CHANGE: u16 = 5;
+    pub const REMOVE_TOPIC: u16 = 9;
+    pub const FEATURE_LEVEL: u16 = 12;
+    pub const PRODUCER_IDS: u16 = 15;
+    pub const REGISTER_BROKER: u16 = 27;
+    pub const REPLICA_SHARD: u16 = 1000;
+
+    pub const ALL: [u16; 9] = [
+        TOPIC,
+        PARTITION,
+        CONFIG,
+        PARTITION_CHANGE,
+        REMOVE_TOPIC,
+        FEATURE_LEVEL,
+        PRODUCER_IDS,
+        REGISTER_BROKER,
+        REPLICA_SHARD,
+    ];
+}
+
 impl Record {
+    fn kind(&self) -> u16 {
+        match self {
+            Record::FeatureLevel { .. } => kind::FEATURE_LEVEL,
+            Record::RegisterBroker(_) => kind::REGISTER_BROKER,
+            Record::Topic { .. } => kind::TOPIC,
+            Record::Partition(_) => kind::PARTITION,
+            Record::PartitionChange(_) => kind::PARTITION_CHANGE,
+            Record::RemoveTopic { .. } => kind::REMOVE_TOPIC,
+            Record::Config { .. } => kind::CONFIG,
+            Record::ProducerIds { .. } => kind::PRODUCER_IDS,
+            Record::ReplicaShard { .. } => kind::REPLICA_SHARD,
+        }
+    }
+
     /// Appends the record to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        unimplemented!()
+        self.kind().put(out);
+        VERSION.put(out);
+        let length_at = out.len();
+        0u32.put(out);
+        match self {
+            Record::FeatureLevel { name, level } => {
+                name.put(out);
+                level.put(out);
+            }
+            Record::RegisterBroker(registration) => registration.put(out),
+            Record::Topic { name, id } => {
+                name.put(out);
+                id.put(out);
+            }
+            Record::Partition(partition) => partition.put(out),
+            Record::PartitionChange(change) => change.put(out),
+            Record::RemoveTopic { id } => id.put(out),
+            Record::Config { resource, key, value } => {
+                resource.put(out);
+                key.put(out);
+                value.put(out);
+            }
+            Record::ProducerIds { broker, broker_epoch, next } => {
+                broker.put(out);
+                broker_epoch.put(out);
+                next.put(out);
+            }
+            Record::ReplicaShard { broker, partition, shard } => {
+                broker.put(out);
+                partition.put(out);
+                shard.put(out);
+            }
+        }
+        let length = u32::try_from(out.len() - length_at - 4).expect("a record is far below 4 GiB");
+        out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
     }
 
     /// Takes one record off the front of `input`. On an error `input` is left as it was.
     pub fn decode(input: &mut &[u8]) -> Result<Record, DecodeError> {
-        let _ = input;
-        unimplemented!()
+        let mut rest = *input;
+        let mut header = || Some((u16::take(&mut rest)?, u16::take(&mut rest)?, u32::take(&mut rest)?));
+        let (kind, version, length) = header().ok_or(DecodeError::Malformed)?;
+        let length = usize::try_from(length).map_err(|_| DecodeError::Malformed)?;
+        let (mut fields, rest) = rest.split_at_checked(length).ok_or(DecodeError::Malformed)?;
+        if !kind::ALL.contains(&kind) {
+            return Err(DecodeError::UnknownType(kind));
+        }
+        let record = Self::take_fields(kind, &mut fields).ok_or(DecodeError::Malformed)?;
+        if version <= VERSION && !fields.is_empty() {
+            return Err(DecodeError::Malformed);
+        }
+        *input = rest;
+        Ok(record)
+    }
+
+    fn take_fields(kind: u16, input: &mut &[u8]) -> Option<Record> {
+        Some(match kind {
+            kind::FEATURE_LEVEL => {
+                Record::FeatureLevel { name: Field::take(input)?, level: Field::take(input)? }
+            }
+            kind::REGISTER_BROKER => Record::RegisterBroker(Field::take(input)?),
+            kind::TOPIC => Record::Topic { name: Field::take(input)?, id: Field::take(input)? },
+            kind::PARTITION => Record::Partition(Field::take(input)?),
+            kind::PARTITION_CHANGE => Record::PartitionChange(Field::take(input)?),
+            kind::REMOVE_TOPIC => Record::RemoveTopic { id: Field::take(input)? },
+            kind::CONFIG => Record::Config {
+                resource: Field::take(input)?,
+                key: Field::take(input)?,
+                value: Field::take(input)?,
+            },
+            kind::PRODUCER_IDS => Record::ProducerIds {
+                broker: Field::take(input)?,
+                broker_epoch: Field::take(input)?,
+                next: Field::take(input)?,
+            },
+            kind::REPLICA_SHARD => Record::ReplicaShard {
+                broker: Field::take(input)?,
+                partition: Field::take(input)?,
+                shard: Field::take(input)?,
+            },
+            _ => return None,
+        })
     }
 }
+
+impl ConfigResource {
+    #[must_use]
+    pub fn topic(name: &str) -> ConfigResource {
+        ConfigResource { kind: ResourceKind::Topic, name: name.to_owned() }
+    }
+}
+
+impl std::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DecodeError::UnknownType(kind) => {
+                write!(f, "metadata record of unknown type {kind}: written by a newer version")
+            }
+            DecodeError::Malformed => f.write_str("malformed metadata record"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl Field for ResourceKind {
+    const BYTES_MIN: usize = 1;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self as u8).put(out);
+    }
+
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        match u8::take(input)? {
+            2 => Some(ResourceKind::Topic),
+            4 => Some(ResourceKind::Broker),
+            _ => None,
+        }
+    }
+}
+
+fields!(ConfigResource { kind: ResourceKind, name: String });
+fields!(Endpoint { listener: String, host: String, port: u16, protocol: SecurityProtocol });
+fields!(SupportedFeature { name: String, min: i16, max: i16 });
+fields!(Registration {
+    broker: BrokerId,
+    incarnation: u128,
+    epoch: BrokerEpoch,
+    rack: Option<String>,
+    endpoints: Vec<Endpoint>,
+    features: Vec<SupportedFeature>,
+    fenced: bool,
+});
+fields!(NewPartition {
+    partition: PartitionId,
+    replicas: Vec<BrokerId>,
+    directories: Vec<DirectoryId>,
+    isr: Vec<BrokerId>,
+    elr: Vec<BrokerId>,
+    last_known_elr: Vec<BrokerId>,
+    adding: Vec<BrokerId>,
+    removing: Vec<BrokerId>,
+    leader: BrokerId,
+    leader_epoch: LeaderEpoch,
+    partition_epoch: PartitionEpoch,
+});
+fields!(PartitionChange {
+    partition: PartitionId,
+    partition_epoch: PartitionEpoch,
+    leader: Option<BrokerId>,
+    leader_epoch: Option<LeaderEpoch>,
+    replicas: Option<Vec<BrokerId>>,
+    directories: Option<Vec<DirectoryId>>,
+    isr: Option<Vec<BrokerId>>,
+    elr: Option<Vec<BrokerId>>,
+    last_known_elr: Option<Vec<BrokerId>>,
+    adding: Option<Vec<BrokerId>>,
+    removing: Option<Vec<BrokerId>>,
+});

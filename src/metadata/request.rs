@@ -51,7 +51,7 @@ pub struct CreateTopic {
     pub configs: Vec<(String, Option<String>)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TopicRef {
     Name(String),
     Id(TopicId),

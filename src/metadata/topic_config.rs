@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::setting::{ConfigEntry, ConfigSource, ConfigSynonym, Setting, Valid, split_list};
+pub use super::topic_config_table::{Synonym, TABLE, TopicConfig};
 use crate::model::Durability;
 
 /// Everything storage and handlers need to know of a topic, its own configs over the broker's.
@@ -80,79 +82,216 @@ pub enum Validation {
     Full,
 }
 
-/// What the broker's own settings say about topics: broker property → value, for the properties that are set.
-/// Values have been validated.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What the broker's own settings say about topics: the properties that are set, and the smallest segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicDefaults {
     set: BTreeMap<&'static str, String>,
+    segment_bytes_min: i64,
 }
 
-/// Kafka's `DescribeConfigsResponse.ConfigType`; the discriminant is Kafka's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i8)]
-pub enum ConfigType {
-    Boolean = 1,
-    String = 2,
-    Int = 3,
-    Short = 4,
-    Long = 5,
-    Double = 6,
-    List = 7,
-    Class = 8,
-    Password = 9,
+impl Default for TopicDefaults {
+    fn default() -> TopicDefaults {
+        TopicDefaults { set: BTreeMap::new(), segment_bytes_min: SEGMENT_BYTES_MIN }
+    }
 }
 
-/// Kafka's `DescribeConfigsResponse.ConfigSource`; the discriminant is Kafka's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i8)]
-pub enum ConfigSource {
-    Topic = 1,
-    DynamicBroker = 2,
-    DynamicDefaultBroker = 3,
-    StaticBroker = 4,
-    Default = 5,
+/// Kafka's own minimum of segment.bytes.
+pub const SEGMENT_BYTES_MIN: i64 = 1_048_576;
+
+impl TopicDefaults {
+    /// Sets a broker property that topics inherit. `Ok(false)`: there is none of that name; the error says what is
+    /// allowed.
+    pub fn set(&mut self, property: &str, value: &str) -> Result<bool, String> {
+        let found = TABLE.iter().find_map(|topic| {
+            topic.synonyms.iter().find(|synonym| synonym.name == property).map(|synonym| (topic, synonym))
+        });
+        let Some((topic, synonym)) = found else { return Ok(false) };
+        let value = self.with_minimum(&synonym.setting(topic)).parse(value)?;
+        self.set.insert(synonym.name, value);
+        Ok(true)
+    }
+
+    /// What the broker property is set to, if it is.
+    #[must_use]
+    pub fn get(&self, property: &str) -> Option<&str> {
+        self.set.get(property).map(String::as_str)
+    }
+
+    /// For tests: segments smaller than Kafka allows. Applies to what is set afterwards.
+    pub fn set_segment_bytes_min(&mut self, bytes: i64) {
+        self.segment_bytes_min = bytes;
+    }
+
+    fn with_minimum(&self, setting: &Setting) -> Setting {
+        match setting.name {
+            "segment.bytes" | "log.segment.bytes" => {
+                Setting { valid: Valid::AtLeast(self.segment_bytes_min), ..*setting }
+            }
+            _ => *setting,
+        }
+    }
 }
 
-/// One config as DescribeConfigs and CreateTopics tell it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigEntry {
-    pub name: &'static str,
-    /// `None` when there is none, and for sensitive ones.
-    pub value: Option<String>,
-    /// What it would be if nobody had set anything.
-    pub default: Option<String>,
-    pub source: ConfigSource,
-    pub kind: ConfigType,
-    pub read_only: bool,
-    pub sensitive: bool,
-    /// Where the value comes from and what it hides, in order of precedence.
-    pub synonyms: Vec<ConfigSynonym>,
-    pub doc: &'static str,
+/// The value as it is kept. The error names the key, the value and what is allowed.
+pub fn validate(key: &str, value: &str, defaults: &TopicDefaults) -> Result<String, String> {
+    let topic = find(key).ok_or_else(|| format!("unknown topic config name: {key}"))?;
+    let complain = |allowed: &str| format!("invalid value {value} for configuration {key}: {allowed}");
+    let value = defaults.with_minimum(&topic.setting).parse(value).map_err(|allowed| complain(&allowed))?;
+    if key == "remote.storage.enable" && value == "true" {
+        return Err(complain("tiered storage is not available, must be false"));
+    }
+    Ok(value)
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigSynonym {
-    pub name: &'static str,
-    pub value: Option<String>,
-    pub source: ConfigSource,
+/// What only shows when a topic's overrides are looked at together.
+pub fn validate_together(
+    overrides: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+) -> Result<(), String> {
+    let settings = resolve(overrides, defaults);
+    if settings.min_compaction_lag_ms > settings.max_compaction_lag_ms {
+        return Err(format!(
+            "min.compaction.lag.ms ({}) must not be larger than max.compaction.lag.ms ({})",
+            settings.min_compaction_lag_ms, settings.max_compaction_lag_ms
+        ));
+    }
+    Ok(())
 }
 
-/// Checks one override. The message names the key, the value and what is allowed.
-pub fn validate(key: &str, value: &str, defaults: &TopicDefaults) -> Result<(), String> {
-    let _ = (key, value, defaults);
-    unimplemented!()
+/// The definition of a topic config.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static TopicConfig> {
+    TABLE.binary_search_by(|topic| topic.setting.name.cmp(key)).ok().map(|at| &TABLE[at])
 }
 
-/// The settings of a topic with these (valid) overrides.
+/// The value in force, whoever set it.
+#[must_use]
+pub fn effective(
+    topic: &TopicConfig,
+    overrides: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+) -> String {
+    if let Some(value) = overrides.get(topic.setting.name) {
+        return value.clone();
+    }
+    let inherited =
+        topic.synonyms.iter().find_map(|synonym| Some(scale(defaults.get(synonym.name)?, synonym)));
+    inherited.unwrap_or_else(|| topic.setting.default.unwrap_or_default().to_owned())
+}
+
+/// Hours and minutes as milliseconds; what is negative has no limit and stays so.
+fn scale(value: &str, synonym: &Synonym) -> String {
+    match value.parse::<i64>() {
+        Ok(number) if synonym.scale != 1 && number >= 0 => number.saturating_mul(synonym.scale).to_string(),
+        _ => value.to_owned(),
+    }
+}
+
+/// The settings of a topic with these overrides. One that a newer version wrote and this one cannot read counts as
+/// not set.
 #[must_use]
 pub fn resolve(overrides: &BTreeMap<String, String>, defaults: &TopicDefaults) -> LogSettings {
-    let _ = (overrides, &defaults.set);
-    unimplemented!()
+    let values = Values { overrides, defaults };
+    let cleanup = values.text("cleanup.policy");
+    LogSettings {
+        segment_bytes: values.number("segment.bytes"),
+        segment_ms: values.number("segment.ms"),
+        segment_jitter_ms: values.number("segment.jitter.ms"),
+        segment_index_bytes: values.number("segment.index.bytes"),
+        index_interval_bytes: values.number("index.interval.bytes"),
+        preallocate: values.number("preallocate"),
+        max_message_bytes: values.number("max.message.bytes"),
+        timestamp_type: match values.text("message.timestamp.type").as_str() {
+            "LogAppendTime" => TimestampType::LogAppendTime,
+            _ => TimestampType::CreateTime,
+        },
+        timestamp_before_max_ms: values.number("message.timestamp.before.max.ms"),
+        timestamp_after_max_ms: values.number("message.timestamp.after.max.ms"),
+        compression: match values.text("compression.type").as_str() {
+            "uncompressed" => Compression::None,
+            "gzip" => Compression::Gzip { level: values.number("compression.gzip.level") },
+            "snappy" => Compression::Snappy,
+            "lz4" => Compression::Lz4 { level: values.number("compression.lz4.level") },
+            "zstd" => Compression::Zstd { level: values.number("compression.zstd.level") },
+            _ => Compression::Producer,
+        },
+        cleanup: CleanupPolicy {
+            delete: split_list(&cleanup).contains(&"delete"),
+            compact: split_list(&cleanup).contains(&"compact"),
+        },
+        retention_ms: values.number::<i64>("retention.ms").max(-1),
+        retention_bytes: values.number::<i64>("retention.bytes").max(-1),
+        delete_retention_ms: values.number("delete.retention.ms"),
+        file_delete_delay_ms: values.number("file.delete.delay.ms"),
+        flush_messages: values.number("flush.messages"),
+        flush_ms: values.number("flush.ms"),
+        min_compaction_lag_ms: values.number("min.compaction.lag.ms"),
+        max_compaction_lag_ms: values.number("max.compaction.lag.ms"),
+        min_cleanable_dirty_ratio: values.number("min.cleanable.dirty.ratio"),
+        min_insync_replicas: values.number("min.insync.replicas"),
+        unclean_leader_election: values.number("unclean.leader.election.enable"),
+        durability: match values.text("corelane.durability").as_str() {
+            "written" => Durability::Written,
+            _ => Durability::Flushed,
+        },
+        validation: match values.text("corelane.validation").as_str() {
+            "full" => Validation::Full,
+            _ => Validation::Header,
+        },
+    }
+}
+
+struct Values<'a> {
+    overrides: &'a BTreeMap<String, String>,
+    defaults: &'a TopicDefaults,
+}
+
+impl Values<'_> {
+    fn text(&self, key: &str) -> String {
+        effective(known(key), self.overrides, self.defaults)
+    }
+
+    /// A number or a boolean.
+    fn number<T: std::str::FromStr>(&self, key: &str) -> T {
+        let default = known(key).setting.default.unwrap_or_default();
+        let parsed = self.text(key).parse().or_else(|_| default.parse()).ok();
+        parsed.unwrap_or_else(|| panic!("the default of {key} does not parse"))
+    }
+}
+
+fn known(key: &str) -> &'static TopicConfig {
+    find(key).unwrap_or_else(|| panic!("{key} is not in the table of topic configs"))
 }
 
 /// Every topic config with its effective value, by name.
 #[must_use]
 pub fn describe(overrides: &BTreeMap<String, String>, defaults: &TopicDefaults) -> Vec<ConfigEntry> {
-    let _ = (overrides, defaults);
-    unimplemented!()
+    TABLE.iter().map(|topic| describe_one(topic, overrides, defaults)).collect()
+}
+
+fn describe_one(
+    topic: &TopicConfig,
+    overrides: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+) -> ConfigEntry {
+    let name = topic.setting.name;
+    let synonym = |name, value: Option<&str>, source| {
+        value.map(|value| ConfigSynonym { name, value: Some(value.to_owned()), source })
+    };
+    let own = synonym(name, overrides.get(name).map(String::as_str), ConfigSource::Topic);
+    let set =
+        topic.synonyms.iter().map(|s| synonym(s.name, defaults.get(s.name), ConfigSource::StaticBroker));
+    let default = topic.synonyms.iter().map(|s| synonym(s.name, s.default, ConfigSource::Default));
+    let synonyms: Vec<_> = std::iter::once(own).chain(set).chain(default).flatten().collect();
+    ConfigEntry {
+        name,
+        value: Some(effective(topic, overrides, defaults)),
+        default: topic.setting.default.map(str::to_owned),
+        source: synonyms.first().map_or(ConfigSource::Default, |first| first.source),
+        kind: topic.setting.kind,
+        read_only: false,
+        sensitive: false,
+        synonyms,
+        doc: topic.setting.doc,
+    }
 }
