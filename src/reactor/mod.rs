@@ -12,19 +12,31 @@
 //! * Nothing relies on pre-emption: CPU work above 100 µs goes to [`blocking`] or is cut by a real wait.
 
 mod buffer;
+mod crash;
 mod file;
 pub mod fs;
+mod group;
+mod machine;
 mod mesh;
 mod net;
+mod pacemaker;
+mod probe;
+mod runtime;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
 mod start;
 pub mod sync;
 mod task;
+#[cfg(test)]
+mod tests;
 mod time;
 
-pub use buffer::{BLOCK_BYTES, Buf, SharedBuf};
+pub use buffer::{BLOCK_BYTES, Buf, SharedBuf, lent_bytes};
 pub use file::{File, OpenMode};
+pub use machine::tune_allocator;
 pub use mesh::{Mesh, MeshFull};
-pub use net::{TcpListener, TcpStream};
+pub use net::{TcpListener, TcpStream, probe_port};
+pub use pacemaker::longest_stall;
 pub use start::{Cores, Options, ShardContext, StartError, run};
-pub use task::{Task, blocking, shard_count, shard_id, spawn};
+pub use task::{Task, blocking, shard_count, shard_id, spawn, turn};
 pub use time::{Instant, now, random_u64, sleep, sleep_until, wall_clock_ms};

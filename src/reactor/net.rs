@@ -1,72 +1,370 @@
 //! TCP sockets. Reads go straight into the caller's buffer; writes gather many parts into one system call.
+#![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net as glommio_net;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::file::io_error;
+use super::runtime::{self, Runtime};
+#[cfg(any(test, feature = "sim"))]
+use super::sim;
+use super::{StartError, turn};
+
+/// Connections that the kernel holds for a listener before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Parts that go into one system call.
+const PARTS_PER_SEND: usize = 64;
+
+/// A sender gives others a turn after that much, however fast its peer reads: some 100 µs of copying.
+const SEND_SLICE_BYTES: usize = 1 << 20;
 
 /// A listening socket, one per shard and address (SO_REUSEPORT).
-pub struct TcpListener {
-    _todo: (),
+pub struct TcpListener(ListenerArm);
+
+enum ListenerArm {
+    Glommio(Listening),
+    #[cfg(any(test, feature = "sim"))]
+    Virtual(sim::TcpListener),
 }
 
 /// A connection on this shard. All methods take `&self`: one task may receive while another sends.
-pub struct TcpStream {
-    _todo: (),
+pub struct TcpStream(StreamArm);
+
+enum StreamArm {
+    Glommio(Connection),
+    #[cfg(any(test, feature = "sim"))]
+    Virtual(sim::TcpStream),
 }
 
 impl TcpListener {
-    /// Dual-stack when `address` is `[::]`. The caller has probed the port first (`Options::probe_port`).
+    /// Dual-stack when `address` is `[::]`. The caller has probed the port first ([`probe_port`]).
     pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-        let _ = address;
-        unimplemented!()
+        Ok(TcpListener(match runtime::current() {
+            Runtime::Glommio(_) => ListenerArm::Glommio(Listening::bind(address)?),
+            #[cfg(any(test, feature = "sim"))]
+            Runtime::Virtual(shard) => ListenerArm::Virtual(shard.bind(address)?),
+        }))
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        unimplemented!()
+        match &self.0 {
+            ListenerArm::Glommio(listening) => listening.socket.local_addr().map_err(io_error),
+            #[cfg(any(test, feature = "sim"))]
+            ListenerArm::Virtual(listener) => listener.local_addr(),
+        }
     }
 
-    /// The next connection, with TCP_NODELAY set.
+    /// The next connection, with TCP_NODELAY set. After an error (no descriptors left, say) the caller waits a
+    /// little before it tries again. For one task at a time; no connection is lost when the future is dropped.
     pub async fn accept(&self) -> io::Result<TcpStream> {
-        unimplemented!()
+        Ok(TcpStream(match &self.0 {
+            ListenerArm::Glommio(listening) => StreamArm::Glommio(listening.accept().await?),
+            #[cfg(any(test, feature = "sim"))]
+            ListenerArm::Virtual(listener) => StreamArm::Virtual(listener.accept().await?),
+        }))
     }
 }
 
 impl TcpStream {
     pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-        let _ = address;
-        unimplemented!()
+        Ok(TcpStream(match runtime::current() {
+            Runtime::Glommio(_) => StreamArm::Glommio(Connection::connect(address).await?),
+            #[cfg(any(test, feature = "sim"))]
+            Runtime::Virtual(shard) => StreamArm::Virtual(shard.connect(address).await?),
+        }))
     }
 
+    /// The other end; an IPv4 client of a dual-stack listener is shown with its IPv4 address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        unimplemented!()
+        match &self.0 {
+            StreamArm::Glommio(connection) => Ok(connection.peer),
+            #[cfg(any(test, feature = "sim"))]
+            StreamArm::Virtual(stream) => stream.peer_addr(),
+        }
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        unimplemented!()
+        match &self.0 {
+            StreamArm::Glommio(connection) => connection.local_addr(),
+            #[cfg(any(test, feature = "sim"))]
+            StreamArm::Virtual(stream) => stream.local_addr(),
+        }
     }
 
-    /// Waits until there is something to receive (or the end, or an error) without holding a buffer.
+    /// Waits until there is something to receive (or the end, or an error) without holding a buffer. For one task
+    /// at a time.
     pub async fn readable(&self) -> io::Result<()> {
-        unimplemented!()
+        match &self.0 {
+            StreamArm::Glommio(connection) => connection.readable().await,
+            #[cfg(any(test, feature = "sim"))]
+            StreamArm::Virtual(stream) => stream.readable().await,
+        }
     }
 
     /// Receives into the spare capacity of `buf`, at most `max` bytes and never growing it, without waiting:
-    /// `Ok(None)` when nothing is there, `Ok(Some(0))` at the end of the stream.
+    /// `Ok(None)` when nothing is there, `Ok(Some(0))` at the end of the stream. There must be room for a byte.
     pub fn try_recv(&self, buf: &mut BytesMut, max: usize) -> io::Result<Option<usize>> {
-        let _ = (buf, max);
-        unimplemented!()
+        match &self.0 {
+            StreamArm::Glommio(connection) => connection.try_recv(buf, max),
+            #[cfg(any(test, feature = "sim"))]
+            StreamArm::Virtual(stream) => stream.try_recv(buf, max),
+        }
     }
 
-    /// Sends all parts in order, gathered; on return the queue is empty. Waits while the peer does not read.
+    /// Sends all parts in order, gathered; on return the queue is empty. Waits while the peer does not read. For
+    /// one task at a time. When the future is dropped, what is left in the queue has not been sent.
     pub async fn send(&self, parts: &mut VecDeque<Bytes>) -> io::Result<()> {
-        let _ = parts;
-        unimplemented!()
+        match &self.0 {
+            StreamArm::Glommio(connection) => connection.send(parts).await,
+            #[cfg(any(test, feature = "sim"))]
+            StreamArm::Virtual(stream) => stream.send(parts).await,
+        }
     }
 
     /// No more sending and receiving; a task that waits in `readable` or `send` returns.
     pub fn shutdown(&self) {
-        unimplemented!()
+        match &self.0 {
+            StreamArm::Glommio(connection) => connection.shutdown(),
+            #[cfg(any(test, feature = "sim"))]
+            StreamArm::Virtual(stream) => stream.shutdown(),
+        }
     }
+}
+
+/// Fails when another process listens on the port already. The shards' own listeners cannot tell: they share the
+/// port among them (SO_REUSEPORT), and the kernel lets any process of the same user in. Called before the shards
+/// start.
+pub fn probe_port(address: SocketAddr) -> Result<(), StartError> {
+    let port = address.port();
+    let error = match bound_socket(address, Sharing::Alone) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    Err(StartError(match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("port {port} is already in use: stop the other process or set listeners= to another port")
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} may not be used by this user: set listeners= to a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{} is not an address of this machine: correct it in listeners=", address.ip())
+        }
+        _ => format!("{address} cannot be listened on ({error}): correct it in listeners="),
+    }))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// With the other shards' sockets.
+    Shards,
+    /// With nobody.
+    Alone,
+}
+
+/// A socket bound to `address`. `[::]` takes IPv4, too, and is `0.0.0.0` on a machine without IPv6.
+fn bound_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+    let bind = |address: SocketAddr| -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            // Explicitly: the default is the administrator's.
+            socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+        }
+        // A restart finds the old process's connections in TIME_WAIT; they are no reason to refuse the port.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(sharing == Sharing::Shards)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    match bind(address) {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
+        {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        result => result,
+    }
+}
+
+type Accepting =
+    Pin<Box<dyn Future<Output = Result<glommio_net::AcceptedTcpStream, glommio::GlommioError<()>>>>>;
+
+struct Listening {
+    socket: Rc<glommio_net::TcpListener>,
+    /// An accept under way. It outlives the future that began it: a connection may already be coming with it.
+    accepting: RefCell<Option<Accepting>>,
+}
+
+impl Listening {
+    fn bind(address: SocketAddr) -> io::Result<Listening> {
+        let socket = bound_socket(address, Sharing::Shards)?;
+        socket.listen(BACKLOG)?;
+        // SAFETY: a listening socket that nobody else owns.
+        let socket = unsafe { glommio_net::TcpListener::from_raw_fd(socket.into_raw_fd()) };
+        Ok(Listening { socket: Rc::new(socket), accepting: RefCell::default() })
+    }
+
+    async fn accept(&self) -> io::Result<Connection> {
+        loop {
+            let accepted = poll_fn(|context| {
+                let mut slot = self.accepting.borrow_mut();
+                let accepting = slot.get_or_insert_with(|| {
+                    let socket = Rc::clone(&self.socket);
+                    Box::pin(async move { socket.shared_accept().await })
+                });
+                let result = accepting.as_mut().poll(context);
+                if result.is_ready() {
+                    *slot = None;
+                }
+                result
+            });
+            // Bound to the executor at once: only that closes the descriptor when it is dropped.
+            let stream = accepted.await.map_err(io_error)?.bind_to_executor();
+            // A client that has gone again already has no address; the next one may.
+            if let Ok(peer) = stream.peer_addr() {
+                return Connection::new(stream, peer);
+            }
+        }
+    }
+}
+
+struct Connection {
+    /// Borrowed inside poll functions only, never across an await.
+    stream: RefCell<glommio_net::TcpStream>,
+    fd: RawFd,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    fn new(stream: glommio_net::TcpStream, peer: SocketAddr) -> io::Result<Connection> {
+        let socket = SockRef::from(&stream);
+        socket.set_nodelay(true)?;
+        socket.set_cloexec(true)?;
+        let fd = stream.as_raw_fd();
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Ok(Connection { stream: RefCell::new(stream), fd, peer })
+    }
+
+    async fn connect(address: SocketAddr) -> io::Result<Connection> {
+        let stream = glommio_net::TcpStream::connect(address).await.map_err(io_error)?;
+        Connection::new(stream, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = self.stream.borrow().local_addr().map_err(io_error)?;
+        Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        poll_fn(|context| {
+            // A read of nothing: while a poll is under way glommio waits for it, else it asks the socket, which
+            // says that it would block or that it would not, and begins a poll in the first case.
+            Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut []).map_ok(|_| ())
+        })
+        .await
+    }
+
+    fn try_recv(&self, buf: &mut BytesMut, max: usize) -> io::Result<Option<usize>> {
+        let spare = buf.spare_capacity_mut();
+        let room = spare.len().min(max);
+        assert!(room > 0, "no room to receive into");
+        loop {
+            // SAFETY: `spare` has at least `room` bytes that may be written.
+            let got = unsafe { libc::recv(self.fd, spare.as_mut_ptr().cast(), room, libc::MSG_DONTWAIT) };
+            if let Ok(got) = usize::try_from(got) {
+                // SAFETY: the kernel has written the first `got` bytes of the spare capacity.
+                unsafe { buf.set_len(buf.len() + got) };
+                return Ok(Some(got));
+            }
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(None),
+                io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            }
+        }
+    }
+
+    async fn send(&self, parts: &mut VecDeque<Bytes>) -> io::Result<()> {
+        let mut sent_in_slice = 0;
+        loop {
+            while parts.front().is_some_and(Bytes::is_empty) {
+                parts.pop_front();
+            }
+            let Some(first) = parts.front() else { return Ok(()) };
+            let sent = match self.try_send(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Waits for room and sends what fits of the first part.
+                    poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, first))
+                        .await?
+                }
+                result => result?,
+            };
+            advance(parts, sent);
+            sent_in_slice += sent;
+            if sent_in_slice >= SEND_SLICE_BYTES {
+                sent_in_slice = 0;
+                turn().await;
+            }
+        }
+    }
+
+    /// One system call for as many parts as it takes.
+    fn try_send(&self, parts: &VecDeque<Bytes>) -> io::Result<usize> {
+        let mut slices = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PARTS_PER_SEND];
+        let count = parts.len().min(PARTS_PER_SEND);
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+        }
+        loop {
+            // SAFETY: all zeros is a valid msghdr that names nothing.
+            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+            message.msg_iov = slices.as_mut_ptr();
+            message.msg_iovlen = count as _;
+            // SAFETY: `count` slices point to the parts, which are borrowed; the kernel only reads them.
+            let sent = unsafe {
+                libc::sendmsg(self.fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            };
+            match usize::try_from(sent) {
+                Ok(sent) => return Ok(sent),
+                Err(_) => {
+                    let error = io::Error::last_os_error();
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn shutdown(&self) {
+        // Fails if the peer was faster; then those who wait know already.
+        let _ = SockRef::from(&*self.stream.borrow()).shutdown(Shutdown::Both);
+    }
+}
+
+/// Takes the first `sent` bytes off the queue.
+fn advance(parts: &mut VecDeque<Bytes>, mut sent: usize) {
+    while let Some(first) = parts.front_mut() {
+        if sent < first.len() {
+            first.advance(sent);
+            return;
+        }
+        sent -= first.len();
+        parts.pop_front();
+    }
+    assert!(sent == 0, "sent {sent} bytes more than there were");
 }

@@ -2,9 +2,19 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use super::Mesh;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+
+use super::group::Group;
+use super::mesh::{self, Ends, Loose};
+use super::pacemaker::{Pacemaker, Pulse};
+use super::runtime::{self, Local, Runtime};
+use super::{BLOCK_BYTES, File, Mesh, OpenMode, buffer, crash, machine, probe, spawn};
 use crate::model::ShardId;
 
 /// Which CPUs carry shards.
@@ -21,17 +31,18 @@ pub enum Cores {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub cores: Cores,
-    /// How long an idle shard looks for work before it sleeps; zero where clients share the cores.
+    /// How long an idle shard looks for work before it sleeps; zero where clients share the cores. Shards that are
+    /// not pinned do not spin.
     pub spin: Duration,
-    /// Places in the channel from one shard to another.
+    /// Places in the channel from one shard to another; rounded up to a power of two.
     pub mesh_depth: usize,
-    /// Present and at least 4 KiB long: opened first, so that direct I/O is never taken for polled I/O
-    /// (glommio probes with the first file it opens).
+    /// A file in the data directory, made 4 KiB long by [`run`] if it is shorter or not there: the boot check reads
+    /// it to prove that direct I/O works there and is not polled.
     pub probe_file: std::path::PathBuf,
 }
 
 /// What a shard gets to begin with.
-pub struct ShardContext<M> {
+pub struct ShardContext<M: Send + 'static> {
     pub id: ShardId,
     pub count: usize,
     /// The CPU it is pinned to.
@@ -51,15 +62,110 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Parses `0-3,6` into CPUs.
+/// Parses `0-3,6` into CPUs. Whether the machine has them is found out by [`run`].
 impl std::str::FromStr for Cores {
     type Err = StartError;
 
     fn from_str(text: &str) -> Result<Cores, StartError> {
-        let _ = text;
-        unimplemented!()
+        let bad = |why: &str| StartError(format!("cores {text:?}: {why}: write CPU numbers like 0-3,6"));
+        let number = |digits: &str| match digits.trim().parse::<usize>() {
+            Ok(cpu) if cpu < CPUS_MAX => Ok(cpu),
+            Ok(_) => Err(bad("no machine has that many CPUs")),
+            Err(_) => Err(bad(&format!("{:?} is not a number", digits.trim()))),
+        };
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => (number(part)?, number(part)?),
+            };
+            if first > last {
+                return Err(bad(&format!("{first}-{last} runs backwards")));
+            }
+            for cpu in first..=last {
+                if cpus.contains(&cpu) {
+                    return Err(bad(&format!("CPU {cpu} is named twice")));
+                }
+                cpus.push(cpu);
+            }
+        }
+        Ok(Cores::List(cpus))
     }
 }
+
+const CPUS_MAX: usize = 4096;
+
+impl Cores {
+    /// One entry per shard: the CPU it is pinned to, if any.
+    fn placements(&self) -> Result<Vec<Option<usize>>, StartError> {
+        let allowed = || -> Result<Vec<usize>, StartError> {
+            let cores = core_affinity::get_core_ids().unwrap_or_default();
+            if cores.is_empty() {
+                return Err(StartError(
+                    "the affinity mask cannot be read: name the CPUs with --cores".into(),
+                ));
+            }
+            Ok(cores.into_iter().map(|core| core.id).collect())
+        };
+        match self {
+            Cores::All => Ok(allowed()?.into_iter().map(Some).collect()),
+            Cores::List(cpus) if cpus.is_empty() => Err(StartError("--cores names no CPU".into())),
+            Cores::List(cpus) => {
+                let allowed = allowed()?;
+                match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+                    None => Ok(cpus.iter().copied().map(Some).collect()),
+                    Some(cpu) => Err(StartError(format!(
+                        "CPU {cpu} is not one of those this process may use ({}): change --cores, or the affinity mask (taskset, cpuset)",
+                        ranges(&allowed)
+                    ))),
+                }
+            }
+            Cores::Unpinned(0) => Err(StartError("there must be at least one shard".into())),
+            Cores::Unpinned(count) => Ok(vec![None; *count]),
+        }
+    }
+}
+
+/// `0-3,6` for 0, 1, 2, 3, 6.
+fn ranges(cpus: &[usize]) -> String {
+    let mut sorted = cpus.to_vec();
+    sorted.sort_unstable();
+    let runs = sorted.chunk_by(|a, b| a + 1 == *b);
+    let texts: Vec<String> = runs
+        .map(|run| match run {
+            [first, .., last] => format!("{first}-{last}"),
+            [only] => only.to_string(),
+            [] => String::new(),
+        })
+        .collect();
+    texts.join(",")
+}
+
+/// What tests turn to provoke trouble.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tuning {
+    /// After how long glommio signals a running task to make way. Nothing relies on it, and a short one makes the
+    /// executor miss wake-ups: if the signal comes before the first task of a turn, it parks with work waiting.
+    pub(super) preempt_timer: Duration,
+    pub(super) pacemaker: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning { preempt_timer: Duration::from_millis(100), pacemaker: true }
+    }
+}
+
+/// Entries of each of a shard's three rings. glommio also signals tasks to make way when so many operations have
+/// completed in one turn, so it is not small.
+const RING_DEPTH: usize = 512;
+
+/// Memory registered with the rings, per shard: glommio's minimum. Our buffers are ordinary memory, since they may be
+/// lent for long, and reads that do not fit in here take ordinary memory, too.
+const REGISTERED_BYTES: usize = 64 << 10;
+
+/// Threads of the blocking pool, per shard: a long job does not hold up a short one.
+const BLOCKING_THREADS: usize = 2;
 
 /// Runs `shard` on every core and returns when all have returned, with their results in shard order.
 /// A panic anywhere aborts the process.
@@ -70,6 +176,199 @@ where
     Fut: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let _ = (options, shard);
-    unimplemented!()
+    run_tuned(options, Tuning::default(), shard)
+}
+
+pub(super) fn run_tuned<M, F, Fut, T>(
+    options: &Options,
+    tuning: Tuning,
+    shard: F,
+) -> Result<Vec<T>, StartError>
+where
+    M: Send + 'static,
+    F: Fn(ShardContext<M>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    let cores = options.cores.placements()?;
+    let count = cores.len();
+    if u16::try_from(count).is_err() {
+        return Err(StartError(format!("{count} shards are too many: at most {}", u16::MAX)));
+    }
+    probe::machine(count)?;
+    prepare_probe_file(&options.probe_file)?;
+    machine::tune_allocator();
+    crash::install_panic_hook();
+
+    let group = Arc::new(Group::new(count));
+    let pulses: Vec<Arc<Pulse>> = (0..count).map(|_| Arc::default()).collect();
+    let (booted, boots) = mpsc::channel();
+    let mut shards = Vec::with_capacity(count);
+    for (index, (core, loose)) in
+        cores.into_iter().zip(mesh::full_mesh(count, options.mesh_depth)).enumerate()
+    {
+        let id = ShardId(u16::try_from(index).expect("checked above"));
+        let body = Body {
+            id,
+            count,
+            core,
+            loose,
+            group: Arc::clone(&group),
+            pulse: Arc::clone(&pulses[index]),
+            options: options.clone(),
+            tuning,
+            shard: shard.clone(),
+        };
+        let (go, gone) = mpsc::channel();
+        let booted = booted.clone();
+        let thread = thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || body.run(&booted, &gone))
+            .map_err(|error| StartError(format!("shard {index} gets no thread: {error}")))?;
+        shards.push((thread, go));
+    }
+    drop(booted);
+
+    // Shards connect to one another, so either all go on or none: a sender that is dropped sends them home.
+    for _ in 0..count {
+        boots.recv().unwrap_or_else(|_| Err(StartError("a shard ended while it started".into())))?;
+    }
+    let pacemaker = tuning.pacemaker.then(|| Pacemaker::start(pulses)).transpose();
+    let _pacemaker =
+        pacemaker.map_err(|error| StartError(format!("the pacemaker gets no thread: {error}")))?;
+    let threads: Vec<_> = shards
+        .into_iter()
+        .map(|(thread, go)| {
+            let _ = go.send(());
+            thread
+        })
+        .collect();
+    let results = threads.into_iter().map(|thread| match thread.join() {
+        Ok(result) => result.expect("a shard that was told to go has a result"),
+        Err(_) => crash::fatal("a shard ended with a panic"),
+    });
+    Ok(results.collect())
+}
+
+/// Everything that one shard's thread begins with.
+struct Body<M: Send + 'static, F> {
+    id: ShardId,
+    count: usize,
+    core: Option<usize>,
+    loose: Loose<M>,
+    group: Arc<Group>,
+    pulse: Arc<Pulse>,
+    options: Options,
+    tuning: Tuning,
+    shard: F,
+}
+
+impl<M: Send + 'static, F> Body<M, F> {
+    /// `None` if the shards did not get to start.
+    fn run<Fut, T>(self, booted: &mpsc::Sender<Result<(), StartError>>, go: &mpsc::Receiver<()>) -> Option<T>
+    where
+        F: Fn(ShardContext<M>) -> Fut,
+        Fut: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        crash::mark_thread();
+        let executor = match self.executor() {
+            Ok(executor) => executor,
+            Err(error) => {
+                let _ = booted.send(Err(error));
+                return None;
+            }
+        };
+        let local = Local { id: self.id, count: self.count, pulse: Arc::clone(&self.pulse) };
+        runtime::enter(Some(Runtime::Glommio(Rc::new(local))));
+        let ready = executor.run(boot(self.options.probe_file.clone()));
+        let _ = booted.send(ready);
+        let result = go.recv().ok().map(|()| executor.run(self.live()));
+        runtime::enter(None);
+        result
+    }
+
+    fn executor(&self) -> Result<LocalExecutor, StartError> {
+        let placement = self.core.map_or(Placement::Unbound, Placement::Fixed);
+        LocalExecutorBuilder::new(placement)
+            .name(&format!("shard-{}", self.id.0))
+            .spin_before_park(self.options.spin)
+            .preempt_timer(self.tuning.preempt_timer)
+            .ring_depth(RING_DEPTH)
+            .io_memory(REGISTERED_BYTES)
+            // Anywhere but bound to the shard's core, which it would take time from.
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
+            .make()
+            .map_err(|error| StartError(format!("shard {} cannot start: {error}", self.id.0)))
+    }
+
+    async fn live<Fut, T>(self) -> T
+    where
+        F: Fn(ShardContext<M>) -> Fut,
+        Fut: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        spawn(Arc::clone(&self.pulse).answer(|| buffer::sweep(usize::MAX)));
+        let ends = Ends::connect(self.loose, Arc::clone(&self.group)).await;
+        let context = ShardContext {
+            id: self.id,
+            count: self.count,
+            core: self.core,
+            mesh: Mesh(mesh::Arm::Glommio(Rc::clone(&ends))),
+        };
+        let result = (self.shard)(context).await;
+        self.group.all_done().await;
+        self.pulse.stop();
+        result
+    }
+}
+
+/// What happens on every executor before its shard starts.
+async fn boot(probe_file: std::path::PathBuf) -> Result<(), StartError> {
+    // The first time an executor parks takes 10 ms and more, since the kernel registers the process for its memory
+    // barriers: a timer that is due later than that would be late.
+    glommio::timer::sleep(Duration::from_millis(1)).await;
+    check_direct_io(&probe_file).await
+}
+
+/// Reads the probe file, and fails if that read was polled for.
+async fn check_direct_io(probe_file: &Path) -> Result<(), StartError> {
+    let failed = |error: std::io::Error| {
+        StartError(format!(
+            "direct I/O on {} does not work ({error}): put the data directory on a local ext4 or xfs file system",
+            probe_file.display()
+        ))
+    };
+    let file = File::open(probe_file, OpenMode::ReadWrite).await.map_err(failed)?;
+    // Counts from zero again.
+    let _ = glommio::executor().io_stats();
+    file.read(0, BLOCK_BYTES).await.map_err(failed)?;
+    let stats = glommio::executor().io_stats();
+    let (main, polled) = (stats.main_ring.file_reads().0, stats.poll_ring.file_reads().0);
+    if polled > 0 || main == 0 {
+        return Err(StartError(format!(
+            "direct I/O on {} would be polled for, which keeps every core busy: set the device's queue/io_poll to 0 or move the data directory",
+            probe_file.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Makes the file at least a block long.
+fn prepare_probe_file(path: &Path) -> Result<(), StartError> {
+    let prepare = || -> std::io::Result<()> {
+        let file =
+            std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.metadata()?.len() < BLOCK_BYTES as u64 {
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0; BLOCK_BYTES], 0)?;
+            file.sync_all()?;
+        }
+        Ok(())
+    };
+    prepare().map_err(|error| {
+        StartError(format!(
+            "{} cannot be written ({error}): is the data directory this user's?",
+            path.display()
+        ))
+    })
 }

@@ -4,40 +4,82 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::runtime::{self, Runtime};
+use super::sync::{Receiver, oneshot};
 use crate::model::ShardId;
 
 /// A spawned task. It runs on when this handle is dropped; awaiting the handle gives its result.
+///
+/// A task that still waits when its shard's future returns is never polled again, and what it holds is not dropped.
 pub struct Task<T> {
-    _todo: std::marker::PhantomData<T>,
+    result: Receiver<T>,
 }
 
 impl<T> Future for Task<T> {
     type Output = T;
 
-    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<T> {
-        unimplemented!()
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.result)
+            .poll(context)
+            .map(|result| result.expect("a task ends with its result: panics abort the process"))
     }
 }
 
-/// Runs `future` on this shard.
+/// Runs `future` on this shard, from the next turn of the shard on. Costs two allocations: not for every record.
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    let _ = future;
-    unimplemented!()
+    let (sender, result) = oneshot();
+    let task = async move { sender.send(future.await) };
+    match runtime::current() {
+        Runtime::Glommio(_) => drop(glommio::spawn_local(task).detach()),
+        #[cfg(any(test, feature = "sim"))]
+        Runtime::Virtual(shard) => shard.spawn(Box::pin(task)),
+    }
+    Task { result }
 }
 
-/// Runs blocking or CPU-heavy work off the shard's thread and waits for it without holding the shard up.
+/// Runs blocking or CPU-heavy work off the shard's thread and waits for it without holding the shard up. The work
+/// runs to its end even if the caller stops waiting. A shard has two such threads: what takes seconds is cut up.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let _ = work;
-    unimplemented!()
+    match runtime::current() {
+        Runtime::Glommio(_) => {
+            // In a task of its own: glommio leaks the result when the waiting future is dropped.
+            spawn(glommio::executor().spawn_blocking(move || {
+                super::crash::mark_thread();
+                work()
+            }))
+            .await
+        }
+        #[cfg(any(test, feature = "sim"))]
+        Runtime::Virtual(shard) => shard.blocking(work).await,
+    }
+}
+
+/// Lets one turn of I/O, timers and messages happen before this task goes on. Long work on a shard is cut with
+/// this: a task that merely yields is run again before any I/O is looked at.
+pub async fn turn() {
+    match runtime::current() {
+        // A timer that is not due yet: the executor has to go through its reactor to find it.
+        Runtime::Glommio(_) => glommio::timer::sleep(std::time::Duration::from_micros(5)).await,
+        #[cfg(any(test, feature = "sim"))]
+        Runtime::Virtual(shard) => shard.turn().await,
+    }
 }
 
 /// The shard this thread runs.
 #[must_use]
 pub fn shard_id() -> ShardId {
-    unimplemented!()
+    match runtime::current() {
+        Runtime::Glommio(local) => local.id,
+        #[cfg(any(test, feature = "sim"))]
+        Runtime::Virtual(shard) => shard.id(),
+    }
 }
 
 #[must_use]
 pub fn shard_count() -> usize {
-    unimplemented!()
+    match runtime::current() {
+        Runtime::Glommio(local) => local.count,
+        #[cfg(any(test, feature = "sim"))]
+        Runtime::Virtual(shard) => shard.count(),
+    }
 }
