@@ -1,9 +1,98 @@
 //! What may be asked of a partition, wherever it lives: the closed set of requests that cross the mesh.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::model::{ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs};
+use crate::metadata;
+use crate::model::{
+    BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs,
+};
 use crate::protocol::batch::BatchHeader;
+use crate::storage::Create;
+
+/// What travels between two shards. A request holds a credit for its reply's place, so neither ever waits for
+/// room (see `router`).
+#[derive(Debug)]
+pub enum Message {
+    Request { id: u64, request: ShardRequest },
+    Reply { id: u64, reply: ShardReply },
+}
+
+/// Everything one shard may ask of another. Closed: no closure crosses.
+#[derive(Debug)]
+pub enum ShardRequest {
+    Append {
+        acks: Acks,
+        timeout_ms: u64,
+        batches: Vec<AppendPartition>,
+    },
+    Read(ReadRequest),
+    /// As `Read`, and if that gives fewer than `min_bytes`: answer `Parked`, and send `Fired` once it would not.
+    Park {
+        id: u64,
+        read: ReadRequest,
+        min_bytes: usize,
+    },
+    /// The asker no longer waits for `Fired`.
+    Unpark {
+        id: u64,
+    },
+    /// To the shard that parked: there is enough to read now.
+    Fired {
+        id: u64,
+    },
+    ListOffsets(Vec<OffsetQueryPartition>),
+    EpochEndOffsets(Vec<EpochQueryPartition>),
+    /// To shard 0 only.
+    Control(metadata::Request),
+    /// Committed metadata records, in commit order.
+    Replay(Arc<Vec<metadata::Record>>),
+    /// Open these logs here; each has been placed on the asked shard.
+    Open(Vec<OpenPartition>),
+    Lifecycle(Lifecycle),
+}
+
+#[derive(Debug)]
+pub enum ShardReply {
+    Append(Vec<AppendOutcome>),
+    Read(Vec<ReadOutcome>),
+    Parked,
+    ListOffsets(Vec<OffsetAnswer>),
+    EpochEndOffsets(Vec<EpochAnswer>),
+    Control(metadata::Reply),
+    /// In the order of the request: where the log is now, or that it could not be opened.
+    Open(Vec<Result<DirectoryId, ErrorCode>>),
+    Done,
+}
+
+/// The steps shard 0 leads every shard through.
+#[derive(Clone, Debug)]
+pub enum Lifecycle {
+    /// Everything is open: listen on these addresses and serve.
+    Serve(Arc<Vec<SocketAddr>>),
+    /// Stop accepting, finish what is in flight, close the connections.
+    StopServing,
+    /// Flush and close the logs, then let the shard end.
+    StopStorage,
+}
+
+/// A log to open on its shard.
+#[derive(Clone, Debug)]
+pub struct OpenPartition {
+    pub partition: PartitionId,
+    pub directory: DirectoryId,
+    pub create: Create,
+}
+
+/// The part of a fetch that concerns one shard.
+#[derive(Clone, Debug)]
+pub struct ReadRequest {
+    pub partitions: Vec<ReadPartition>,
+    pub max_bytes: usize,
+    pub isolation: Isolation,
+}
 
 /// The producer's `acks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +121,17 @@ pub struct AppendOutcome {
     pub leader: Option<Leader>,
 }
 
+impl AppendOutcome {
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> AppendOutcome {
+        AppendOutcome { error, base_offset: Offset::NONE, log_start_offset: Offset::NONE, leader: None }
+    }
+}
+
 /// Who leads, as far as this broker knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leader {
-    pub broker: crate::model::BrokerId,
+    pub broker: BrokerId,
     pub epoch: LeaderEpoch,
 }
 
@@ -84,6 +180,29 @@ pub struct ReadOutcome {
     pub leader: Option<Leader>,
 }
 
+impl ReadOutcome {
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> ReadOutcome {
+        ReadOutcome {
+            error,
+            high_watermark: Offset::NONE,
+            last_stable_offset: Offset::NONE,
+            log_start_offset: Offset::NONE,
+            records: Vec::new(),
+            records_bytes: 0,
+            aborted: None,
+            diverging: None,
+            leader: None,
+        }
+    }
+
+    /// A reason to answer the fetch at once.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        !self.error.is_none() || self.diverging.is_some()
+    }
+}
+
 /// What ListOffsets asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetQuery {
@@ -109,6 +228,13 @@ pub struct OffsetAnswer {
     pub timestamp: TimestampMs,
     pub offset: Offset,
     pub epoch: LeaderEpoch,
+}
+
+impl OffsetAnswer {
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> OffsetAnswer {
+        OffsetAnswer { error, timestamp: TimestampMs::NONE, offset: Offset::NONE, epoch: LeaderEpoch::NONE }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

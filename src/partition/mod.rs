@@ -1,10 +1,31 @@
-//! A shard's partitions: append, read, waiters; the shard table, the router, and the messages between shards.
+//! A shard's partitions: append, read, waiters; the router, and the messages between shards.
 //!
-//! [`Shard`] is what the handlers talk to. Every call may be for partitions of any shard: the router splits it,
-//! one message out and one back per owning shard, none if all are local.
+//! [`Shard`] is what the handlers talk to. Every call may be for partitions of any shard: it is split by owner,
+//! one message out and one back per owning shard, none if all are local. Where a partition lives is in the image
+//! (its recorded shard), the same on every shard.
+//!
+//! Invariants:
+//! * A batch's place is fixed by a plain function; nothing awaits between that and queuing it for the disk.
+//! * Appends are answered and fetches woken by one number per partition, the durable end.
+//! * Whoever waits is data in the partition (an end offset, a parked fetch); nothing polls.
+//! * Nothing on the mesh waits for room: a request holds a credit that covers its reply.
+//!
+//! Never here: wire formats, segment files, decisions about the cluster.
 
+mod error;
+mod fetch;
+mod leader;
+mod local;
 mod message;
+mod park;
+mod router;
 mod shard;
 
 pub use message::*;
-pub use shard::Shard;
+pub use router::MESH_DEPTH;
+pub use shard::{Host, Shard};
+
+use crate::model::{PartitionId, TopicId};
+
+/// Kafka's `__cluster_metadata`, whose id is reserved.
+pub const METADATA_PARTITION: PartitionId = PartitionId { topic: TopicId(1), index: 0 };

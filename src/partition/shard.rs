@@ -1,62 +1,413 @@
-//! One shard's face to the handlers.
+//! One shard's face to the handlers, and its ear to the other shards.
 
-use std::cell::Ref;
+use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
 
+use super::leader::Partition;
 use super::message::{
-    Acks, AppendOutcome, AppendPartition, EpochAnswer, EpochQueryPartition, FetchRequest, OffsetAnswer,
-    OffsetQueryPartition, ReadOutcome,
+    Acks, AppendOutcome, AppendPartition, EpochAnswer, EpochQueryPartition, Lifecycle, Message, OffsetAnswer,
+    OffsetQueryPartition, ShardReply, ShardRequest,
 };
-use crate::metadata::Image;
+use super::park::Parked;
+use super::router::Router;
+use crate::metadata::{self, Image};
+use crate::model::{BrokerId, DirectoryId, ErrorCode, Offset, PartitionId, ProducerId, ShardId};
+use crate::reactor::sync::{Credits, Notify};
+use crate::reactor::{self, Mesh};
+use crate::storage::{self, Storage};
 
-/// Lives on its shard in an `Rc`.
+/// How often appends are checked for their timeout. Kafka's purgatory is as coarse.
+const EXPIRY_TICK: Duration = Duration::from_millis(200);
+
+pub(super) type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// What the layers above do when another shard asks for it.
+pub trait Host {
+    /// The controller; called on shard 0 only.
+    fn control(&self, request: metadata::Request) -> LocalFuture<metadata::Reply>;
+    /// Start serving, stop serving, end.
+    fn lifecycle(&self, step: Lifecycle) -> LocalFuture<()>;
+}
+
+/// Lives on its shard in an `Rc`; knows its own partitions and whom to ask for the others.
 pub struct Shard {
-    _todo: (),
+    id: ShardId,
+    broker: BrokerId,
+    pub(super) image: RefCell<Image>,
+    pub(super) partitions: RefCell<HashMap<PartitionId, Rc<Partition>>>,
+    pub(super) router: Router,
+    pub(super) storage: OnceCell<Rc<Storage>>,
+    host: OnceCell<Box<dyn Host>>,
+    /// Fetches of this shard's connections that other shards have parked, by the number we gave them.
+    pub(super) waits: RefCell<HashMap<u64, Rc<Notify>>>,
+    pub(super) next_wait: Cell<u64>,
+    /// Fetches of other shards' connections that wait here.
+    pub(super) parked_for: RefCell<HashMap<(ShardId, u64), Rc<Parked>>>,
+    producer_ids: ProducerIdBlock,
+}
+
+/// What is left of the block of producer ids this shard was given.
+struct ProducerIdBlock {
+    next: Cell<i64>,
+    end: Cell<i64>,
+    /// One request for a new block at a time.
+    turn: Credits,
 }
 
 impl Shard {
+    /// `image` is empty until the metadata log is replayed. Call [`Self::start`] next.
+    #[must_use]
+    pub fn new(
+        id: ShardId,
+        shard_count: usize,
+        broker: BrokerId,
+        image: Image,
+        mesh: Mesh<Message>,
+    ) -> Rc<Shard> {
+        Rc::new(Shard {
+            id,
+            broker,
+            image: RefCell::new(image),
+            partitions: RefCell::default(),
+            router: Router::new(mesh, shard_count),
+            storage: OnceCell::new(),
+            host: OnceCell::new(),
+            waits: RefCell::default(),
+            next_wait: Cell::new(0),
+            parked_for: RefCell::default(),
+            producer_ids: ProducerIdBlock { next: Cell::new(0), end: Cell::new(0), turn: Credits::new(1) },
+        })
+    }
+
+    /// Opens this shard's storage and begins to answer the other shards.
+    pub fn start(
+        self: &Rc<Self>,
+        config: storage::Config,
+        directories: Vec<storage::LogDir>,
+        host: Box<dyn Host>,
+    ) {
+        assert!(self.host.set(host).is_ok(), "a shard starts once");
+        let listener = Rc::new(DurableEnds(Rc::downgrade(self)));
+        assert!(
+            self.storage.set(Storage::start(config, directories, listener)).is_ok(),
+            "a shard starts once"
+        );
+        let shard = Rc::clone(self);
+        self.router.on_receive(move |from, message| match message {
+            Message::Reply { id, reply } => shard.router.receive_reply(from, id, reply),
+            Message::Request { id, request } => shard.receive(from, id, request),
+        });
+        let shard = Rc::downgrade(self);
+        reactor::spawn(async move {
+            loop {
+                reactor::sleep(EXPIRY_TICK).await;
+                let Some(shard) = shard.upgrade() else { return };
+                shard.expire_appends();
+            }
+        });
+    }
+
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn broker(&self) -> BrokerId {
+        self.broker
+    }
+
     /// The cluster as this shard knows it. Do not hold the borrow across an await.
     pub fn image(&self) -> Ref<'_, Image> {
-        unimplemented!()
+        self.image.borrow()
+    }
+
+    pub fn storage(&self) -> &Rc<Storage> {
+        self.storage.get().expect("the shard was started")
     }
 
     /// Fixes the order of all batches before it returns (local ones are appended, messages to other shards are
     /// queued); the future it returns resolves when `acks` is satisfied. Outcomes in the order of `batches`.
     /// The outer future waits only for room on the mesh; await it before the connection's next request.
     pub async fn append(
-        &self,
+        self: &Rc<Self>,
         acks: Acks,
         timeout_ms: u64,
         batches: Vec<AppendPartition>,
     ) -> impl Future<Output = Vec<AppendOutcome>> + use<> {
-        let _ = (acks, timeout_ms, batches);
-        async { unimplemented!() }
-    }
-
-    /// Outcomes in the order of the request's partitions; waits for `min_bytes` up to `max_wait_ms`.
-    pub async fn fetch(&self, request: FetchRequest) -> Vec<ReadOutcome> {
-        let _ = request;
-        unimplemented!()
+        let mut split = self.split(batches, |batch| batch.partition);
+        let mut tickets = Vec::with_capacity(split.remote.len());
+        for (owner, _) in &split.remote {
+            tickets.push(self.router.ticket(*owner).await);
+        }
+        // From here to the end of the block nothing awaits: the order is fixed.
+        let remote: Vec<_> = (split.remote.drain(..).zip(tickets))
+            .map(|((_, part), ticket)| {
+                let request = ShardRequest::Append { acks, timeout_ms, batches: part.items };
+                (part.places, self.router.send(ticket, request))
+            })
+            .collect();
+        let local = self.append_local(acks, timeout_ms, split.local.items);
+        async move {
+            let mut outcomes = vec![AppendOutcome::failed(ErrorCode::UnknownTopicOrPartition); split.count];
+            place(&mut outcomes, &split.local.places, local.outcomes().await);
+            for (places, receiver) in remote {
+                let Some(ShardReply::Append(part)) = receiver.await else {
+                    unreachable!("an append is answered with outcomes")
+                };
+                place(&mut outcomes, &places, part);
+            }
+            outcomes
+        }
     }
 
     pub async fn list_offsets(&self, queries: Vec<OffsetQueryPartition>) -> Vec<OffsetAnswer> {
-        let _ = queries;
-        unimplemented!()
+        let mut answers = vec![OffsetAnswer::failed(ErrorCode::UnknownTopicOrPartition); queries.len()];
+        let split = self.split(queries, |query| query.partition);
+        for (owner, part) in split.remote {
+            let reply = self.router.ask(owner, ShardRequest::ListOffsets(part.items)).await;
+            let ShardReply::ListOffsets(found) = reply else {
+                unreachable!("ListOffsets is answered in kind")
+            };
+            place(&mut answers, &part.places, found);
+        }
+        place(&mut answers, &split.local.places, self.list_offsets_local(split.local.items).await);
+        answers
     }
 
     pub async fn epoch_end_offsets(&self, queries: Vec<EpochQueryPartition>) -> Vec<EpochAnswer> {
-        let _ = queries;
-        unimplemented!()
+        let unknown = EpochAnswer {
+            error: ErrorCode::UnknownTopicOrPartition,
+            epoch: crate::model::LeaderEpoch::NONE,
+            end_offset: Offset::NONE,
+        };
+        let mut answers = vec![unknown; queries.len()];
+        let split = self.split(queries, |query| query.partition);
+        for (owner, part) in split.remote {
+            let reply = self.router.ask(owner, ShardRequest::EpochEndOffsets(part.items)).await;
+            let ShardReply::EpochEndOffsets(found) = reply else {
+                unreachable!("EpochEndOffsets is answered in kind")
+            };
+            place(&mut answers, &part.places, found);
+        }
+        place(&mut answers, &split.local.places, self.epoch_end_offsets_local(&split.local.items));
+        answers
     }
 
-    /// Asks the controller, wherever it is; see [`metadata::Request`](crate::metadata::Request) for when it answers.
-    pub async fn control(&self, request: crate::metadata::Request) -> crate::metadata::Reply {
-        let _ = request;
-        unimplemented!()
+    /// Asks the controller, wherever it is; see [`metadata::Request`] for when it answers.
+    pub async fn control(&self, request: metadata::Request) -> metadata::Reply {
+        if self.id == ShardId::ZERO {
+            return self.host().control(request).await;
+        }
+        match self.router.ask(ShardId::ZERO, ShardRequest::Control(request)).await {
+            ShardReply::Control(reply) => reply,
+            _ => unreachable!("Control is answered in kind"),
+        }
     }
 
     /// A producer id nobody has had, from this shard's block.
-    pub async fn next_producer_id(&self) -> Result<crate::model::ProducerId, crate::model::ErrorCode> {
-        unimplemented!()
+    pub async fn next_producer_id(&self) -> Result<ProducerId, ErrorCode> {
+        let block = &self.producer_ids;
+        if block.next.get() == block.end.get() {
+            block.turn.take(1).await;
+            let filled =
+                if block.next.get() == block.end.get() { self.fill_producer_ids().await } else { Ok(()) };
+            block.turn.give(1);
+            filled?;
+        }
+        let id = block.next.get();
+        block.next.set(id + 1);
+        Ok(ProducerId(id))
+    }
+
+    async fn fill_producer_ids(&self) -> Result<(), ErrorCode> {
+        let request = metadata::Request::AllocateProducerIds { broker: self.broker, shard: self.id };
+        match self.control(request).await {
+            metadata::Reply::ProducerIds { first, count } => {
+                assert!(count > 0, "a block of producer ids is not empty");
+                self.producer_ids.next.set(first.0);
+                self.producer_ids.end.set(first.0 + count);
+                Ok(())
+            }
+            metadata::Reply::Failed(error) => Err(error),
+            _ => unreachable!("AllocateProducerIds is answered in kind"),
+        }
+    }
+
+    /// Asks one shard, this one included: how shard 0 leads the others.
+    pub async fn ask(self: &Rc<Self>, to: ShardId, request: ShardRequest) -> ShardReply {
+        if to == self.id { self.serve(to, request).await } else { self.router.ask(to, request).await }
+    }
+
+    fn host(&self) -> &dyn Host {
+        self.host.get().expect("the shard was started").as_ref()
+    }
+
+    /// A request from another shard. What fixes an order happens before this returns.
+    fn receive(self: &Rc<Self>, from: ShardId, id: u64, request: ShardRequest) {
+        let reply = self.serve(from, request);
+        let shard = Rc::clone(self);
+        reactor::spawn(async move {
+            let reply = reply.await;
+            shard.router.reply(from, id, reply);
+        });
+    }
+
+    /// Fixes the order now; the future only waits for the outcome.
+    fn serve(self: &Rc<Self>, from: ShardId, request: ShardRequest) -> LocalFuture<ShardReply> {
+        let shard = Rc::clone(self);
+        match request {
+            ShardRequest::Append { acks, timeout_ms, batches } => {
+                let append = self.append_local(acks, timeout_ms, batches);
+                Box::pin(async move { ShardReply::Append(append.outcomes().await) })
+            }
+            ShardRequest::Read(read) => {
+                Box::pin(async move { ShardReply::Read(shard.read_local(&read).await) })
+            }
+            ShardRequest::Park { id, read, min_bytes } => {
+                let parked = Rc::new(Parked::default());
+                self.parked_for.borrow_mut().insert((from, id), Rc::clone(&parked));
+                Box::pin(async move { shard.park_for(from, id, parked, read, min_bytes).await })
+            }
+            ShardRequest::Unpark { id } => {
+                let parked = self.parked_for.borrow_mut().remove(&(from, id));
+                if let Some(parked) = parked {
+                    parked.call_off();
+                }
+                done()
+            }
+            ShardRequest::Fired { id } => {
+                if let Some(wait) = self.waits.borrow().get(&id) {
+                    wait.notify();
+                }
+                done()
+            }
+            ShardRequest::ListOffsets(queries) => {
+                Box::pin(async move { ShardReply::ListOffsets(shard.list_offsets_local(queries).await) })
+            }
+            ShardRequest::EpochEndOffsets(queries) => {
+                let answers = self.epoch_end_offsets_local(&queries);
+                Box::pin(async move { ShardReply::EpochEndOffsets(answers) })
+            }
+            ShardRequest::Control(request) => {
+                let reply = self.host().control(request);
+                Box::pin(async move { ShardReply::Control(reply.await) })
+            }
+            ShardRequest::Replay(records) => {
+                let removed = self.replay(&records);
+                Box::pin(async move {
+                    shard.delete_logs(removed).await;
+                    ShardReply::Done
+                })
+            }
+            ShardRequest::Open(partitions) => {
+                Box::pin(async move { ShardReply::Open(shard.open_local(partitions).await) })
+            }
+            ShardRequest::Lifecycle(step) => {
+                let step = self.host().lifecycle(step);
+                Box::pin(async move {
+                    step.await;
+                    ShardReply::Done
+                })
+            }
+        }
+    }
+
+    /// The shard that holds a partition; `None` if this broker does not lead it (yet).
+    fn owner(&self, partition: PartitionId) -> Option<ShardId> {
+        if self.partitions.borrow().contains_key(&partition) {
+            return Some(self.id);
+        }
+        let image = self.image.borrow();
+        let state = image.partition(partition)?;
+        // Placed here but not open here: it is being opened or deleted.
+        state.shard_of(self.broker).filter(|&shard| state.leader == self.broker && shard != self.id)
+    }
+
+    /// Groups items by the shard that owns their partition, keeping their places; items nobody owns stay out.
+    pub(super) fn split<T>(&self, items: Vec<T>, partition: impl Fn(&T) -> PartitionId) -> Split<T> {
+        let mut split = Split { count: items.len(), local: Part::default(), remote: Vec::new() };
+        for (index, item) in items.into_iter().enumerate() {
+            let part = match self.owner(partition(&item)) {
+                Some(owner) if owner == self.id => &mut split.local,
+                Some(owner) => {
+                    let found = split.remote.iter().position(|(shard, _)| *shard == owner);
+                    let at = found.unwrap_or_else(|| {
+                        split.remote.push((owner, Part::default()));
+                        split.remote.len() - 1
+                    });
+                    &mut split.remote[at].1
+                }
+                None => continue,
+            };
+            part.places.push(index);
+            part.items.push(item);
+        }
+        split
+    }
+
+    fn expire_appends(&self) {
+        let now = reactor::now();
+        for partition in self.partitions.borrow().values() {
+            partition.expire(now);
+        }
+    }
+}
+
+fn done() -> LocalFuture<ShardReply> {
+    Box::pin(std::future::ready(ShardReply::Done))
+}
+
+/// Items of a request grouped by owner.
+pub(super) struct Split<T> {
+    pub(super) count: usize,
+    pub(super) local: Part<T>,
+    pub(super) remote: Vec<(ShardId, Part<T>)>,
+}
+
+/// One owner's items and where their answers belong.
+pub(super) struct Part<T> {
+    pub(super) places: Vec<usize>,
+    pub(super) items: Vec<T>,
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Part<T> {
+        Part { places: Vec::new(), items: Vec::new() }
+    }
+}
+
+/// Puts the answers of a part where they belong.
+pub(super) fn place<T>(answers: &mut [T], places: &[usize], part: Vec<T>) {
+    assert_eq!(places.len(), part.len(), "one answer per item");
+    for (&at, answer) in places.iter().zip(part) {
+        answers[at] = answer;
+    }
+}
+
+/// Storage's news, handed to the partition concerned.
+struct DurableEnds(std::rc::Weak<Shard>);
+
+impl storage::Listener for DurableEnds {
+    fn durable(&self, partition: PartitionId, end: Offset) {
+        let Some(shard) = self.0.upgrade() else { return };
+        let found = shard.partitions.borrow().get(&partition).map(Rc::clone);
+        if let Some(partition) = found {
+            partition.advance(end);
+        }
+    }
+
+    fn failed(&self, directory: DirectoryId, reason: &str) {
+        let Some(shard) = self.0.upgrade() else { return };
+        tracing::error!(%directory, reason, "log directory is offline for writing; restart after mending the disk");
+        let concerned: Vec<_> =
+            shard.partitions.borrow().values().filter(|p| p.directory == directory).map(Rc::clone).collect();
+        for partition in concerned {
+            partition.fail_waiters(ErrorCode::KafkaStorageError);
+        }
     }
 }

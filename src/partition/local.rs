@@ -1,0 +1,290 @@
+//! What a shard does for its own partitions, for its connections and for the other shards alike.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::error::error_code;
+use super::leader::{Partition, PendingAppend};
+use super::message::{
+    Acks, AppendOutcome, AppendPartition, EpochAnswer, EpochQueryPartition, Isolation, OffsetAnswer,
+    OffsetQuery, OffsetQueryPartition, OpenPartition,
+};
+use super::shard::Shard;
+use crate::metadata::{LogSettings, Record};
+use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
+use crate::reactor;
+use crate::reactor::sync::{Receiver, oneshot};
+use crate::storage::{Create, Log, LogConfig, OpenLog};
+
+/// Logs opened (and after a crash scanned) side by side on one shard.
+const OPENS_IN_FLIGHT: usize = 8;
+
+/// Appended; perhaps waiting for durability.
+pub(super) enum LocalAppend {
+    Settled(Vec<AppendOutcome>),
+    Waiting(Receiver<Vec<AppendOutcome>>),
+}
+
+impl LocalAppend {
+    pub(super) async fn outcomes(self) -> Vec<AppendOutcome> {
+        match self {
+            LocalAppend::Settled(outcomes) => outcomes,
+            LocalAppend::Waiting(receiver) => {
+                receiver.await.expect("an append is settled or failed, never dropped")
+            }
+        }
+    }
+}
+
+impl Shard {
+    fn local(&self, partition: PartitionId) -> Option<Rc<Partition>> {
+        self.partitions.borrow().get(&partition).map(Rc::clone)
+    }
+
+    /// Fixes every batch's place; a plain function.
+    pub(super) fn append_local(
+        &self,
+        acks: Acks,
+        timeout_ms: u64,
+        batches: Vec<AppendPartition>,
+    ) -> LocalAppend {
+        let now = TimestampMs(reactor::wall_clock_ms());
+        let mut outcomes = Vec::with_capacity(batches.len());
+        let mut waits: Vec<(usize, Rc<Partition>, Offset)> = Vec::new();
+        for (place, batch) in batches.into_iter().enumerate() {
+            let Some(partition) = self.local(batch.partition) else {
+                outcomes.push(AppendOutcome::failed(ErrorCode::NotLeaderOrFollower));
+                continue;
+            };
+            let Some(log) = &partition.log else {
+                outcomes.push(AppendOutcome::failed(ErrorCode::KafkaStorageError));
+                continue;
+            };
+            match log.append(batch.batch, &batch.header, partition.leader_epoch.get(), now) {
+                Ok(appended) => {
+                    outcomes.push(AppendOutcome {
+                        error: ErrorCode::None,
+                        base_offset: appended.base_offset,
+                        log_start_offset: log.start_offset(),
+                        leader: None,
+                    });
+                    if appended.end_offset > partition.high_watermark() && acks != Acks::None {
+                        waits.push((place, Rc::clone(&partition), appended.end_offset));
+                    }
+                }
+                Err(error) => outcomes.push(AppendOutcome::failed(error_code(error))),
+            }
+        }
+        if waits.is_empty() {
+            return LocalAppend::Settled(outcomes);
+        }
+        // acks=1 has no timeout in Kafka's protocol: the leader's own append is all it waits for.
+        let deadline = (acks == Acks::All).then(|| reactor::now().after(Duration::from_millis(timeout_ms)));
+        let (sender, receiver) = oneshot();
+        let request = PendingAppend::new(outcomes, waits.len(), sender);
+        for (place, partition, end) in waits {
+            partition.wait_for(end, deadline, Rc::clone(&request), place);
+        }
+        LocalAppend::Waiting(receiver)
+    }
+
+    pub(super) async fn list_offsets_local(&self, queries: Vec<OffsetQueryPartition>) -> Vec<OffsetAnswer> {
+        let mut answers = Vec::with_capacity(queries.len());
+        for query in queries {
+            let answer = match self.led_log(query.partition, query.current_epoch) {
+                Ok((partition, log)) => find_offset(&partition, &log, query).await,
+                Err(error) => Err(error),
+            };
+            answers.push(answer.unwrap_or_else(OffsetAnswer::failed));
+        }
+        answers
+    }
+
+    pub(super) fn epoch_end_offsets_local(&self, queries: &[EpochQueryPartition]) -> Vec<EpochAnswer> {
+        let answer = |query: &EpochQueryPartition| match self.led_log(query.partition, query.current_epoch) {
+            Ok((partition, log)) => {
+                // The current epoch has not ended: its end is the log end, whether or not it has batches yet.
+                let (epoch, end_offset) = if query.epoch == partition.leader_epoch.get() {
+                    (query.epoch, log.end_offset())
+                } else {
+                    log.end_offset_for(query.epoch)
+                };
+                EpochAnswer { error: ErrorCode::None, epoch, end_offset }
+            }
+            Err(error) => EpochAnswer { error, epoch: LeaderEpoch::NONE, end_offset: Offset::NONE },
+        };
+        queries.iter().map(answer).collect()
+    }
+
+    /// The log of a partition led here, if the client's idea of the leader epoch is ours.
+    pub(super) fn led_log(
+        &self,
+        partition: PartitionId,
+        current_epoch: LeaderEpoch,
+    ) -> Result<(Rc<Partition>, Log), ErrorCode> {
+        let partition = self.local(partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let epoch = partition.leader_epoch.get();
+        if current_epoch != LeaderEpoch::NONE && current_epoch < epoch {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
+        if current_epoch > epoch {
+            return Err(ErrorCode::UnknownLeaderEpoch);
+        }
+        let log = partition.log.clone().ok_or(ErrorCode::KafkaStorageError)?;
+        Ok((partition, log))
+    }
+
+    /// Takes committed records into the image and the partitions; gives the partitions of removed topics.
+    pub(super) fn replay(&self, records: &[Record]) -> Vec<Rc<Partition>> {
+        let mut image = self.image.borrow_mut();
+        for record in records {
+            image.replay(record).expect("the controller's own records follow from each other");
+        }
+        let mut removed = Vec::new();
+        self.partitions.borrow_mut().retain(|id, partition| {
+            if *id == super::METADATA_PARTITION {
+                return true;
+            }
+            let (Some(topic), Some(state)) = (image.topic(id.topic), image.partition(*id)) else {
+                removed.push(Rc::clone(partition));
+                return false;
+            };
+            partition.leader_epoch.set(state.leader_epoch);
+            if let Some(log) = &partition.log {
+                log.set_config(log_config(&topic.settings));
+            }
+            true
+        });
+        removed
+    }
+
+    pub(super) async fn delete_logs(&self, partitions: Vec<Rc<Partition>>) {
+        for partition in partitions {
+            partition.fail_waiters(ErrorCode::UnknownTopicOrPartition);
+            let Some(log) = &partition.log else { continue };
+            if let Err(error) = self.storage().delete(log).await {
+                tracing::error!(partition = ?partition.id, ?error, "could not delete a partition's folder; restart removes it");
+            }
+        }
+    }
+
+    /// Opens logs of partitions placed here, a few at a time.
+    pub(super) async fn open_local(
+        self: &Rc<Self>,
+        wanted: Vec<OpenPartition>,
+    ) -> Vec<Result<DirectoryId, ErrorCode>> {
+        let mut opened = Vec::with_capacity(wanted.len());
+        for few in wanted.chunks(OPENS_IN_FLIGHT) {
+            let tasks: Vec<_> = few
+                .iter()
+                .map(|open| {
+                    let (shard, open) = (Rc::clone(self), open.clone());
+                    reactor::spawn(async move { shard.open_one(open).await })
+                })
+                .collect();
+            for task in tasks {
+                opened.push(task.await);
+            }
+        }
+        opened
+    }
+
+    /// The log of a partition that is open here.
+    pub fn log(&self, partition: PartitionId) -> Option<Log> {
+        self.local(partition)?.log.clone()
+    }
+
+    /// For the metadata log, whose leadership is not in the image.
+    pub fn set_leader_epoch(&self, partition: PartitionId, epoch: LeaderEpoch) {
+        self.local(partition).expect("the partition is open here").leader_epoch.set(epoch);
+    }
+
+    async fn open_one(&self, open: OpenPartition) -> Result<DirectoryId, ErrorCode> {
+        let (topic_name, config, epoch) = {
+            let image = self.image.borrow();
+            let (Some(topic), Some(state)) =
+                (image.topic(open.partition.topic), image.partition(open.partition))
+            else {
+                return Err(ErrorCode::UnknownTopicId);
+            };
+            (topic.name.clone(), log_config(&topic.settings), state.leader_epoch)
+        };
+        self.open_log(open, topic_name, config, epoch).await
+    }
+
+    /// Opens one log and serves it. A log that cannot be opened is served as offline, never as empty.
+    pub async fn open_log(
+        &self,
+        open: OpenPartition,
+        topic_name: String,
+        config: LogConfig,
+        epoch: LeaderEpoch,
+    ) -> Result<DirectoryId, ErrorCode> {
+        let OpenPartition { partition, directory, create } = open;
+        let name = topic_name.clone();
+        let opened = self.storage().open(OpenLog { partition, topic_name, directory, config, create }).await;
+        let log = match opened {
+            Ok(log) if log.last_epoch() > epoch => {
+                tracing::error!(
+                    topic = name, partition = partition.index, in_log = %log.last_epoch(), in_metadata = %epoch,
+                    "the log holds a newer leader epoch than the metadata: was the metadata directory replaced? partition is offline"
+                );
+                None
+            }
+            Ok(log) => Some(log),
+            Err(error) => {
+                tracing::error!(topic = name, partition = partition.index, ?error, "partition is offline");
+                None
+            }
+        };
+        let result = if log.is_some() { Ok(directory) } else { Err(ErrorCode::KafkaStorageError) };
+        // A folder that could not be made now is tried again at the next start; one that is missing stays offline.
+        if log.is_some() || create == Create::Never {
+            let partition_state = Partition::new(partition, directory, log, epoch);
+            self.partitions.borrow_mut().insert(partition, Rc::new(partition_state));
+        }
+        result
+    }
+}
+
+/// What storage needs of a topic's settings.
+fn log_config(settings: &LogSettings) -> LogConfig {
+    LogConfig {
+        segment_bytes: settings.segment_bytes,
+        segment_ms: settings.segment_ms,
+        segment_index_bytes: settings.segment_index_bytes,
+        index_interval_bytes: settings.index_interval_bytes,
+        durability: settings.durability,
+    }
+}
+
+async fn find_offset(
+    partition: &Partition,
+    log: &Log,
+    query: OffsetQueryPartition,
+) -> Result<OffsetAnswer, ErrorCode> {
+    let limit = match query.isolation {
+        Isolation::ReadUncommitted => partition.high_watermark(),
+        Isolation::ReadCommitted => partition.last_stable_offset(),
+    };
+    let plain = |offset: Offset, epoch: LeaderEpoch| OffsetAnswer {
+        error: ErrorCode::None,
+        timestamp: TimestampMs::NONE,
+        offset,
+        epoch,
+    };
+    let found = match query.query {
+        OffsetQuery::Latest => return Ok(plain(limit, partition.leader_epoch.get())),
+        OffsetQuery::Earliest | OffsetQuery::EarliestLocal => {
+            let start = log.start_offset();
+            return Ok(plain(start, log.epoch_at(start)));
+        }
+        OffsetQuery::LatestTiered => return Ok(plain(Offset::NONE, LeaderEpoch::NONE)),
+        OffsetQuery::MaxTimestamp => log.find_max_timestamp(limit).await,
+        OffsetQuery::AtOrAfter(target) => log.find_timestamp(target, limit).await,
+    };
+    Ok(match found.map_err(error_code)? {
+        Some((timestamp, offset, epoch)) => OffsetAnswer { error: ErrorCode::None, timestamp, offset, epoch },
+        None => plain(Offset::NONE, LeaderEpoch::NONE),
+    })
+}

@@ -1,0 +1,79 @@
+//! Asks other shards: numbered requests over the mesh, credits so that nothing on the mesh ever waits for room.
+//!
+//! A request takes one of [`REQUESTS_IN_FLIGHT`] credits towards its shard and gives it back when the reply has
+//! arrived. At any moment the channel to a shard holds at most that many requests of ours and that many replies
+//! to its requests, so a channel of twice the depth never fills, and two shards that ask each other at once
+//! cannot block each other.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use super::message::{Message, ShardReply, ShardRequest};
+use crate::model::ShardId;
+use crate::reactor::Mesh;
+use crate::reactor::sync::{Credits, Receiver, Sender, oneshot};
+
+/// Requests from one shard to one other that may be unanswered at once.
+const REQUESTS_IN_FLIGHT: u64 = 512;
+
+/// Messages one channel of the mesh must hold: our requests and our replies.
+pub const MESH_DEPTH: usize = 2 * REQUESTS_IN_FLIGHT as usize;
+
+pub(super) struct Router {
+    mesh: Mesh<Message>,
+    credits: Vec<Credits>,
+    waiting: RefCell<HashMap<u64, (ShardId, Sender<ShardReply>)>>,
+    next_id: Cell<u64>,
+}
+
+/// The right to send one request to one shard; must be spent.
+#[must_use]
+pub(super) struct Ticket(ShardId);
+
+impl Router {
+    pub(super) fn new(mesh: Mesh<Message>, shard_count: usize) -> Router {
+        assert!(mesh.depth() >= MESH_DEPTH, "the mesh is shallower than the credits given out for it");
+        let credits = (0..shard_count).map(|_| Credits::new(REQUESTS_IN_FLIGHT)).collect();
+        Router { mesh, credits, waiting: RefCell::default(), next_id: Cell::new(0) }
+    }
+
+    pub(super) fn on_receive(&self, receive: impl Fn(ShardId, Message) + 'static) {
+        self.mesh.on_receive(receive);
+    }
+
+    /// Waits for a place on the way to `to`.
+    pub(super) async fn ticket(&self, to: ShardId) -> Ticket {
+        self.credits[to.index()].take(1).await;
+        Ticket(to)
+    }
+
+    /// Sends at once; the reply comes later.
+    pub(super) fn send(&self, ticket: Ticket, request: ShardRequest) -> Receiver<ShardReply> {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let (sender, receiver) = oneshot();
+        self.waiting.borrow_mut().insert(id, (ticket.0, sender));
+        self.post(ticket.0, Message::Request { id, request });
+        receiver
+    }
+
+    pub(super) async fn ask(&self, to: ShardId, request: ShardRequest) -> ShardReply {
+        let ticket = self.ticket(to).await;
+        self.send(ticket, request).await.expect("a shard answers every request or the process has ended")
+    }
+
+    pub(super) fn reply(&self, to: ShardId, id: u64, reply: ShardReply) {
+        self.post(to, Message::Reply { id, reply });
+    }
+
+    pub(super) fn receive_reply(&self, from: ShardId, id: u64, reply: ShardReply) {
+        let (asked, sender) = self.waiting.borrow_mut().remove(&id).expect("a reply to a request we sent");
+        assert_eq!(asked, from, "the shard that was asked answers");
+        self.credits[from.index()].give(1);
+        sender.send(reply);
+    }
+
+    fn post(&self, to: ShardId, message: Message) {
+        self.mesh.try_send(to, message).expect("credits keep the mesh from filling");
+    }
+}
