@@ -1,0 +1,71 @@
+//! From locked directories to a node whose every partition is open.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::controller_host::{ControllerHost, Loop};
+use super::metadata_log::MetadataLog;
+use crate::metadata::{Controller, Endpoint, Image, Reply, Request, Settings};
+use crate::partition::{Shard, ShardRequest};
+use crate::reactor;
+use crate::storage::{Create, LogDir};
+
+/// What shard 0 needs to bring the node up.
+pub struct Boot {
+    pub shard_count: usize,
+    /// Empty, with this node's cluster id and defaults.
+    pub image: Image,
+    pub settings: Settings,
+    pub log_dirs: Vec<LogDir>,
+    /// The first log directory has never served.
+    pub fresh: bool,
+    /// Where clients reach this broker.
+    pub endpoints: Vec<Endpoint>,
+    pub rack: Option<String>,
+}
+
+/// Replays the metadata log on every shard, registers this start of the broker (which raises the leader epochs of
+/// what it leads), and opens every log. `identify` is called once a fresh node's metadata log is durable.
+pub async fn boot(
+    shard: &Rc<Shard>,
+    boot: Boot,
+    identify: impl FnOnce() -> Result<(), String>,
+) -> Result<ControllerHost, String> {
+    let create = if boot.fresh { Create::IfMissing } else { Create::Never };
+    let (log, records) = MetadataLog::open(shard, boot.log_dirs[0].id, create).await?;
+    if boot.fresh {
+        identify()?;
+    }
+    let mut image = boot.image;
+    for record in &records {
+        image.replay(record).map_err(|error| format!("the metadata log contradicts itself: {}", error.0))?;
+    }
+    let mut state = Loop {
+        shard: Rc::clone(shard),
+        shard_count: boot.shard_count,
+        log,
+        controller: Controller::new(boot.settings, image),
+        log_dirs: boot.log_dirs,
+    };
+    state.broadcast(ShardRequest::Replay, Arc::new(records)).await;
+    let register = Request::RegisterBroker {
+        broker: shard.broker(),
+        endpoints: boot.endpoints,
+        rack: boot.rack,
+        incarnation: u128::from(reactor::random_u64()) << 64 | u128::from(reactor::random_u64()),
+    };
+    if let Reply::Failed(error) = state.handle(register).await {
+        return Err(format!("the controller refused this broker's registration: {error:?}"));
+    }
+    let placed = state.place_all();
+    let count = placed.len();
+    let started = reactor::now();
+    let failed = state.open(placed).await;
+    tracing::info!(
+        partitions = count,
+        offline = failed.len(),
+        seconds = reactor::now().since(started).as_secs_f64(),
+        "opened the logs"
+    );
+    Ok(ControllerHost::start(state))
+}

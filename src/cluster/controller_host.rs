@@ -1,0 +1,233 @@
+//! Hosts the pure controller on shard 0: one decision at a time, committed, replayed everywhere, then answered.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::metadata_log::MetadataLog;
+use super::placement::Load;
+use crate::metadata::{AssignedReplica, Controller, Image, Record, Reply, Request};
+use crate::model::{BrokerId, DirectoryId, ErrorCode, PartitionId, ShardId};
+use crate::partition::{OpenPartition, Shard, ShardReply, ShardRequest};
+use crate::reactor;
+use crate::reactor::sync::{Notify, Sender, oneshot};
+use crate::storage::{Create, LogDir};
+
+/// Cheap to clone; the queue to the controller's loop.
+#[derive(Clone)]
+pub struct ControllerHost {
+    queue: Rc<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: RefCell<VecDeque<(Request, Sender<Reply>)>>,
+    arrived: Notify,
+}
+
+/// The loop's own state.
+pub(super) struct Loop {
+    pub(super) shard: Rc<Shard>,
+    pub(super) shard_count: usize,
+    pub(super) log: MetadataLog,
+    pub(super) controller: Controller,
+    pub(super) log_dirs: Vec<LogDir>,
+}
+
+/// A replica of this node and where it is to be opened.
+pub(super) struct Placed {
+    pub(super) shard: ShardId,
+    pub(super) open: OpenPartition,
+}
+
+impl ControllerHost {
+    /// Spawns the loop.
+    pub(super) fn start(mut state: Loop) -> ControllerHost {
+        let queue = Rc::new(Queue::default());
+        let host = ControllerHost { queue: Rc::clone(&queue) };
+        reactor::spawn(async move {
+            loop {
+                let next = queue.requests.borrow_mut().pop_front();
+                match next {
+                    Some((request, sender)) => sender.send(state.handle(request).await),
+                    None => queue.arrived.notified().await,
+                }
+            }
+        });
+        host
+    }
+
+    /// Queues a request; its reply comes when its records are committed and in force on every shard.
+    pub async fn handle(&self, request: Request) -> Reply {
+        let (sender, receiver) = oneshot();
+        self.queue.requests.borrow_mut().push_back((request, sender));
+        self.queue.arrived.notify();
+        receiver.await.unwrap_or(Reply::Failed(ErrorCode::BrokerNotAvailable))
+    }
+}
+
+impl Loop {
+    pub(super) async fn handle(&mut self, request: Request) -> Reply {
+        let now_ms = reactor::wall_clock_ms();
+        let decision = self.controller.handle(now_ms, &mut reactor::random_u64, request);
+        self.commit(decision.records.clone()).await;
+        let created = self.place_new(&decision.records);
+        if created.is_empty() {
+            return decision.reply;
+        }
+        let failed = self.open(created).await;
+        report_failures(decision.reply, &failed)
+    }
+
+    /// Durable, then replayed by every shard.
+    async fn commit(&mut self, records: Vec<Record>) {
+        if records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.log.append(&records, reactor::wall_clock_ms()).await {
+            tracing::error!(
+                ?error,
+                "the metadata log cannot be written; the broker stops. Mend the disk that holds the first of \
+                 log.dirs, then start again"
+            );
+            std::process::exit(1);
+        }
+        self.broadcast(ShardRequest::Replay, Arc::new(records)).await;
+    }
+
+    /// Sends every shard its copy of a request and waits for all.
+    pub(super) async fn broadcast<T: Clone + 'static>(
+        &self,
+        request: impl Fn(T) -> ShardRequest,
+        payload: T,
+    ) {
+        let mut tasks = Vec::with_capacity(self.shard_count);
+        for index in 0..self.shard_count {
+            let (shard, request) = (Rc::clone(&self.shard), request(payload.clone()));
+            let to = ShardId(u16::try_from(index).expect("shards are few"));
+            tasks.push(reactor::spawn(async move { shard.ask(to, request).await }));
+        }
+        for task in tasks {
+            task.await;
+        }
+    }
+
+    fn image(&self) -> &Image {
+        self.controller.image()
+    }
+
+    fn broker(&self) -> BrokerId {
+        self.shard.broker()
+    }
+
+    /// Places the replicas that these records give this node.
+    fn place_new(&self, records: &[Record]) -> Vec<Placed> {
+        let new: Vec<PartitionId> = (records.iter())
+            .filter_map(|record| match record {
+                Record::Partition(new) if new.replicas.contains(&self.broker()) => Some(new.partition),
+                _ => None,
+            })
+            .collect();
+        if new.is_empty() {
+            return Vec::new();
+        }
+        let mut load = Load::new(self.image(), self.broker(), self.shard_count, &self.log_dirs);
+        let mut placed = Vec::with_capacity(new.len());
+        for of_topic in new.chunk_by(|a, b| a.topic == b.topic) {
+            let shards = load.place(of_topic[0].topic, of_topic.len());
+            for (&partition, shard) in of_topic.iter().zip(shards) {
+                let open =
+                    OpenPartition { partition, directory: load.directory(), create: Create::IfMissing };
+                placed.push(Placed { shard, open });
+            }
+        }
+        placed
+    }
+
+    /// Every replica of this node with its shard and directory, for boot.
+    pub(super) fn place_all(&self) -> Vec<Placed> {
+        let mut load = Load::new(self.image(), self.broker(), self.shard_count, &self.log_dirs);
+        let mut placed = Vec::new();
+        for topic in self.image().topics() {
+            for (index, state) in (0..).zip(&topic.partitions) {
+                let Some(recorded) = state.directory_of(self.broker()) else { continue };
+                let (directory, create) = if recorded == DirectoryId::UNASSIGNED {
+                    (load.directory(), Create::IfMissing)
+                } else {
+                    (recorded, Create::Never)
+                };
+                let shard = (load.usable(state.shard_of(self.broker())))
+                    .unwrap_or_else(|| load.place(topic.id, 1)[0]);
+                let partition = PartitionId { topic: topic.id, index };
+                placed.push(Placed { shard, open: OpenPartition { partition, directory, create } });
+            }
+        }
+        placed
+    }
+
+    /// Opens the logs on their shards side by side, and records where they are if that is news. Gives those
+    /// that could not be opened.
+    pub(super) async fn open(&mut self, placed: Vec<Placed>) -> Vec<PartitionId> {
+        let mut by_shard: Vec<Vec<OpenPartition>> = vec![Vec::new(); self.shard_count];
+        for Placed { shard, open } in placed {
+            by_shard[shard.index()].push(open);
+        }
+        let mut tasks = Vec::new();
+        for (index, opens) in by_shard.into_iter().enumerate().filter(|(_, opens)| !opens.is_empty()) {
+            let to = ShardId(u16::try_from(index).expect("shards are few"));
+            let (shard, request) = (Rc::clone(&self.shard), ShardRequest::Open(opens.clone()));
+            tasks.push((to, opens, reactor::spawn(async move { shard.ask(to, request).await })));
+        }
+        let (mut replicas, mut failed) = (Vec::new(), Vec::new());
+        for (shard, opens, task) in tasks {
+            let ShardReply::Open(results) = task.await else { unreachable!("Open is answered in kind") };
+            for (open, result) in opens.iter().zip(results) {
+                match result {
+                    Ok(directory) => {
+                        replicas.push(AssignedReplica { partition: open.partition, directory, shard })
+                    }
+                    // Its folder stays where it was recorded, its shard answers that it is offline.
+                    Err(_) if open.create == Create::Never => {
+                        failed.push(open.partition);
+                        let directory = open.directory;
+                        replicas.push(AssignedReplica { partition: open.partition, directory, shard });
+                    }
+                    Err(_) => failed.push(open.partition),
+                }
+            }
+        }
+        replicas.retain(|replica| self.is_news(replica));
+        if !replicas.is_empty() {
+            let request = Request::AssignReplicas { broker: self.broker(), replicas };
+            let decision =
+                self.controller.handle(reactor::wall_clock_ms(), &mut reactor::random_u64, request);
+            self.commit(decision.records).await;
+        }
+        failed
+    }
+
+    fn is_news(&self, replica: &AssignedReplica) -> bool {
+        let state = self.image().partition(replica.partition);
+        state.is_none_or(|state| {
+            state.shard_of(self.broker()) != Some(replica.shard)
+                || state.directory_of(self.broker()) != Some(replica.directory)
+        })
+    }
+}
+
+/// A topic whose partitions could not all be opened was created, but says so.
+fn report_failures(mut reply: Reply, failed: &[PartitionId]) -> Reply {
+    if let Reply::Topics(topics) = &mut reply {
+        for topic in topics {
+            if topic.error.is_none() && failed.iter().any(|partition| partition.topic == topic.id) {
+                topic.error = ErrorCode::KafkaStorageError;
+                topic.message = Some(
+                    "the topic exists, but not every log could be created; the broker's log says why"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    reply
+}
