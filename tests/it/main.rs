@@ -1,1 +1,6 @@
+//! Black-box tests: the built binary over TCP with raw frames, its start and stop, and the check of the layering.
+//!
+//! Every test starts a broker of its own on a free port with a data directory under `target/tmp`, except
+//! `layering`, which reads the sources. `../README.md` says how to run one of them and against another broker.
 
+mod layering;
