@@ -98,7 +98,10 @@ impl Notify {
             if std::mem::take(&mut state.pending) {
                 return Poll::Ready(());
             }
-            state.waiters.push(context.waker().clone());
+            // a task that gave up waiting and waits again is still in the list: once is enough
+            if !state.waiters.iter().any(|waiter| waiter.will_wake(context.waker())) {
+                state.waiters.push(context.waker().clone());
+            }
             Poll::Pending
         })
         .await;
@@ -206,5 +209,14 @@ mod tests {
         notify.notify();
         assert!(poll(Box::pin(notify.notified()).as_mut()).is_ready());
         assert!(poll(Box::pin(notify.notified()).as_mut()).is_pending());
+    }
+
+    #[test]
+    fn a_task_that_waits_again_and_again_is_kept_once() {
+        let notify = Notify::default();
+        for _ in 0..100 {
+            assert!(poll(Box::pin(notify.notified()).as_mut()).is_pending());
+        }
+        assert_eq!(notify.state.borrow().waiters.len(), 1);
     }
 }
