@@ -1,1 +1,119 @@
-//! handlers
+//! One file per Kafka API: decode, ask, answer.
+//!
+//! [`Broker`] is the shard's service: one exhaustive match from API to handler. A handler decodes its request (behind
+//! the guard), asks [`authorize::allowed`], asks the shard's partitions, its image or the controller, and ends with
+//! [`RequestContext::reply`], the one place that can throttle. Each file opens with versions, behaviour, KIP numbers
+//! and what it leaves out.
+//!
+//! Invariants:
+//! * A Kafka error is a value in a reply. Only a body that cannot be decoded, and a failed Produce that asked for no
+//!   reply, close the connection.
+//! * Nothing that a request says makes a handler panic or allocate more than a small multiple of its size.
+//! * The image is never borrowed across an await.
+//!
+//! Never here: sockets and the order of replies (`server/`), where a partition lives (`partition/`).
+
+mod api_versions;
+pub mod authorize;
+mod context;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod endpoint;
+mod fetch;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+mod service;
+mod throttle;
+mod topic;
+
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+
+pub use context::{ConnectionContext, Principal, RequestContext};
+pub use service::{CloseReason, LocalFuture, Outcome, Reply, Request, Service, Stage};
+pub use throttle::Throttled;
+
+use crate::config::Config;
+use crate::metadata as control;
+use crate::metadata::ConfigEntry;
+use crate::model::BrokerId;
+use crate::partition::Shard;
+use crate::protocol::api::Api;
+use crate::reactor::{sleep, spawn};
+
+/// The handlers of one shard; lives on it in an `Rc`.
+pub struct Broker {
+    shard: Rc<Shard>,
+    settings: Settings,
+}
+
+/// What handlers take from the configuration.
+struct Settings {
+    broker: BrokerId,
+    auto_create_topics_enable: bool,
+    /// Kafka's fetch.max.bytes.
+    fetch_bytes_max: usize,
+    /// Every setting of the broker, for DescribeConfigs.
+    described: Vec<ConfigEntry>,
+}
+
+impl Broker {
+    #[must_use]
+    pub fn new(config: &Config, shard: Rc<Shard>) -> Broker {
+        let settings = Settings {
+            broker: config.node_id,
+            auto_create_topics_enable: config.auto_create_topics_enable,
+            fetch_bytes_max: config.fetch_max_bytes,
+            described: config.describe(),
+        };
+        Broker { shard, settings }
+    }
+
+    /// Asks the controller and waits for `patience` at most; it carries on when nobody waits any more.
+    async fn control(
+        self: &Rc<Self>,
+        request: control::Request,
+        patience: Duration,
+    ) -> Option<control::Reply> {
+        let shard = Rc::clone(&self.shard);
+        let asked = spawn(async move { shard.control(request).await });
+        or(async { Some(asked.await) }, async {
+            sleep(patience).await;
+            None
+        })
+        .await
+    }
+}
+
+impl Service for Broker {
+    fn call(self: Rc<Self>, request: Request) -> LocalFuture<Stage> {
+        match request.header.api {
+            Api::Produce => Box::pin(produce::start(self, request)),
+            Api::Fetch => whole(fetch::handle(self, request)),
+            Api::ListOffsets => whole(list_offsets::handle(self, request)),
+            Api::Metadata => whole(metadata::handle(self, request)),
+            Api::ApiVersions => whole(api_versions::handle(self, request)),
+            Api::CreateTopics => whole(create_topics::handle(self, request)),
+            Api::DeleteTopics => whole(delete_topics::handle(self, request)),
+            Api::InitProducerId => whole(init_producer_id::handle(self, request)),
+            Api::OffsetForLeaderEpoch => whole(offset_for_leader_epoch::handle(self, request)),
+            Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
+            Api::IncrementalAlterConfigs => whole(incremental_alter_configs::handle(self, request)),
+            Api::DescribeCluster => whole(describe_cluster::handle(self, request)),
+        }
+    }
+}
+
+/// A handler of one stage: whatever comes behind it waits for its end.
+fn whole(handler: impl Future<Output = Result<Outcome, CloseReason>> + 'static) -> LocalFuture<Stage> {
+    Box::pin(async move { Stage::Done(handler.await.unwrap_or_else(Outcome::Close)) })
+}

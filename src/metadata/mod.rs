@@ -19,7 +19,7 @@ pub mod setting;
 pub mod topic_config;
 mod topic_config_table;
 
-pub use controller::{Controller, Decision, Settings};
+pub use controller::{Controller, Decision, Settings, check_topic_name};
 pub use image::{Image, Inconsistent, Partition, Topic};
 pub use record::{
     ConfigResource, DecodeError, METADATA_VERSION, METADATA_VERSION_LEVEL, NewPartition, PartitionChange,

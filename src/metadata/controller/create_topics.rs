@@ -294,8 +294,8 @@ struct Plan {
     replicas: Vec<Vec<BrokerId>>,
 }
 
-/// Kafka's `Topic.validate`.
-pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
+/// Kafka's `Topic.validate`: the error, and what is wrong with the name.
+pub fn check_name(name: &str) -> Result<(), (ErrorCode, String)> {
     let reason = if name.is_empty() {
         "the empty string is not allowed".to_owned()
     } else if name == "." || name == ".." {

@@ -10,6 +10,8 @@ mod delete_topics;
 mod replica_assignment;
 mod topic_configs;
 
+pub use create_topics::check_name as check_topic_name;
+
 use std::collections::HashMap;
 
 use super::image::{Image, Topic};

@@ -1,0 +1,83 @@
+//! Who asks: what every handler knows about a request beside its body.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use std::rc::Rc;
+
+use crate::model::ErrorCode;
+use crate::protocol::StrBytes;
+use crate::protocol::api::Api;
+use crate::protocol::codec::encode_response;
+use crate::protocol::header::ResponseHeader;
+
+use super::service::{Outcome, Reply};
+use super::throttle::Throttled;
+
+/// Kafka's principal: a type and a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal {
+    pub kind: String,
+    pub name: String,
+}
+
+impl Principal {
+    /// Whom an unauthenticated connection speaks for.
+    #[must_use]
+    pub fn anonymous() -> Principal {
+        Principal { kind: "User".to_owned(), name: "ANONYMOUS".to_owned() }
+    }
+}
+
+/// One connection, the same for all of its requests.
+#[derive(Clone, Debug)]
+pub struct ConnectionContext {
+    /// Unique on this node since its start.
+    pub id: u64,
+    pub principal: Principal,
+    /// The listener the client came in by: it is told of endpoints of this name.
+    pub listener: Rc<str>,
+    pub peer: SocketAddr,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    pub connection: Rc<ConnectionContext>,
+    /// `None`: the client sent null.
+    pub client_id: Option<StrBytes>,
+    pub header: ResponseHeader,
+}
+
+impl RequestContext {
+    #[must_use]
+    pub fn api(&self) -> Api {
+        self.header.api
+    }
+
+    #[must_use]
+    pub fn version(&self) -> i16 {
+        self.header.version
+    }
+
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.client_id.as_deref().unwrap_or("")
+    }
+
+    /// Ends the request with this response; `error` is the first error in it, for the metrics.
+    #[must_use]
+    pub fn reply<T: Throttled>(&self, mut response: T, error: ErrorCode) -> Outcome {
+        let mute = self.throttle(&mut response);
+        let head = encode_response(self.header, &response);
+        Outcome::Reply(Reply { head, rest: Vec::new(), error, mute })
+    }
+
+    /// The one place every response passes that can make the client wait: sets the response's throttle time, and
+    /// says how long its connection is to be muted. Quotas decide it; there are none yet.
+    pub fn throttle<T: Throttled>(&self, response: &mut T) -> Duration {
+        let wait_ms = 0;
+        response.set_throttle_time_ms(wait_ms);
+        Duration::from_millis(u64::from(wait_ms.unsigned_abs()))
+    }
+}

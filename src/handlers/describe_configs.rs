@@ -1,0 +1,141 @@
+//! DescribeConfigs 1-4 (key 32, KIP-133): the configs of topics and of this broker.
+//!
+//! A null or empty list of keys means all. v1+ synonyms on demand (KIP-226), v3+ types, and documentation on demand
+//! (KIP-569). Resource types: topic (2), broker (4; the empty name is the cluster-wide default, which has none, since
+//! broker settings do not change at run time), broker logger (8), client metrics (16) and group (32), which exist and
+//! have no configs. Anything else is INVALID_REQUEST. Sensitive values are never told.
+
+use std::rc::Rc;
+
+use super::Broker;
+use super::authorize::{Operation, Resource, allowed};
+use super::context::RequestContext;
+use super::list_offsets::note;
+use super::service::{CloseReason, Outcome, Request};
+use super::topic::message;
+use crate::metadata::{ConfigEntry, check_topic_name, topic_config};
+use crate::model::ErrorCode;
+use crate::protocol::StrBytes;
+use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
+use crate::protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use crate::protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
+
+type Refusal = (ErrorCode, String);
+
+pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
+    let (context, request) = request.decode::<DescribeConfigsRequest>()?;
+    let mut first_error = ErrorCode::None;
+    let mut results = Vec::with_capacity(request.resources.len());
+    for resource in &request.resources {
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        results.push(match entries(&broker, &context, resource) {
+            Ok(entries) => result.with_configs(
+                entries
+                    .into_iter()
+                    .filter(|entry| is_asked_for(resource, entry.name))
+                    .map(|entry| told(entry, &request))
+                    .collect(),
+            ),
+            Err((error, text)) => {
+                note(&mut first_error, error);
+                result.with_error_code(error.code()).with_error_message(Some(message(text)))
+            }
+        });
+    }
+    Ok(context.reply(DescribeConfigsResponse::default().with_results(results), first_error))
+}
+
+fn entries(
+    broker: &Broker,
+    context: &RequestContext,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<ConfigEntry>, Refusal> {
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => {
+            if !allowed(context, Operation::DescribeConfigs, Resource::Topic(name)) {
+                return Err((ErrorCode::TopicAuthorizationFailed, "topic authorization failed".to_owned()));
+            }
+            check_topic_name(name)?;
+            let image = broker.shard.image();
+            if image.topic_by_name(name).is_none() {
+                let text = "this server does not host this topic-partition".to_owned();
+                return Err((ErrorCode::UnknownTopicOrPartition, text));
+            }
+            Ok(topic_config::describe(image.topic_configs(name), image.defaults()))
+        }
+        BROKER | BROKER_LOGGER | CLIENT_METRICS | GROUP
+            if !allowed(context, Operation::DescribeConfigs, Resource::Cluster) =>
+        {
+            Err((ErrorCode::ClusterAuthorizationFailed, "cluster authorization failed".to_owned()))
+        }
+        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER => {
+            check_broker(broker, name)?;
+            Ok(broker.settings.described.clone())
+        }
+        BROKER_LOGGER => check_broker(broker, name).map(|()| Vec::new()),
+        CLIENT_METRICS | GROUP if name.is_empty() => {
+            Err((ErrorCode::InvalidRequest, "the resource name must not be empty".to_owned()))
+        }
+        CLIENT_METRICS | GROUP => Ok(Vec::new()),
+        other => Err((ErrorCode::InvalidRequest, format!("unsupported resource type: {other}"))),
+    }
+}
+
+/// A broker tells its own configs only.
+fn check_broker(broker: &Broker, name: &str) -> Result<(), Refusal> {
+    let own = broker.settings.broker.0;
+    match name.parse::<i32>() {
+        Ok(id) if id == own => Ok(()),
+        Ok(id) => {
+            let text = format!("unexpected broker id, expected {own} or empty string, but received {id}");
+            Err((ErrorCode::InvalidRequest, text))
+        }
+        Err(_) => {
+            Err((ErrorCode::InvalidRequest, format!("broker id must be an integer, but it is: {name}")))
+        }
+    }
+}
+
+fn is_asked_for(resource: &DescribeConfigsResource, name: &str) -> bool {
+    match &resource.configuration_keys {
+        Some(keys) if !keys.is_empty() => keys.iter().any(|key| key.as_str() == name),
+        _ => true,
+    }
+}
+
+fn told(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+    let sensitive = entry.sensitive;
+    let value = |value: Option<String>| value.filter(|_| !sensitive).map(StrBytes::from_string);
+    let synonyms = if request.include_synonyms { entry.synonyms } else { Vec::new() };
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_static_str(entry.name))
+        .with_value(value(entry.value))
+        .with_read_only(entry.read_only)
+        .with_config_source(entry.source as i8)
+        .with_is_sensitive(sensitive)
+        .with_config_type(entry.kind as i8)
+        .with_documentation(request.include_documentation.then(|| StrBytes::from_static_str(entry.doc)))
+        .with_synonyms(
+            synonyms
+                .into_iter()
+                .map(|synonym| {
+                    DescribeConfigsSynonym::default()
+                        .with_name(StrBytes::from_static_str(synonym.name))
+                        .with_value(value(synonym.value))
+                        .with_source(synonym.source as i8)
+                })
+                .collect(),
+        )
+}

@@ -1,0 +1,282 @@
+//! Produce 3-13 (key 0): batches to partitions. Two stages: order is fixed, then the acknowledgement comes.
+//!
+//! Exactly one batch of magic 2 per partition, checked here on the connection's shard (`log::validate`), handed on as
+//! a slice of the frame. acks=0 is never answered; if a partition failed the connection closes. v7+ zstd (KIP-110);
+//! v8+ messages and the record at fault (KIP-467); v10+ the new leader and its address (KIP-951); v13 topic ids alone
+//! (KIP-516). Produce never creates a topic. Internal topics are for the broker and the admin client.
+//!
+//! Left out: transactions (a transactional batch is INVALID_TXN_STATE) and recompression (compression.type other than
+//! `producer` is not applied to what clients send).
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Broker;
+use super::authorize::{Operation, Resource, allowed};
+use super::context::RequestContext;
+use super::endpoint::live_node;
+use super::list_offsets::note;
+use super::service::{CloseReason, Outcome, Request, Stage};
+use super::topic::{is_internal, message, topic_id};
+use crate::log::validate::{self, Checked, Keys, Rules};
+use crate::metadata::LogSettings;
+use crate::metadata::topic_config::TimestampType;
+use crate::model::{ErrorCode, PartitionId, TimestampMs, TopicId};
+use crate::partition::{Acks, AppendOutcome, AppendPartition, Leader};
+use crate::protocol::batch::{with_log_append_time, with_max_timestamp};
+use crate::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use crate::protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use crate::protocol::messages::{ProduceRequest, ProduceResponse};
+use crate::reactor::{turn, wall_clock_ms};
+
+/// After checking this much the rest of the shard gets a turn: some 100 µs of CRC.
+const CHECKED_IN_A_ROW_MAX: usize = 1024 * 1024;
+/// May write to internal topics.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+
+/// A request under way: the response as far as it is known, and where the outcomes belong.
+struct Plan {
+    acks: Acks,
+    topics: Vec<TopicProduceResponse>,
+    batches: Vec<AppendPartition>,
+    /// (topic, partition) of each batch.
+    places: Vec<(usize, usize)>,
+    first_error: ErrorCode,
+}
+
+/// Where a topic's batches go.
+struct Target {
+    id: TopicId,
+    rules: Rules,
+}
+
+/// Why a batch is not appended.
+struct Refusal {
+    error: ErrorCode,
+    message: Option<String>,
+    record: Option<i32>,
+}
+
+pub(super) async fn start(broker: Rc<Broker>, request: Request) -> Stage {
+    let (context, request) = match request.decode::<ProduceRequest>() {
+        Ok(decoded) => decoded,
+        Err(reason) => return Stage::Done(Outcome::Close(reason)),
+    };
+    let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
+    let mut plan = plan(&broker, &context, request).await;
+    if plan.batches.is_empty() {
+        return Stage::Done(plan.finish(&broker, &context, Vec::new()));
+    }
+    let batches = std::mem::take(&mut plan.batches);
+    let appended = broker.shard.append(plan.acks, timeout_ms, batches).await;
+    Stage::Later(Box::pin(async move {
+        let outcomes = appended.await;
+        plan.finish(&broker, &context, outcomes)
+    }))
+}
+
+async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest) -> Plan {
+    let now = TimestampMs(wall_clock_ms());
+    let acks = match request.acks {
+        0 => Ok(Acks::None),
+        1 => Ok(Acks::Leader),
+        -1 => Ok(Acks::All),
+        _ => Err(ErrorCode::InvalidRequiredAcks),
+    };
+    let mut plan = Plan {
+        acks: acks.unwrap_or(Acks::Leader),
+        topics: Vec::with_capacity(request.topic_data.len()),
+        batches: Vec::with_capacity(request.topic_data.len()),
+        places: Vec::with_capacity(request.topic_data.len()),
+        first_error: ErrorCode::None,
+    };
+    let mut checked_in_a_row = 0;
+    for topic in request.topic_data {
+        let target = acks.and_then(|_| target(broker, context, &topic));
+        let TopicProduceData { name, topic_id, partition_data, .. } = topic;
+        let mut partitions = Vec::with_capacity(partition_data.len());
+        for partition in partition_data {
+            let response = PartitionProduceResponse::default()
+                .with_index(partition.index)
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1)
+                .with_log_start_offset(-1);
+            let bytes = partition.records.as_ref().map_or(0, Bytes::len);
+            let checked = match &target {
+                Ok(target) => check(partition, target, now),
+                Err(error) => Err(Refusal { error: *error, message: None, record: None }),
+            };
+            partitions.push(match checked {
+                Ok((batch, append_time)) => {
+                    plan.places.push((plan.topics.len(), partitions.len()));
+                    plan.batches.push(batch);
+                    response.with_log_append_time_ms(append_time.0)
+                }
+                Err(refusal) => {
+                    note(&mut plan.first_error, refusal.error);
+                    refused(response, refusal)
+                }
+            });
+            checked_in_a_row += bytes;
+            if checked_in_a_row >= CHECKED_IN_A_ROW_MAX {
+                turn().await;
+                checked_in_a_row = 0;
+            }
+        }
+        plan.topics.push(
+            TopicProduceResponse::default()
+                .with_name(name)
+                .with_topic_id(topic_id)
+                .with_partition_responses(partitions),
+        );
+    }
+    plan
+}
+
+/// The topic, and what it asks of batches.
+fn target(broker: &Broker, context: &RequestContext, asked: &TopicProduceData) -> Result<Target, ErrorCode> {
+    let image = broker.shard.image();
+    let topic = if context.version() >= 13 {
+        image.topic(topic_id(asked.topic_id)).ok_or(ErrorCode::UnknownTopicId)?
+    } else {
+        if !allowed(context, Operation::Write, Resource::Topic(&asked.name)) {
+            return Err(ErrorCode::TopicAuthorizationFailed);
+        }
+        image.topic_by_name(&asked.name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+    };
+    if !allowed(context, Operation::Write, Resource::Topic(&topic.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    if is_internal(&topic.name) && context.client_id() != ADMIN_CLIENT_ID {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    Ok(Target { id: topic.id, rules: rules(&topic.settings, context.version()) })
+}
+
+fn rules(settings: &LogSettings, version: i16) -> Rules {
+    Rules {
+        version,
+        max_message_bytes: settings.max_message_bytes,
+        segment_bytes: settings.segment_bytes,
+        timestamp_type: match settings.timestamp_type {
+            TimestampType::CreateTime => validate::TimestampType::CreateTime,
+            TimestampType::LogAppendTime => validate::TimestampType::LogAppendTime,
+        },
+        timestamp_before_max_ms: settings.timestamp_before_max_ms,
+        timestamp_after_max_ms: settings.timestamp_after_max_ms,
+        keys: if settings.cleanup.compact { Keys::Required } else { Keys::Optional },
+    }
+}
+
+/// The batch as it is to be stored, and its log append time if it has one.
+fn check(
+    partition: PartitionProduceData,
+    target: &Target,
+    now: TimestampMs,
+) -> Result<(AppendPartition, TimestampMs), Refusal> {
+    let records = partition.records.unwrap_or_default();
+    let Checked { mut header, rewrite } =
+        validate::check(&records, &target.rules, now).map_err(|rejection| Refusal {
+            error: rejection.error_code(),
+            record: rejection.record_index(),
+            message: Some(format!("{rejection:?}")),
+        })?;
+    if header.is_transactional() {
+        return Err(Refusal {
+            error: ErrorCode::InvalidTxnState,
+            message: Some("transactions are not supported yet".to_owned()),
+            record: None,
+        });
+    }
+    let by_append_time = target.rules.timestamp_type == validate::TimestampType::LogAppendTime;
+    let batch = match rewrite {
+        None => records,
+        Some(rewrite) => {
+            let batch = if by_append_time {
+                with_log_append_time(&records, rewrite.max_timestamp)
+            } else {
+                with_max_timestamp(&records, rewrite.max_timestamp)
+            };
+            header =
+                crate::protocol::batch::BatchHeader::parse(&batch).expect("it was parsed before the rewrite");
+            batch
+        }
+    };
+    let append_time = if by_append_time { now } else { TimestampMs::NONE };
+    let partition = PartitionId { topic: target.id, index: partition.index };
+    Ok((AppendPartition { partition, batch, header }, append_time))
+}
+
+fn refused(response: PartitionProduceResponse, refusal: Refusal) -> PartitionProduceResponse {
+    let text = refusal.message.map(message);
+    let record_errors = refusal.record.map(|record| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(record)
+            .with_batch_index_error_message(text.clone())
+    });
+    response
+        .with_error_code(refusal.error.code())
+        .with_error_message(text)
+        .with_record_errors(record_errors.into_iter().collect())
+}
+
+impl Plan {
+    fn finish(mut self, broker: &Broker, context: &RequestContext, outcomes: Vec<AppendOutcome>) -> Outcome {
+        assert_eq!(outcomes.len(), self.places.len(), "one outcome per batch");
+        let mut leaders = Vec::new();
+        for (&(topic, partition), outcome) in self.places.iter().zip(&outcomes) {
+            note(&mut self.first_error, outcome.error);
+            fill(&mut self.topics[topic].partition_responses[partition], outcome, context.version());
+            leaders.extend(outcome.leader);
+        }
+        if self.acks == Acks::None {
+            return match self.first_error {
+                ErrorCode::None => Outcome::NoReply,
+                error => Outcome::Close(CloseReason::UnacknowledgedProduce(error)),
+            };
+        }
+        let mut response = ProduceResponse::default().with_responses(self.topics);
+        if context.version() >= 10 && !leaders.is_empty() {
+            response.node_endpoints = node_endpoints(broker, context, &leaders);
+        }
+        context.reply(response, self.first_error)
+    }
+}
+
+fn fill(response: &mut PartitionProduceResponse, outcome: &AppendOutcome, version: i16) {
+    response.error_code = outcome.error.code();
+    response.base_offset = outcome.base_offset.0;
+    response.log_start_offset = outcome.log_start_offset.0;
+    if !outcome.error.is_none() {
+        response.base_offset = -1;
+        response.log_append_time_ms = -1;
+    }
+    if let (10.., Some(leader)) = (version, outcome.leader) {
+        response.current_leader = LeaderIdAndEpoch::default()
+            .with_leader_id(leader.broker.0.into())
+            .with_leader_epoch(leader.epoch.0);
+    }
+}
+
+fn node_endpoints(broker: &Broker, context: &RequestContext, leaders: &[Leader]) -> Vec<NodeEndpoint> {
+    let image = broker.shard.image();
+    let mut told: Vec<NodeEndpoint> = Vec::new();
+    for leader in leaders {
+        if told.iter().any(|node| node.node_id.0 == leader.broker.0) {
+            continue;
+        }
+        if let Some(node) = live_node(&image, leader.broker, &context.connection.listener) {
+            told.push(
+                NodeEndpoint::default()
+                    .with_node_id(node.broker.0.into())
+                    .with_host(node.host)
+                    .with_port(node.port)
+                    .with_rack(node.rack),
+            );
+        }
+    }
+    told
+}
