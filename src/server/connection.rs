@@ -1,0 +1,292 @@
+//! One connection: the reader cuts frames and calls the service, the writer sends replies in request order.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Shared;
+use super::limits::Admission;
+use super::metrics::bump;
+use super::replies::{Gathered, Next, Replies, WriterEnded};
+use crate::handlers::{CloseReason, ConnectionContext, Outcome, Reply, Request, Stage};
+use crate::model::ErrorCode;
+use crate::network::{self, Frame, FrameReader, PartialFrame};
+use crate::protocol::api::Api;
+use crate::protocol::codec::unsupported_api_versions;
+use crate::protocol::header::{self, Refusal, Verdict};
+use crate::reactor::{Instant, TcpStream, now, sleep_until, spawn, turn};
+
+/// Requests of one connection may keep the shard busy that long before the others get a turn.
+const SLICE: Duration = Duration::from_micros(200);
+/// While others wait for memory, a frame must arrive within this and the time its bytes take at the rate below.
+const FRAME_PATIENCE: Duration = Duration::from_secs(30);
+const FRAME_BYTES_PER_SECOND: u64 = 100_000;
+
+/// Lives on the shard that accepted it, shared by its two tasks and the shard's table.
+pub(super) struct Connection {
+    shared: Rc<Shared>,
+    stream: TcpStream,
+    context: Rc<ConnectionContext>,
+    replies: Replies,
+    /// The frame being received.
+    partial: Rc<Cell<Option<PartialFrame>>>,
+    /// The last time something was received or sent.
+    active: Cell<Instant>,
+    reader: Cell<Reader>,
+    muted_until: Cell<Instant>,
+    stopping: Cell<bool>,
+    /// Why it ends; the first reason counts.
+    end: RefCell<Option<End>>,
+}
+
+/// What the reader is at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Receiving,
+    /// It has a request, which must wait for the replies before it.
+    Waiting,
+    /// A request's first stage runs.
+    Calling,
+    Ended,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    ByPeer,
+    Stopped,
+    Idle,
+    /// Others waited for the memory of a frame that did not come.
+    Stalled,
+    Frame(network::Error),
+    Refused(Refusal),
+    Handler(CloseReason),
+    Send(io::Error),
+}
+
+impl Connection {
+    /// From the first byte to the last.
+    pub(super) async fn run(
+        shared: Rc<Shared>,
+        stream: TcpStream,
+        context: ConnectionContext,
+        admission: Admission,
+    ) {
+        if shared.stopping.get() {
+            return;
+        }
+        let frames = FrameReader::new(
+            Rc::clone(&shared.buffers),
+            Rc::clone(&shared.budget),
+            shared.settings.request_bytes_max,
+        );
+        let connection = Rc::new(Connection {
+            stream,
+            replies: Replies::default(),
+            partial: frames.partial(),
+            active: Cell::new(now()),
+            reader: Cell::new(Reader::Receiving),
+            muted_until: Cell::default(),
+            stopping: Cell::new(false),
+            end: RefCell::new(None),
+            context: Rc::new(context),
+            shared: Rc::clone(&shared),
+        });
+        let id = connection.context.id;
+        shared.connections.borrow_mut().insert(id, Rc::clone(&connection));
+        let writer = spawn(Rc::clone(&connection).write());
+        let end = connection.read(frames).await;
+        connection.reader.set(Reader::Ended);
+        connection.note_end(end);
+        connection.replies.complete();
+        writer.await;
+        connection.log_end();
+        shared.connections.borrow_mut().remove(&id);
+        drop(admission);
+        shared.ended.notify();
+    }
+
+    async fn read(&self, mut frames: FrameReader) -> End {
+        let mut waits = 0;
+        let mut busy_since = now();
+        while !self.stopping.get() {
+            self.reader.set(Reader::Receiving);
+            let frame = match frames.next(&self.stream).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return End::ByPeer,
+                Err(error) => return End::Frame(error),
+            };
+            self.reader.set(Reader::Waiting);
+            let mut received = now();
+            self.active.set(received);
+            if frames.waits() != waits {
+                waits = frames.waits();
+                busy_since = received;
+            } else if received.since(busy_since) > SLICE {
+                turn().await;
+                received = now();
+                busy_since = received;
+            }
+            if self.muted_until.get() > received {
+                sleep_until(self.muted_until.get()).await;
+            }
+            match self.start(frame, received).await {
+                Ok(()) => {}
+                Err(Some(end)) => return end,
+                Err(None) => break, // the writer has noted why
+            }
+        }
+        End::Stopped
+    }
+
+    /// Runs a request's first stage when its turn has come, and queues what remains of it. `Err(None)` when no
+    /// reply can leave any more.
+    async fn start(&self, frame: Frame, received: Instant) -> Result<(), Option<End>> {
+        let (api, stage) = match header::parse(frame.bytes) {
+            Verdict::Close(refusal) => return Err(Some(End::Refused(refusal))),
+            Verdict::UnsupportedApiVersions { correlation_id } => {
+                self.replies.all_ready().await.map_err(|WriterEnded| None)?;
+                let reply = Reply {
+                    head: unsupported_api_versions(correlation_id),
+                    rest: Vec::new(),
+                    error: ErrorCode::UnsupportedVersion,
+                    mute: Duration::ZERO,
+                };
+                (Api::ApiVersions, Stage::Done(Outcome::Reply(reply)))
+            }
+            Verdict::Served(header) => {
+                let api = header.api;
+                match api {
+                    Api::Produce => self.replies.room().await,
+                    _ => self.replies.all_ready().await,
+                }
+                .map_err(|WriterEnded| None)?;
+                self.reader.set(Reader::Calling);
+                let request = Request { connection: Rc::clone(&self.context), header };
+                (api, Rc::clone(&self.shared.service).call(request).await)
+            }
+        };
+        self.active.set(now());
+        self.replies.push(api, received, stage, frame.reservation, &self.shared.metrics);
+        Ok(())
+    }
+
+    async fn write(self: Rc<Self>) {
+        let mut gathered = Gathered::default();
+        loop {
+            match self.replies.next(&mut gathered, &self.shared.metrics).await {
+                Next::Send => {
+                    if let Err(error) = self.stream.send(&mut gathered.parts).await {
+                        self.note_end(End::Send(error));
+                        break;
+                    }
+                    let now = now();
+                    self.active.set(now);
+                    if !gathered.mute.is_zero() {
+                        self.muted_until.set(now.after(gathered.mute));
+                    }
+                    self.replies.sent(&mut gathered);
+                    if self.stopping.get() && self.is_quiet() {
+                        self.stream.shutdown();
+                    }
+                }
+                Next::End => break,
+                Next::Close(reason) => {
+                    self.note_end(End::Handler(reason));
+                    break;
+                }
+            }
+        }
+        self.replies.writer_ended();
+        // the reader may be waiting for a frame
+        self.stream.shutdown();
+    }
+
+    /// Ends the connection when what is in flight has been answered.
+    pub(super) fn stop(&self) {
+        self.stopping.set(true);
+        self.note_end(End::Stopped);
+        if self.is_quiet() {
+            self.stream.shutdown();
+        }
+    }
+
+    /// Ends the connection whatever is in flight.
+    pub(super) fn cut(&self) {
+        self.note_end(End::Stopped);
+        self.stream.shutdown();
+    }
+
+    /// No request is in flight: none received that was not answered, no reply under way.
+    fn is_quiet(&self) -> bool {
+        matches!(self.reader.get(), Reader::Receiving | Reader::Ended) && self.replies.is_empty()
+    }
+
+    pub(super) fn close_if_idle(&self, now: Instant, idle_max: Option<Duration>, memory_is_short: bool) {
+        // while a request is being handled it is the broker who takes its time, not the client
+        let handling = self.reader.get() == Reader::Calling || self.replies.any_unready();
+        if let Some(max) = idle_max
+            && !handling
+            && now.since(self.active.get()) > max
+        {
+            self.note_end(End::Idle);
+            self.stream.shutdown();
+        }
+        if let Some(partial) = self.partial.get()
+            && memory_is_short
+        {
+            let at_rate = Duration::from_secs(partial.bytes as u64 / FRAME_BYTES_PER_SECOND);
+            if now.since(partial.since) > FRAME_PATIENCE + at_rate {
+                self.note_end(End::Stalled);
+                self.stream.shutdown();
+            }
+        }
+    }
+
+    fn note_end(&self, end: End) {
+        self.end.borrow_mut().get_or_insert(end);
+    }
+
+    fn log_end(&self) {
+        let end = self.end.take().unwrap_or(End::Stopped);
+        let ConnectionContext { peer, listener, .. } = &*self.context;
+        if !end.is_reported() {
+            tracing::debug!(%peer, %listener, reason = %end, "connection closed");
+            return;
+        }
+        bump(&self.shared.metrics.connections_rejected);
+        if let Some(suppressed) = self.shared.log_rate.admit(now()) {
+            tracing::warn!(%peer, %listener, reason = %end, suppressed, "connection closed");
+        }
+    }
+}
+
+impl End {
+    /// Something is wrong with the client, and its owner will look for the reason in our log.
+    fn is_reported(&self) -> bool {
+        match self {
+            End::ByPeer | End::Stopped | End::Idle | End::Send(_) => false,
+            End::Frame(network::Error::Io(_) | network::Error::Truncated) => false,
+            End::Frame(_) | End::Stalled | End::Refused(_) | End::Handler(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::ByPeer => f.write_str("closed by the peer"),
+            End::Stopped => f.write_str("the broker stops"),
+            End::Idle => f.write_str("idle for longer than connections.max.idle.ms"),
+            End::Stalled => {
+                f.write_str("sent a part of a request and not the rest, while others needed the memory")
+            }
+            End::Frame(error) => error.fmt(f),
+            End::Refused(refusal) => refusal.fmt(f),
+            End::Handler(reason) => reason.fmt(f),
+            End::Send(error) => write!(f, "cannot send: {error}"),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! max.connections and max.connections.per.ip: the node's counts of connections.
+//!
+//! The only state that shards share above the reactor. It is touched when a connection is accepted and when it
+//! ends, never by a request, so a lock and an atomic do no harm here; without a per-address limit there is no lock.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::Config;
+
+/// One per node, shared by its shards.
+#[derive(Debug)]
+pub struct Limits {
+    connections_max: usize,
+    per_address_max: usize,
+    connections: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection that counts; dropping it ends the count.
+#[derive(Debug)]
+pub(super) struct Admission {
+    limits: Arc<Limits>,
+    address: IpAddr,
+}
+
+/// Why a connection cannot be served now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The node has max.connections: Kafka lets the newcomer wait until another ends.
+    NodeFull,
+    /// The address has max.connections.per.ip: Kafka closes the newcomer.
+    AddressFull,
+}
+
+/// `usize::MAX` and Kafka's default of 2^31-1 mean the same: nobody has that many.
+const NO_LIMIT: usize = i32::MAX as usize;
+
+impl Limits {
+    #[must_use]
+    pub fn new(config: &Config) -> Arc<Limits> {
+        Limits::of(config.max_connections, config.max_connections_per_ip)
+    }
+
+    pub(super) fn of(connections_max: usize, per_address_max: usize) -> Arc<Limits> {
+        Arc::new(Limits {
+            connections_max,
+            per_address_max,
+            connections: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+        })
+    }
+
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admission, Refusal> {
+        if self.per_address_max < NO_LIMIT {
+            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_address.get(&address).copied().unwrap_or(0);
+            if count >= self.per_address_max {
+                return Err(Refusal::AddressFull);
+            }
+            by_address.insert(address, count + 1);
+        }
+        // from here on the admission's drop undoes the address's count
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let admission = Admission { limits: Arc::clone(self), address };
+        if before >= self.connections_max {
+            return Err(Refusal::NodeFull);
+        }
+        Ok(admission)
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.limits.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.limits.per_address_max < NO_LIMIT {
+            let mut by_address = self.limits.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = by_address.get_mut(&self.address) {
+                *count -= 1;
+                if *count == 0 {
+                    by_address.remove(&self.address);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_per_node_and_per_address() {
+        let limits = Limits::of(3, 2);
+        let [a, b]: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        let first = limits.admit(a).unwrap();
+        let _second = limits.admit(a).unwrap();
+        assert_eq!(limits.admit(a).unwrap_err(), Refusal::AddressFull);
+        let third = limits.admit(b).unwrap();
+        assert_eq!(limits.admit(b).unwrap_err(), Refusal::NodeFull);
+        assert_eq!(limits.count(), 3, "a refusal leaves nothing behind");
+        drop(third);
+        let _third = limits.admit(b).unwrap();
+        drop(first);
+        let _first = limits.admit(a).unwrap();
+        assert_eq!(limits.admit(a).unwrap_err(), Refusal::AddressFull);
+        drop((_first, _second, _third));
+        assert_eq!(limits.count(), 0);
+        assert!(limits.by_address.lock().unwrap().is_empty(), "addresses are forgotten");
+    }
+}

@@ -1,0 +1,265 @@
+//! One connection's queue of replies: filled in request order by the reader, emptied in that order by the writer.
+//!
+//! An entry is a reply or the future of one. Only the entry at the front is polled: nothing behind it can leave
+//! before it, and what a Produce still does after its first stage does not depend on being polled.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::metrics::Metrics;
+use crate::handlers::{CloseReason, LocalFuture, Outcome, Reply, Stage};
+use crate::model::ErrorCode;
+use crate::network::Reservation;
+use crate::protocol::api::Api;
+use crate::reactor::sync::Notify;
+use crate::reactor::{Instant, now};
+
+/// Replies that may be queued, ready or not, before the next Produce waits.
+const REPLIES_MAX: usize = 256;
+/// Ready bytes that may be queued before the next request waits.
+const READY_BYTES_MAX: usize = 256 * 1024;
+/// The writer sends when it has gathered this much, even if more is ready.
+const GATHERED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Lives in its connection.
+pub(super) struct Replies {
+    queue: RefCell<VecDeque<Entry>>,
+    /// Entries in the queue whose reply is not ready, and the bytes of those that are.
+    unready: Cell<usize>,
+    ready_bytes: Cell<usize>,
+    /// The writer took something that it has not sent yet.
+    sending: Cell<bool>,
+    /// No more will be pushed.
+    complete: Cell<bool>,
+    /// The writer has ended; nothing will be sent any more.
+    writer_ended: Cell<bool>,
+    /// For the writer: something was pushed, or `complete` was set.
+    pushed: Notify,
+    /// For the reader: the writer got on.
+    moved: Notify,
+}
+
+struct Entry {
+    api: Api,
+    received: Instant,
+    state: State,
+    reservation: Reservation,
+}
+
+enum State {
+    Ready(Reply),
+    Later(LocalFuture<Outcome>),
+    /// Counted, and nothing is to be sent.
+    Silent,
+    Close(CloseReason),
+}
+
+/// What the writer does next.
+pub(super) enum Next {
+    /// `Gathered` has parts to send.
+    Send,
+    /// Everything was sent and nothing more will come.
+    End,
+    /// A request's outcome is that the connection closes.
+    Close(CloseReason),
+}
+
+/// Parts of one or more whole replies, and what they hold until they have left.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) parts: VecDeque<Bytes>,
+    pub(super) mute: Duration,
+    bytes: usize,
+    reservations: Vec<Reservation>,
+}
+
+/// The writer is gone, so no reply can leave.
+#[derive(Debug)]
+pub(super) struct WriterEnded;
+
+impl Default for Replies {
+    fn default() -> Self {
+        Replies {
+            queue: RefCell::default(),
+            unready: Cell::new(0),
+            ready_bytes: Cell::new(0),
+            sending: Cell::new(false),
+            complete: Cell::new(false),
+            writer_ended: Cell::new(false),
+            pushed: Notify::default(),
+            moved: Notify::default(),
+        }
+    }
+}
+
+impl Replies {
+    /// Waits until a Produce may be started: whatever is not ready is a Produce, so only room counts.
+    pub(super) async fn room(&self) -> Result<(), WriterEnded> {
+        self.until(|| self.queue.borrow().len() < REPLIES_MAX && self.ready_bytes.get() < READY_BYTES_MAX)
+            .await
+    }
+
+    /// Waits until any request may be started: every reply before it is ready, and not too much of it waits for a
+    /// slow client.
+    pub(super) async fn all_ready(&self) -> Result<(), WriterEnded> {
+        self.until(|| self.unready.get() == 0 && self.ready_bytes.get() < READY_BYTES_MAX).await
+    }
+
+    async fn until(&self, condition: impl Fn() -> bool) -> Result<(), WriterEnded> {
+        loop {
+            if self.writer_ended.get() {
+                return Err(WriterEnded);
+            }
+            if condition() {
+                return Ok(());
+            }
+            self.moved.notified().await;
+        }
+    }
+
+    pub(super) fn push(
+        &self,
+        api: Api,
+        received: Instant,
+        stage: Stage,
+        reservation: Reservation,
+        metrics: &Metrics,
+    ) {
+        let state = match stage {
+            Stage::Done(outcome) => self.ready(api, received, outcome, metrics),
+            Stage::Later(future) => {
+                self.unready.set(self.unready.get() + 1);
+                State::Later(future)
+            }
+        };
+        self.queue.borrow_mut().push_back(Entry { api, received, state, reservation });
+        self.pushed.notify();
+    }
+
+    /// No further reply will be pushed: the writer ends when it has sent what is there.
+    pub(super) fn complete(&self) {
+        self.complete.set(true);
+        self.pushed.notify();
+    }
+
+    /// A reply is still being worked on.
+    pub(super) fn any_unready(&self) -> bool {
+        self.unready.get() > 0
+    }
+
+    /// Nothing is queued and nothing is being sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty() && !self.sending.get()
+    }
+
+    /// Called by the writer when it ends; what is still queued will not be sent.
+    pub(super) fn writer_ended(&self) {
+        self.writer_ended.set(true);
+        self.sending.set(false);
+        drop(self.queue.take());
+        self.moved.notify();
+    }
+
+    /// Gathers every reply that is ready and may leave now; waits while there is none.
+    pub(super) async fn next(&self, gathered: &mut Gathered, metrics: &Metrics) -> Next {
+        debug_assert!(gathered.parts.is_empty());
+        loop {
+            let next = poll_fn(|context| self.gather(context, gathered, metrics)).await;
+            self.moved.notify();
+            match next {
+                Some(next) => return next,
+                None => self.pushed.notified().await,
+            }
+        }
+    }
+
+    /// `None`: the queue is empty and more may come.
+    fn gather(
+        &self,
+        context: &mut Context<'_>,
+        gathered: &mut Gathered,
+        metrics: &Metrics,
+    ) -> Poll<Option<Next>> {
+        loop {
+            if gathered.bytes >= GATHERED_BYTES_MAX {
+                return Poll::Ready(Some(Next::Send));
+            }
+            let Some(mut entry) = self.queue.borrow_mut().pop_front() else {
+                return Poll::Ready(match (gathered.is_empty(), self.complete.get()) {
+                    (false, _) => Some(Next::Send),
+                    (true, true) => Some(Next::End),
+                    (true, false) => None,
+                });
+            };
+            if let State::Later(future) = &mut entry.state {
+                let Poll::Ready(outcome) = future.as_mut().poll(context) else {
+                    self.queue.borrow_mut().push_front(entry);
+                    return if gathered.is_empty() { Poll::Pending } else { Poll::Ready(Some(Next::Send)) };
+                };
+                entry.state = self.ready(entry.api, entry.received, outcome, metrics);
+                self.unready.set(self.unready.get() - 1);
+            }
+            match entry.state {
+                State::Ready(reply) => {
+                    self.sending.set(true);
+                    gathered.take(reply, entry.reservation);
+                }
+                State::Silent => {}
+                State::Close(reason) if gathered.is_empty() => {
+                    return Poll::Ready(Some(Next::Close(reason)));
+                }
+                State::Close(_) => {
+                    self.queue.borrow_mut().push_front(entry);
+                    return Poll::Ready(Some(Next::Send));
+                }
+                State::Later(_) => unreachable!("made ready above"),
+            }
+        }
+    }
+
+    /// What was gathered has left: its bytes no longer wait, its reservations end.
+    pub(super) fn sent(&self, gathered: &mut Gathered) {
+        assert!(gathered.parts.is_empty(), "replies were not sent to their end");
+        self.ready_bytes.set(self.ready_bytes.get() - gathered.bytes);
+        gathered.bytes = 0;
+        gathered.mute = Duration::ZERO;
+        gathered.reservations.clear();
+        self.sending.set(false);
+        self.moved.notify();
+    }
+
+    fn ready(&self, api: Api, received: Instant, outcome: Outcome, metrics: &Metrics) -> State {
+        let took = now().since(received);
+        match outcome {
+            Outcome::Reply(reply) => {
+                metrics.count_reply(api, reply.error, took);
+                self.ready_bytes.set(self.ready_bytes.get() + reply.bytes());
+                State::Ready(reply)
+            }
+            Outcome::NoReply => {
+                metrics.count_reply(api, ErrorCode::None, took);
+                State::Silent
+            }
+            Outcome::Close(reason) => State::Close(reason),
+        }
+    }
+}
+
+impl Gathered {
+    fn take(&mut self, reply: Reply, reservation: Reservation) {
+        self.bytes += reply.bytes();
+        self.mute = self.mute.max(reply.mute);
+        self.parts.push_back(reply.head);
+        self.parts.extend(reply.rest);
+        self.reservations.push(reservation);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.reservations.is_empty()
+    }
+}
