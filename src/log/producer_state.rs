@@ -1,30 +1,39 @@
 //! Idempotence: what each producer last appended to one partition, and the verdict on its next batch.
+//!
+//! A producer numbers the records it sends to a partition 0, 1, 2 … 2^31-1, 0 …; a batch carries the number of its
+//! first. The partition remembers the last five batches of each producer, so that a batch that comes again is
+//! answered as the first time, and one that does not follow the last is refused.
+//!
+//! The state moves when a batch gets its place, before it is durable: a repeat that arrives meanwhile is found, and
+//! its answer waits for the same offset. It is made again from a snapshot and the batches after it, see
+//! [`producer_snapshot`](super::producer_snapshot).
+//!
+//! Lives on the partition's shard. Source: Kafka's `ProducerStateManager`, `ProducerStateEntry`,
+//! `ProducerAppendInfo`, `UnifiedLog.analyzeAndValidateProducerState`.
+
+use std::collections::BTreeMap;
 
 use crate::model::{ErrorCode, Offset, ProducerEpoch, ProducerId, TimestampMs};
 use crate::protocol::batch::BatchHeader;
 
 /// Batches remembered per producer: what a client may have in flight.
 pub const BATCHES_RETAINED: usize = 5;
-/// What one producer is counted as against the memory budget.
-pub const ENTRY_MEMORY_BYTES: usize = 256;
+/// What one producer is counted as against the memory budget: its entry, the allocation's rounding and its share of
+/// the map.
+pub const ENTRY_MEMORY_BYTES: usize = size_of::<ProducerEntry>() + 64;
 
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Append,
-    /// Already in the log (not necessarily durable yet): answer success with these. Inclusive last offset.
+    /// Already in the log (not necessarily durable yet): answer success with these. Inclusive last offset; the
+    /// timestamp is the batch's largest.
     Duplicate {
         base_offset: Offset,
         last_offset: Offset,
         timestamp: TimestampMs,
     },
     Refuse(ErrorCode),
-}
-
-/// All producers of one partition.
-#[derive(Clone, Debug, Default)]
-pub struct ProducerStates {
-    _todo: (),
 }
 
 /// How a transaction ended.
@@ -55,44 +64,213 @@ pub struct Marker {
     pub timestamp: TimestampMs,
 }
 
+/// No epoch, no sequence, no timestamp, no offset.
+const NONE: i8 = -1;
+
+/// One remembered batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RememberedBatch {
+    pub last_sequence: i32,
+    /// Records in it, less one.
+    pub offset_delta: i32,
+    pub last_offset: i64,
+    pub timestamp: i64,
+}
+
+impl RememberedBatch {
+    fn first_sequence(&self) -> i32 {
+        let unwrapped = i64::from(self.last_sequence) - i64::from(self.offset_delta);
+        i32::try_from(unwrapped.rem_euclid(1 << 31)).expect("a remainder of 2^31")
+    }
+
+    fn base_offset(&self) -> i64 {
+        self.last_offset.saturating_sub(i64::from(self.offset_delta))
+    }
+}
+
+/// One producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProducerEntry {
+    pub epoch: i16,
+    /// Of the transaction coordinator that wrote the last marker.
+    pub coordinator_epoch: i32,
+    pub last_timestamp: i64,
+    /// First offset of the open transaction.
+    pub txn_first_offset: Option<i64>,
+    /// Batches of `epoch`, oldest first; `remembered` of them count.
+    batches: [RememberedBatch; BATCHES_RETAINED],
+    remembered: u8,
+}
+
+impl ProducerEntry {
+    pub fn new(epoch: i16) -> ProducerEntry {
+        ProducerEntry {
+            epoch,
+            coordinator_epoch: i32::from(NONE),
+            last_timestamp: i64::from(NONE),
+            txn_first_offset: None,
+            batches: Default::default(),
+            remembered: 0,
+        }
+    }
+
+    fn batches(&self) -> &[RememberedBatch] {
+        &self.batches[..usize::from(self.remembered)]
+    }
+
+    pub fn last_batch(&self) -> Option<&RememberedBatch> {
+        self.batches().last()
+    }
+
+    fn last_sequence(&self) -> i32 {
+        self.last_batch().map_or(i32::from(NONE), |batch| batch.last_sequence)
+    }
+
+    fn find(&self, first_sequence: i32, last_sequence: i32) -> Option<&RememberedBatch> {
+        self.batches()
+            .iter()
+            .find(|batch| batch.last_sequence == last_sequence && batch.first_sequence() == first_sequence)
+    }
+
+    /// A new epoch, lower or higher, starts without batches.
+    fn set_epoch(&mut self, epoch: i16) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.remembered = 0;
+        }
+    }
+
+    pub fn push(&mut self, epoch: i16, batch: RememberedBatch) {
+        self.set_epoch(epoch);
+        if usize::from(self.remembered) == BATCHES_RETAINED {
+            self.batches.copy_within(1.., 0);
+            self.remembered -= 1;
+        }
+        self.batches[usize::from(self.remembered)] = batch;
+        self.remembered += 1;
+        self.last_timestamp = batch.timestamp;
+    }
+}
+
+/// All producers of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProducerStates {
+    // ordered, so that a snapshot's bytes depend on the state only; boxed, so that a small map stays small
+    producers: BTreeMap<ProducerId, Box<ProducerEntry>>,
+    /// Open transactions by their first offset.
+    open_txns: BTreeMap<Offset, ProducerId>,
+}
+
 impl ProducerStates {
     /// Kafka's rules for a client's batch; a batch without a producer id is always `Append`. Changes nothing.
     #[must_use]
     pub fn check(&self, header: &BatchHeader) -> Verdict {
-        let _ = header;
-        unimplemented!()
+        // a producer without state may go on with any sequence: its state may have expired (KIP-360)
+        let Some(entry) = self.producers.get(&header.producer_id) else { return Verdict::Append };
+        let epoch = header.producer_epoch.0;
+        if epoch == entry.epoch
+            && let Some(batch) = entry.find(header.base_sequence, header.last_sequence())
+        {
+            return Verdict::Duplicate {
+                base_offset: Offset(batch.base_offset()),
+                last_offset: Offset(batch.last_offset),
+                timestamp: TimestampMs(batch.timestamp),
+            };
+        }
+        if epoch < entry.epoch {
+            return Verdict::Refuse(ErrorCode::InvalidProducerEpoch);
+        }
+        let in_sequence = match entry.epoch {
+            known if known < 0 => true,
+            known if known == epoch => follows(entry.last_sequence(), header.base_sequence),
+            _ => header.base_sequence == 0,
+        };
+        if !in_sequence {
+            return Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber);
+        }
+        if entry.txn_first_offset.is_some() && !header.is_transactional() {
+            return Verdict::Refuse(ErrorCode::InvalidTxnState);
+        }
+        Verdict::Append
     }
 
     /// Notes a data batch that was given `base_offset`. Called when its place is fixed, before it is durable, and for
-    /// every batch that is read at recovery. Does not check.
+    /// every batch that is read at recovery. Does not check. Control batches are [`Self::apply_marker`]'s: here they
+    /// change nothing.
     pub fn apply(&mut self, header: &BatchHeader, base_offset: Offset) {
-        let _ = (header, base_offset);
-        unimplemented!()
+        if header.producer_id < ProducerId(0) || header.is_control() {
+            return;
+        }
+        let entry = self
+            .producers
+            .entry(header.producer_id)
+            .or_insert_with(|| Box::new(ProducerEntry::new(header.producer_epoch.0)));
+        let batch = RememberedBatch {
+            last_sequence: header.last_sequence(),
+            offset_delta: header.last_offset_delta,
+            last_offset: base_offset.0.saturating_add(i64::from(header.last_offset_delta)),
+            timestamp: header.max_timestamp.0,
+        };
+        entry.push(header.producer_epoch.0, batch);
+        if header.is_transactional() && entry.txn_first_offset.is_none() {
+            entry.txn_first_offset = Some(base_offset.0);
+            self.open_txns.insert(base_offset, header.producer_id);
+        }
     }
 
-    /// Notes a control batch.
+    /// Notes a control batch. Gives the transaction it ended, if one was open here.
     pub fn apply_marker(&mut self, marker: Marker) -> Option<CompletedTxn> {
-        let _ = marker;
-        unimplemented!()
+        let entry = self
+            .producers
+            .entry(marker.producer_id)
+            .or_insert_with(|| Box::new(ProducerEntry::new(marker.producer_epoch.0)));
+        entry.set_epoch(marker.producer_epoch.0);
+        entry.coordinator_epoch = marker.coordinator_epoch;
+        entry.last_timestamp = marker.timestamp.0;
+        let first_offset = Offset(entry.txn_first_offset.take()?);
+        self.open_txns.remove(&first_offset);
+        Some(CompletedTxn {
+            producer_id: marker.producer_id,
+            first_offset,
+            last_offset: marker.offset,
+            end: marker.end,
+        })
     }
 
-    /// Forgets producers without an open transaction whose last timestamp is `after_ms` or more ago.
+    /// Forgets producers without an open transaction whose last timestamp is `after_ms` or more ago
+    /// (producer.id.expiration.ms). Record time, as in Kafka: what a producer dated long ago is forgotten soon.
     pub fn expire(&mut self, now: TimestampMs, after_ms: i64) {
-        let _ = (now, after_ms);
-        unimplemented!()
+        self.producers.retain(|_, entry| {
+            entry.txn_first_offset.is_some() || now.0.saturating_sub(entry.last_timestamp) < after_ms
+        });
     }
 
     /// Forgets the producers that were silent longest (by offset) until `bytes` or fewer are used; those with an open
-    /// transaction stay. Returns how many were forgotten.
+    /// transaction stay. Gives how many were forgotten. Looks at all producers, so the caller goes well below its
+    /// budget when it passes it.
     pub fn shed(&mut self, bytes: usize) -> usize {
-        let _ = bytes;
-        unimplemented!()
+        let kept = bytes / ENTRY_MEMORY_BYTES;
+        let Some(excess) = self.producers.len().checked_sub(kept).filter(|&excess| excess > 0) else {
+            return 0;
+        };
+        let mut silent: Vec<(i64, ProducerId)> = self
+            .producers
+            .iter()
+            .filter(|(_, entry)| entry.txn_first_offset.is_none())
+            .map(|(&id, entry)| (entry.last_batch().map_or(i64::from(NONE), |batch| batch.last_offset), id))
+            .collect();
+        silent.sort_unstable();
+        silent.truncate(excess);
+        for (_, id) in &silent {
+            self.producers.remove(id);
+        }
+        silent.len()
     }
 
     /// First offset of the oldest open transaction.
     #[must_use]
     pub fn first_undecided(&self) -> Option<Offset> {
-        unimplemented!()
+        self.open_txns.first_key_value().map(|(&first_offset, _)| first_offset)
     }
 
     /// What the producers are counted as against the memory budget.
@@ -103,15 +281,39 @@ impl ProducerStates {
 
     #[must_use]
     pub fn len(&self) -> usize {
-        unimplemented!()
+        self.producers.len()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.producers.is_empty()
     }
 
     pub fn clear(&mut self) {
-        unimplemented!()
+        self.producers.clear();
+        self.open_txns.clear();
+    }
+
+    /// By producer id.
+    pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (ProducerId, &ProducerEntry)> {
+        self.producers.iter().map(|(&id, entry)| (id, &**entry))
+    }
+
+    pub(super) fn insert(&mut self, id: ProducerId, entry: ProducerEntry) {
+        if let Some(first_offset) = entry.txn_first_offset {
+            self.open_txns.insert(Offset(first_offset), id);
+        }
+        self.producers.insert(id, Box::new(entry));
     }
 }
+
+/// Whether `next` is the sequence after `last`. The first of an epoch follows -1.
+fn follows(last: i32, next: i32) -> bool {
+    match last {
+        i32::MAX => next == 0,
+        _ => next == last + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,25 @@
 //! The verdict on a segment's bytes after an unclean stop.
+//!
+//! A [`Scanner`] is fed the bytes from a position known to be good on, in chunks of any size. It gives each batch
+//! that is whole and right, and at the end says how far the segment is to be kept and why not further:
+//!
+//! ```text
+//!   position          valid_bytes
+//!   │ batch │ batch │ batch │ 0 0 0 0 0 0 …   CleanEnd: unused preallocated space
+//!   │ batch │ batch │ batch │ ba              Torn: the bytes end inside a batch
+//!   │ batch │ batch │ batch │ b?tch │ batch   BadCrc, BadHeader, OffsetOutOfOrder, EpochOutOfOrder
+//!   │ batch │ batch │ batch │ 0 0 0 │ batch   DataAfterZeros: a write that was lost before one that was not
+//! ```
+//!
+//! What follows `valid_bytes` is never part of the log again, even where it holds good batches: they came after
+//! something that is missing. No bytes make it panic; it holds one header, never a batch.
 
 use crate::model::{LeaderEpoch, Offset};
-use crate::protocol::batch::BatchHeader;
+use crate::protocol::batch::{BatchHeader, HEADER_BYTES, MAGIC};
+use crate::protocol::crc::crc32c_append;
+
+/// First byte that the CRC covers.
+const CRC_FROM: usize = 21;
 
 /// Whether a log's offsets follow each other without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +51,12 @@ pub struct Start {
 pub enum Reason {
     /// Nothing, or only zeros, after the last good batch.
     CleanEnd,
-    /// The bytes end inside a batch.
+    /// The bytes end inside a batch. `need` is what the batch takes, or a header when that is cut already.
     Torn {
         have: u64,
         need: u64,
     },
+    /// The bytes are not those that were written. Also what a torn batch looks like in preallocated space.
     BadCrc {
         base_offset: Offset,
         stored: u32,
@@ -55,7 +74,7 @@ pub enum Reason {
         last: LeaderEpoch,
         found: LeaderEpoch,
     },
-    /// A hole of zeros with data behind it.
+    /// A hole of zeros with data behind it, at this position in the file.
     DataAfterZeros {
         position: u64,
     },
@@ -68,6 +87,7 @@ pub struct Verdict {
     pub valid_bytes: u64,
     /// The offset after the last good batch.
     pub next_offset: Offset,
+    /// The epoch of the last good batch; the start's if there is none.
     pub last_epoch: LeaderEpoch,
     pub reason: Reason,
 }
@@ -80,28 +100,185 @@ pub enum Progress {
     Done,
 }
 
-/// Fed with a segment's bytes in order, in chunks of any size. Holds one header, never a batch.
+/// What the next byte belongs to.
+#[derive(Clone, Debug)]
+enum State {
+    /// A header of which `have` bytes are in the scanner's buffer.
+    Header {
+        have: usize,
+    },
+    /// The records of a batch whose header is sane.
+    Body {
+        header: BatchHeader,
+        left: usize,
+        crc: u32,
+    },
+    /// Everything since the last good batch was zero.
+    Zeros,
+    Ended(Reason),
+}
+
+/// Fed with a segment's bytes in order, in chunks of any size.
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    _todo: (),
+    start: Start,
+    state: State,
+    header: [u8; HEADER_BYTES],
+    /// Position in the file of the next byte fed.
+    position: u64,
+    valid_bytes: u64,
+    next_offset: Offset,
+    last_epoch: LeaderEpoch,
 }
 
 impl Scanner {
     #[must_use]
     pub fn new(start: Start) -> Scanner {
-        let _ = start;
-        unimplemented!()
+        Scanner {
+            start,
+            state: State::Header { have: 0 },
+            header: [0; HEADER_BYTES],
+            position: start.position,
+            valid_bytes: start.position,
+            next_offset: start.next_offset,
+            last_epoch: start.last_epoch,
+        }
     }
 
     /// The next bytes of the file. `each` gets every batch that is found good, with its position.
-    pub fn feed(&mut self, chunk: &[u8], each: &mut dyn FnMut(&BatchHeader, u64)) -> Progress {
-        let _ = (chunk, each);
-        unimplemented!()
+    pub fn feed(&mut self, mut chunk: &[u8], each: &mut dyn FnMut(&BatchHeader, u64)) -> Progress {
+        while !chunk.is_empty() {
+            let used = match &mut self.state {
+                State::Header { have } => {
+                    let used = chunk.len().min(HEADER_BYTES - *have);
+                    self.header[*have..*have + used].copy_from_slice(&chunk[..used]);
+                    *have += used;
+                    if *have == HEADER_BYTES {
+                        self.state = self.after_header();
+                    }
+                    used
+                }
+                State::Body { left, crc, .. } => {
+                    let used = chunk.len().min(*left);
+                    *crc = crc32c_append(*crc, &chunk[..used]);
+                    *left -= used;
+                    used
+                }
+                State::Zeros => match chunk.iter().position(|&byte| byte != 0) {
+                    Some(at) => {
+                        let position = self.position + at as u64;
+                        self.state = State::Ended(Reason::DataAfterZeros { position });
+                        at
+                    }
+                    None => chunk.len(),
+                },
+                State::Ended(_) => return Progress::Done,
+            };
+            chunk = &chunk[used..];
+            self.position += used as u64;
+            if let State::Body { header, left: 0, crc } = self.state {
+                self.state = self.after_batch(&header, crc, each);
+            }
+        }
+        match self.state {
+            State::Ended(_) => Progress::Done,
+            _ => Progress::More,
+        }
     }
 
     /// No more bytes: the verdict.
     #[must_use]
     pub fn finish(self) -> Verdict {
-        unimplemented!()
+        let have = self.position - self.valid_bytes;
+        let reason = match self.state {
+            State::Zeros => Reason::CleanEnd,
+            State::Header { have: used } if self.header[..used].iter().all(|&byte| byte == 0) => {
+                Reason::CleanEnd
+            }
+            State::Header { .. } => Reason::Torn { have, need: HEADER_BYTES as u64 },
+            State::Body { header, .. } => Reason::Torn { have, need: header.total_bytes as u64 },
+            State::Ended(reason) => reason,
+        };
+        Verdict {
+            valid_bytes: self.valid_bytes,
+            next_offset: self.next_offset,
+            last_epoch: self.last_epoch,
+            reason,
+        }
+    }
+
+    fn after_header(&self) -> State {
+        if self.header == [0; HEADER_BYTES] {
+            return State::Zeros;
+        }
+        let header = match BatchHeader::parse(&self.header) {
+            Ok(header) => header,
+            Err(_) => return State::Ended(Reason::BadHeader { what: "batch length below a header's" }),
+        };
+        match self.judge(&header) {
+            Some(reason) => State::Ended(reason),
+            None => State::Body {
+                left: header.total_bytes - HEADER_BYTES,
+                crc: crc32c_append(0, &self.header[CRC_FROM..]),
+                header,
+            },
+        }
+    }
+
+    /// What is wrong with a header here; its CRC is checked when the batch has passed.
+    fn judge(&self, header: &BatchHeader) -> Option<Reason> {
+        let last_offset = header.base_offset.0.checked_add(i64::from(header.last_offset_delta));
+        let in_segment = last_offset.is_some_and(|last| {
+            last.checked_sub(self.start.base_offset.0).is_some_and(|relative| relative <= i64::from(i32::MAX))
+        });
+        let what = if header.magic != MAGIC {
+            "record format is not 2"
+        } else if header.total_bytes as u64 > self.start.max_batch_bytes {
+            "batch length above a segment's"
+        } else if header.codec().is_none() {
+            "unknown compression"
+        } else if header.last_offset_delta < 0 || header.record_count < 0 {
+            "negative count"
+        } else if i64::from(header.record_count) > i64::from(header.last_offset_delta) + 1 {
+            "more records than offsets"
+        } else if self.start.offsets == Offsets::Dense
+            && i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1
+        {
+            "fewer records than offsets"
+        } else if header.base_offset >= self.next_offset && !in_segment {
+            "offset out of the segment's range"
+        } else {
+            let (expected, found) = (self.next_offset, header.base_offset);
+            let in_order = match self.start.offsets {
+                Offsets::Dense => found == expected,
+                Offsets::Gaps => found >= expected,
+            };
+            if !in_order {
+                return Some(Reason::OffsetOutOfOrder { expected, found });
+            }
+            let (last, found) = (self.last_epoch, header.leader_epoch);
+            return (found < last).then_some(Reason::EpochOutOfOrder { last, found });
+        };
+        Some(Reason::BadHeader { what })
+    }
+
+    fn after_batch(
+        &mut self,
+        header: &BatchHeader,
+        computed: u32,
+        each: &mut dyn FnMut(&BatchHeader, u64),
+    ) -> State {
+        if computed != header.crc {
+            let (base_offset, stored) = (header.base_offset, header.crc);
+            return State::Ended(Reason::BadCrc { base_offset, stored, computed });
+        }
+        each(header, self.valid_bytes);
+        self.valid_bytes = self.position;
+        self.next_offset = header.next_offset();
+        self.last_epoch = header.leader_epoch;
+        State::Header { have: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,12 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
+/// The checksum of bytes whose beginning has checksum `crc` (0: none yet) and that go on with `bytes`.
+#[must_use]
+pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc, bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -16,5 +22,13 @@ mod tests {
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn in_pieces() {
+        let whole = b"123456789";
+        for cut in 0..=whole.len() {
+            assert_eq!(crc32c_append(crc32c_append(0, &whole[..cut]), &whole[cut..]), crc32c(whole));
+        }
     }
 }
