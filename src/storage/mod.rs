@@ -1,15 +1,59 @@
 //! Direct-I/O segment files of one shard's partitions: appender, group commit, reads, tail cache, recovery.
+//!
+//! Life of an append: [`Log::append`] (a plain function) fixes offset, segment and position and queues the batch;
+//! [`commit`] gathers what is queued, copies it once into an aligned buffer, writes, flushes, moves the durable end
+//! and publishes the buffer into [`tail`]. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
+//! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
+//! judged and repaired by [`open`] and [`recover`].
+//!
+//! Invariants
+//! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
+//! * Nothing above the durable end is read, indexed on disk, snapshotted or named in a checkpoint.
+//! * One write per log is in flight, so two writes never meet in one 4 KiB block. The bytes below the durable end in
+//!   a rewritten block are the same bytes.
+//! * A write or flush error takes the directory offline for writing, once and for good; nothing is tried again.
+//! * Every segment below the one that holds the recovery point is closed: trimmed, flushed, its producer snapshot
+//!   and the leader epochs on disk.
+//! * No `RefCell` borrow is held across an await or a call to the [`Listener`].
+//!
+//! Never here: what an acknowledgement means, high watermarks, who leads. One number leaves: the durable end.
 
-use std::future::Future;
+mod append;
+mod chunks;
+pub(crate) mod commit;
+mod concurrent;
+mod directory;
+mod handle;
+mod indexes;
+mod lookup;
+mod open;
+mod read;
+mod recover;
+mod recovery_points;
+mod roll;
+mod run;
+mod scan;
+mod segment;
+mod shard;
+mod space;
+mod state;
+mod stop;
+mod tail;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod warm;
+
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::rc::Rc;
 
 use bytes::Bytes;
 
 pub use crate::model::Durability;
-use crate::model::{DirectoryId, LeaderEpoch, Offset, PartitionId, TimestampMs};
-use crate::protocol::batch::BatchHeader;
+use crate::model::{DirectoryId, Offset, PartitionId};
+
+pub use handle::Log;
+pub use shard::Storage;
 
 /// Settings of one partition's log: the topic's, resolved against the broker's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,17 +132,6 @@ pub trait Listener {
     fn failed(&self, directory: DirectoryId, reason: &str);
 }
 
-/// All logs of one shard.
-pub struct Storage {
-    _todo: (),
-}
-
-/// One partition's log, shared within the shard.
-#[derive(Clone)]
-pub struct Log {
-    _todo: (),
-}
-
 /// What to open.
 #[derive(Clone, Debug)]
 pub struct OpenLog {
@@ -117,145 +150,4 @@ pub enum Create {
     IfMissing,
     /// It must be there; a missing folder is [`Error::Offline`].
     Never,
-}
-
-impl Storage {
-    /// Starts the shard's commit loop and housekeeping on the current shard.
-    #[must_use]
-    pub fn start(config: Config, directories: Vec<LogDir>, listener: Rc<dyn Listener>) -> Rc<Storage> {
-        let _ = (config, directories, listener);
-        unimplemented!()
-    }
-
-    /// Opens or creates one log, recovering it first if the last stop was not clean. Everything it keeps is
-    /// durable when this returns.
-    pub async fn open(&self, what: OpenLog) -> Result<Log, Error> {
-        let _ = what;
-        unimplemented!()
-    }
-
-    /// Renames the folder away and removes it later; readers of lent slices are not disturbed.
-    pub async fn delete(&self, log: &Log) -> Result<(), Error> {
-        let _ = log;
-        unimplemented!()
-    }
-
-    /// Clean stop: commits what is queued, trims preallocated space, writes indexes, snapshots and recovery
-    /// points, flushes all of it. The caller writes the clean-shutdown mark after every shard has returned.
-    pub async fn stop(&self) -> Result<(), Error> {
-        unimplemented!()
-    }
-}
-
-impl Log {
-    #[must_use]
-    pub fn partition(&self) -> PartitionId {
-        unimplemented!()
-    }
-
-    /// Fixes the batch's place and queues it for the next commit round; a plain function, no await. `batch` is
-    /// one checked v2 batch; base offset and leader epoch are patched in the copy that goes to disk.
-    pub fn append(
-        &self,
-        batch: Bytes,
-        header: &BatchHeader,
-        epoch: LeaderEpoch,
-        now: TimestampMs,
-    ) -> Result<Appended, Error> {
-        let _ = (batch, header, epoch, now);
-        unimplemented!()
-    }
-
-    #[must_use]
-    pub fn start_offset(&self) -> Offset {
-        unimplemented!()
-    }
-
-    /// Exclusive; counts batches that are queued and not yet durable.
-    #[must_use]
-    pub fn end_offset(&self) -> Offset {
-        unimplemented!()
-    }
-
-    /// Exclusive; below it everything is durable in the topic's sense.
-    #[must_use]
-    pub fn durable_end(&self) -> Offset {
-        unimplemented!()
-    }
-
-    /// Whole batches from the one that contains `from`, below `limit` (exclusive), at most `max_bytes`, but at
-    /// least one batch if `at_least_one`. From the tail cache if it is there, else `None`: use [`Self::read`].
-    #[must_use]
-    pub fn read_cached(
-        &self,
-        from: Offset,
-        limit: Offset,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Option<Slices> {
-        let _ = (from, limit, max_bytes, at_least_one);
-        unimplemented!()
-    }
-
-    /// As [`Self::read_cached`], going to disk with read-ahead where it must.
-    pub fn read(
-        &self,
-        from: Offset,
-        limit: Offset,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Pin<Box<dyn Future<Output = Result<Slices, Error>>>> {
-        let _ = (from, limit, max_bytes, at_least_one);
-        unimplemented!()
-    }
-
-    /// The first record below `limit` with a timestamp at or after `target`: its timestamp, offset and epoch.
-    pub async fn find_timestamp(
-        &self,
-        target: TimestampMs,
-        limit: Offset,
-    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>, Error> {
-        let _ = (target, limit);
-        unimplemented!()
-    }
-
-    /// The record with the largest timestamp below `limit`.
-    pub async fn find_max_timestamp(
-        &self,
-        limit: Offset,
-    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>, Error> {
-        let _ = limit;
-        unimplemented!()
-    }
-
-    /// The epoch of the last batch; `LeaderEpoch::NONE` when empty.
-    #[must_use]
-    pub fn last_epoch(&self) -> LeaderEpoch {
-        unimplemented!()
-    }
-
-    /// The epoch in force at `offset`, for ListOffsets answers.
-    #[must_use]
-    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
-        let _ = offset;
-        unimplemented!()
-    }
-
-    /// Kafka's `LeaderEpochFileCache.endOffsetFor`: (epoch, end offset), or (NONE, NONE) when unknown.
-    #[must_use]
-    pub fn end_offset_for(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let _ = epoch;
-        unimplemented!()
-    }
-
-    pub fn set_config(&self, config: LogConfig) {
-        let _ = config;
-        unimplemented!()
-    }
-
-    /// Bytes of all segments, preallocated space not counted.
-    #[must_use]
-    pub fn size_bytes(&self) -> u64 {
-        unimplemented!()
-    }
 }

@@ -1,0 +1,134 @@
+//! Fixing a batch's place: a plain function, so that the order of calls is the order in the log.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::segment::Segment;
+use super::state::{EndState, Inner, LogState, Pending, Roll, Status};
+use super::{Appended, Error};
+use crate::log::indexes::{Placed, SegmentIndexes};
+use crate::log::producer_state::Verdict;
+use crate::log::{producer_snapshot, roll};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, TimestampMs};
+use crate::protocol::batch::BatchHeader;
+
+/// Positions in a segment are i32 in Kafka's index.
+const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// See [`Log::append`](super::Log::append).
+pub fn append(
+    log: &Rc<LogState>,
+    batch: Bytes,
+    header: &BatchHeader,
+    epoch: LeaderEpoch,
+    now: TimestampMs,
+) -> Result<Appended, Error> {
+    assert_eq!(batch.len(), header.total_bytes, "the header is the batch's");
+    let bytes = batch.len();
+    let appended = {
+        let inner = &mut *log.borrow_mut();
+        if inner.status != Status::Open {
+            return Err(Error::Closed);
+        }
+        if log.directory.is_offline() {
+            return Err(Error::Offline);
+        }
+        match inner.producers.check(header) {
+            Verdict::Append => {}
+            Verdict::Duplicate { base_offset, last_offset, .. } => {
+                return Ok(Appended { base_offset, end_offset: last_offset.plus(1), duplicate: true });
+            }
+            Verdict::Refuse(code) => return Err(Error::Refused(code)),
+        }
+        let base_offset = inner.end;
+        let last_offset = base_offset.0.checked_add(i64::from(header.last_offset_delta)).map(Offset);
+        let Some(last_offset) = last_offset.filter(|last| *last >= base_offset && last.0 < i64::MAX) else {
+            return Err(Error::Refused(ErrorCode::InvalidRecord));
+        };
+        if bytes as u64 > SEGMENT_BYTES_MAX {
+            return Err(Error::Refused(ErrorCode::RecordListTooLarge));
+        }
+        if !log.directory.space.reserve(bytes as u64, log.shard.config.reserve_bytes) {
+            return Err(Error::Full);
+        }
+        let incoming =
+            roll::Incoming { bytes: bytes as u64, last_offset, max_timestamp: header.max_timestamp };
+        let opens = must_roll(inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
+        place(inner, header, base_offset, last_offset, epoch);
+        inner.pending.push_back(Pending { batch, base_offset, last_offset, epoch, opens });
+        inner.pending_bytes += bytes;
+        inner.touched = true;
+        Appended { base_offset, end_offset: inner.end, duplicate: false }
+    };
+    log.shard.pending_bytes.set(log.shard.pending_bytes.get() + bytes);
+    log.schedule();
+    Ok(appended)
+}
+
+fn must_roll(inner: &Inner, incoming: &roll::Incoming, now: TimestampMs) -> bool {
+    if inner.appended_bytes == 0 {
+        return false;
+    }
+    let segment = active(inner);
+    let active = roll::Active {
+        base_offset: segment.base,
+        bytes: inner.appended_bytes,
+        first_timestamp: segment.first_timestamp.get(),
+        created: segment.created,
+        indexes_full: segment.indexes.borrow().as_ref().is_some_and(|indexes| indexes.is_full()),
+    };
+    let limits = roll::Limits {
+        segment_bytes: inner.config.segment_bytes.min(SEGMENT_BYTES_MAX),
+        segment_ms: inner.config.segment_ms,
+        jitter_ms: 0,
+    };
+    roll::should_roll(&active, incoming, &limits, now).is_some()
+}
+
+/// A new last segment at the log's end, and what the files at the boundary will say.
+fn open_segment(log: &LogState, inner: &mut Inner, now: TimestampMs) -> Roll {
+    let before =
+        EndState { snapshot: producer_snapshot::encode(&inner.producers), epochs: inner.epochs.encode() };
+    let segment = Rc::new(Segment::new(inner.end, log.shard.next_id(), now));
+    let index_bytes = usize::try_from(inner.config.segment_index_bytes).unwrap_or(usize::MAX);
+    *segment.indexes.borrow_mut() = Some(Box::new(SegmentIndexes::new(segment.base, index_bytes)));
+    inner.segments.push(Rc::clone(&segment));
+    inner.appended_bytes = 0;
+    Roll { segment, before }
+}
+
+/// The state in memory after the batch.
+fn place(
+    inner: &mut Inner,
+    header: &BatchHeader,
+    base_offset: Offset,
+    last_offset: Offset,
+    epoch: LeaderEpoch,
+) {
+    let bytes = header.total_bytes as u64;
+    {
+        let segment = active(inner);
+        if inner.appended_bytes == 0 {
+            segment.first_timestamp.set(header.max_timestamp);
+        }
+        let placed = Placed {
+            position: u32::try_from(inner.appended_bytes).expect("a segment is shorter than 2 GiB"),
+            bytes: bytes as u32,
+            last_offset,
+            max_timestamp: header.max_timestamp,
+        };
+        let mut indexes = segment.indexes.borrow_mut();
+        let indexes = indexes.as_mut().expect("the last segment's indexes are in memory");
+        indexes.append(placed, inner.config.index_interval_bytes);
+    }
+    inner.producers.apply(header, base_offset);
+    inner.epochs.assign(epoch, base_offset);
+    inner.appended_bytes += bytes;
+    inner.total_bytes += bytes;
+    inner.end = last_offset.plus(1);
+}
+
+fn active(inner: &Inner) -> &Segment {
+    inner.segments.last().expect("a log has at least one segment")
+}

@@ -1,0 +1,84 @@
+//! One log directory: the logs that wait for its commit loop, whether it may be written, its free space.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::recovery_points::RecoveryPoints;
+use super::shard::Shard;
+use super::space::Space;
+use super::state::LogState;
+use crate::model::DirectoryId;
+use crate::reactor::sync::Notify;
+
+pub struct Directory {
+    pub id: DirectoryId,
+    pub path: PathBuf,
+    /// The last stop was clean.
+    pub clean: bool,
+    pub space: Space,
+    /// Logs with something to commit, none of them in a round; `work` is notified when one comes.
+    dirty: RefCell<VecDeque<Rc<LogState>>>,
+    pub work: Notify,
+    offline: Cell<bool>,
+    /// As found at boot; loaded by the first log that needs it.
+    pub found_points: RefCell<Option<Rc<RecoveryPoints>>>,
+    /// As last written by this shard.
+    pub written_points: RefCell<Option<RecoveryPoints>>,
+}
+
+impl Directory {
+    pub fn new(directory: super::LogDir) -> Directory {
+        Directory {
+            id: directory.id,
+            path: directory.path,
+            clean: directory.clean,
+            space: Space::default(),
+            dirty: RefCell::default(),
+            work: Notify::default(),
+            offline: Cell::new(false),
+            found_points: RefCell::new(None),
+            written_points: RefCell::new(None),
+        }
+    }
+
+    pub fn is_offline(&self) -> bool {
+        self.offline.get()
+    }
+
+    pub fn enqueue(&self, log: Rc<LogState>) {
+        self.dirty.borrow_mut().push_back(log);
+        self.work.notify();
+    }
+
+    /// The log that waits longest.
+    pub fn next_dirty(&self) -> Option<Rc<LogState>> {
+        self.dirty.borrow_mut().pop_front()
+    }
+
+    /// A write or flush failed: nothing is written here any more, nothing that is queued becomes durable, and it is
+    /// not tried again (after a failed flush the kernel may call lost pages clean). Reads go on.
+    pub fn fail(&self, shard: &Rc<Shard>, what: &str, error: &std::io::Error) {
+        if self.offline.replace(true) {
+            return;
+        }
+        let reason = format!("{what}: {error}");
+        tracing::error!(
+            directory = %self.path.display(),
+            reason,
+            "log directory is offline for writing: repair the disk, then restart the broker"
+        );
+        self.dirty.borrow_mut().clear();
+        let logs: Vec<Rc<LogState>> = shard.logs_of(self);
+        for log in logs {
+            log.borrow_mut().work.queued = false;
+            log.drop_pending();
+        }
+        self.work.notify();
+        shard.listener.failed(self.id, &reason);
+    }
+}
+
+/// The directories of a shard by id.
+pub type Directories = BTreeMap<DirectoryId, Rc<Directory>>;

@@ -1,0 +1,160 @@
+//! One partition's log as the layers above hold it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::state::{LogState, Status};
+use super::{Appended, Durability, Error, LogConfig, Slices, append, lookup, read};
+use crate::model::{LeaderEpoch, Offset, PartitionId, TimestampMs};
+use crate::protocol::batch::BatchHeader;
+
+/// One partition's log, shared within the shard.
+#[derive(Clone)]
+pub struct Log {
+    state: Rc<LogState>,
+}
+
+impl Log {
+    pub(super) fn new(state: Rc<LogState>) -> Log {
+        Log { state }
+    }
+
+    pub(super) fn state(&self) -> &Rc<LogState> {
+        &self.state
+    }
+
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.state.partition
+    }
+
+    /// Fixes the batch's place and queues it for the next commit round; a plain function, no await. `batch` is
+    /// one checked v2 batch; base offset and leader epoch are patched in the copy that goes to disk.
+    pub fn append(
+        &self,
+        batch: Bytes,
+        header: &BatchHeader,
+        epoch: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<Appended, Error> {
+        append::append(&self.state, batch, header, epoch, now)
+    }
+
+    #[must_use]
+    pub fn start_offset(&self) -> Offset {
+        self.state.borrow().start
+    }
+
+    /// Exclusive; counts batches that are queued and not yet durable.
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        self.state.borrow().end
+    }
+
+    /// Exclusive; below it everything is durable in the topic's sense.
+    #[must_use]
+    pub fn durable_end(&self) -> Offset {
+        self.state.borrow().durable_end
+    }
+
+    /// Whole batches from the one that contains `from`, below `limit` (exclusive), at most `max_bytes`, but at
+    /// least one batch if `at_least_one`. From memory if it is there, else `None`: use [`Self::read`].
+    #[must_use]
+    pub fn read_cached(
+        &self,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Option<Slices> {
+        read::cached(&self.state, &read::Request { from, limit, max_bytes, at_least_one })
+    }
+
+    /// As [`Self::read_cached`], going to disk with read-ahead where it must.
+    ///
+    /// # Errors
+    /// `OutOfRange` outside log start .. log end; `Corrupt` when the batch at `from` does not match its checksum;
+    /// `Offline` when the file cannot be read.
+    pub fn read(
+        &self,
+        from: Offset,
+        limit: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Pin<Box<dyn Future<Output = Result<Slices, Error>>>> {
+        let state = Rc::clone(&self.state);
+        let request = read::Request { from, limit, max_bytes, at_least_one };
+        Box::pin(async move { read::read(&state, request).await })
+    }
+
+    /// The first record below `limit` with a timestamp at or after `target`: its timestamp, offset and epoch.
+    pub async fn find_timestamp(
+        &self,
+        target: TimestampMs,
+        limit: Offset,
+    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>, Error> {
+        lookup::first_at_or_after(&self.state, target, limit).await
+    }
+
+    /// The record with the largest timestamp below `limit`.
+    pub async fn find_max_timestamp(
+        &self,
+        limit: Offset,
+    ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>, Error> {
+        lookup::latest(&self.state, limit).await
+    }
+
+    /// The epoch of the last batch; `LeaderEpoch::NONE` when empty.
+    #[must_use]
+    pub fn last_epoch(&self) -> LeaderEpoch {
+        self.state.borrow().epochs.last_epoch()
+    }
+
+    /// The epoch in force at `offset`, for ListOffsets answers.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.state.borrow().epochs.epoch_at(offset)
+    }
+
+    /// Kafka's `LeaderEpochFileCache.endOffsetFor`: (epoch, end offset), or (NONE, NONE) when unknown.
+    #[must_use]
+    pub fn end_offset_for(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let inner = self.state.borrow();
+        inner.epochs.end_offset_for(epoch, inner.end)
+    }
+
+    /// From here on the log obeys these settings. When `durability` becomes `Flushed`, await [`Self::flush`]
+    /// before the change is answered.
+    pub fn set_config(&self, config: LogConfig) {
+        self.state.borrow_mut().config = config;
+    }
+
+    /// Resolves when everything appended so far is flushed, whatever the topic's durability.
+    ///
+    /// # Errors
+    /// `Offline` or `Closed`: it never will be.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.state.flush().await
+    }
+
+    /// What is durable means flushed.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.state.borrow().config.durability == Durability::Flushed
+    }
+
+    /// Bytes of all segments, preallocated space not counted.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.state.borrow().total_bytes
+    }
+
+    /// The log takes appends: it is neither stopped nor deleted and its directory is online.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.state.borrow().status == Status::Open && !self.state.directory.is_offline()
+    }
+}

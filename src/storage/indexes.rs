@@ -1,0 +1,141 @@
+//! A closed segment's indexes: loaded when a read first needs them, made again when they are missing, short or
+//! corrupt. The indexes of the segment that is appended to are always in memory.
+
+use std::rc::Rc;
+
+use super::segment::Segment;
+use super::state::LogState;
+use super::{Error, scan};
+use crate::log::Damage;
+use crate::log::files::FileKind;
+use crate::log::indexes::{Placed, SegmentIndexes};
+use crate::log::offset_index::OffsetIndex;
+use crate::log::recovery::{Offsets, Reason, Start};
+use crate::log::time_index::{TimeIndex, TimestampOffset};
+use crate::model::LeaderEpoch;
+use crate::protocol::batch::BatchHeader;
+use crate::reactor::fs;
+
+/// An index whose last entry is further than this (and the interval) from the segment's end lost its tail.
+const SHORT_BYTES: u64 = 16 << 20;
+
+/// Runs `look` on the segment's indexes, in memory or brought there.
+pub async fn with<T>(
+    log: &LogState,
+    segment: &Rc<Segment>,
+    look: impl Fn(&SegmentIndexes) -> T,
+) -> Result<T, Error> {
+    if let Some(indexes) = segment.indexes.borrow().as_ref() {
+        return Ok(look(indexes));
+    }
+    let indexes = match load(log, segment).await {
+        Ok(indexes) => indexes,
+        Err(damage) => {
+            tracing::warn!(log = log.name, segment = segment.base.0, %damage, "index is made again");
+            make(log, segment).await?
+        }
+    };
+    let found = look(&indexes);
+    keep(log, segment, indexes);
+    Ok(found)
+}
+
+/// The segment's largest timestamp so far, and the last offset of its batch.
+pub async fn latest(log: &LogState, segment: &Rc<Segment>) -> Result<TimestampOffset, Error> {
+    if let Some(latest) = segment.latest.get().filter(|_| segment.closed.get()) {
+        return Ok(latest);
+    }
+    let latest = with(log, segment, SegmentIndexes::max_timestamp).await?;
+    segment.latest.set(Some(latest));
+    Ok(latest)
+}
+
+/// A bad batch was met on the way the index showed, and the index has not been made again yet.
+pub fn may_be_wrong(segment: &Segment) -> bool {
+    segment.closed.get() && !segment.rebuilt.get()
+}
+
+/// Makes the indexes from the segment's batches.
+pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error> {
+    let indexes = make(log, segment).await?;
+    keep(log, segment, indexes);
+    Ok(())
+}
+
+fn keep(log: &LogState, segment: &Rc<Segment>, indexes: SegmentIndexes) {
+    *segment.indexes.borrow_mut() = Some(Box::new(indexes));
+    log.shard.warm.note(segment);
+}
+
+/// Reads the index files.
+async fn load(log: &LogState, segment: &Segment) -> Result<SegmentIndexes, Damage> {
+    let log_bytes = segment.durable_bytes.get();
+    let (end, max_bytes) = {
+        let inner = log.borrow();
+        let end = inner.segment_after(segment).map_or(inner.durable_end, |next| next.base);
+        (end, inner.config.segment_index_bytes as usize)
+    };
+    let missing = |error: std::io::Error| Damage(error.to_string());
+    let offsets =
+        fs::read(&log.folder.join(segment.file_name(FileKind::OffsetIndex))).await.map_err(missing)?;
+    let times = fs::read(&log.folder.join(segment.file_name(FileKind::TimeIndex))).await.map_err(missing)?;
+    let offsets = OffsetIndex::decode(segment.base, max_bytes.max(offsets.len()), log_bytes, &offsets)?;
+    let times = TimeIndex::decode(segment.base, max_bytes.max(times.len()), end, &times)?;
+    let reach = offsets.last().map_or(0, |last| u64::from(last.position));
+    if log_bytes - reach > SHORT_BYTES {
+        return Err(Damage(format!("the offset index ends at position {reach} of {log_bytes}")));
+    }
+    Ok(SegmentIndexes::loaded(offsets, times))
+}
+
+/// Scans the segment. Damaged batches are passed over where the next good one can be found.
+async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<SegmentIndexes, Error> {
+    segment.rebuilt.set(true);
+    let (interval, max_bytes) = {
+        let config = &log.borrow().config;
+        (config.index_interval_bytes, config.segment_index_bytes as usize)
+    };
+    let failed = |error: std::io::Error| {
+        tracing::error!(log = log.name, segment = segment.base.0, %error, "cannot read the segment");
+        Error::Offline
+    };
+    let (file, _) = segment.file(&log.folder).await.map_err(failed)?;
+    let end = segment.durable_bytes.get();
+    let mut indexes = SegmentIndexes::new(segment.base, max_bytes);
+    let mut position = 0;
+    let mut next_offset = segment.base;
+    while position < end {
+        let start = Start {
+            base_offset: segment.base,
+            position,
+            next_offset,
+            last_epoch: LeaderEpoch::NONE,
+            offsets: Offsets::Gaps,
+            max_batch_bytes: u64::from(u32::MAX),
+        };
+        let verdict =
+            scan::scan(&file, start, end, |header, at| indexes.append(placed(header, at), interval)).await;
+        let verdict = verdict.map_err(failed)?;
+        if verdict.reason == Reason::CleanEnd {
+            break;
+        }
+        let Some((at, _)) =
+            scan::next_good(&file, verdict.valid_bytes, end, verdict.next_offset).await.map_err(failed)?
+        else {
+            break;
+        };
+        (position, next_offset) = (at, verdict.next_offset);
+    }
+    indexes.close();
+    Ok(indexes)
+}
+
+/// One batch as the indexes see it.
+pub fn placed(header: &BatchHeader, position: u64) -> Placed {
+    Placed {
+        position: u32::try_from(position).unwrap_or(u32::MAX),
+        bytes: u32::try_from(header.total_bytes).unwrap_or(u32::MAX),
+        last_offset: header.last_offset(),
+        max_timestamp: header.max_timestamp,
+    }
+}

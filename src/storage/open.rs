@@ -1,0 +1,379 @@
+//! Opening a log: its folder is made, or found, checked and loaded.
+//!
+//! After a clean stop the files are believed: lengths, indexes, the producer snapshot at the end. Whatever does not fit
+//! sends the log through [`recover`](super::recover), which believes nothing above the recovery point.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::directory::Directory;
+use super::recover::{self, Found};
+use super::segment::Segment;
+use super::shard::Shard;
+use super::state::{Identity, Inner, LogState, Status, Work};
+use super::{Create, Error, LogConfig, OpenLog, indexes, roll, scan, space, stop};
+use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
+use crate::log::epoch_cache::EpochCache;
+use crate::log::files::{
+    FileKind, FileState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, folder_name,
+};
+use crate::log::indexes::SegmentIndexes;
+use crate::log::offset_index::OffsetIndex;
+use crate::log::producer_snapshot;
+use crate::log::producer_state::ProducerStates;
+use crate::log::recovery::{Offsets, Reason, Start};
+use crate::log::time_index::TimeIndex;
+use crate::model::{LeaderEpoch, Offset, TimestampMs};
+use crate::protocol::batch::BatchHeader;
+use crate::reactor::{self, BLOCK_BYTES, File, OpenMode, fs};
+
+/// One log on its way to be opened.
+pub struct Opening {
+    pub shard: Rc<Shard>,
+    pub directory: Rc<Directory>,
+    pub what: OpenLog,
+    /// `topic-index`
+    pub name: String,
+    pub folder: PathBuf,
+}
+
+/// A log's state as loaded.
+pub struct Loaded {
+    /// At least one; the last one's file is open for writing and its indexes are in memory.
+    pub segments: Vec<Rc<Segment>>,
+    pub end: Offset,
+    pub epochs: EpochCache,
+    pub producers: ProducerStates,
+    /// The files are not yet as a clean stop leaves them.
+    pub touched: bool,
+}
+
+/// See [`Storage::open`](super::Storage::open).
+pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Error> {
+    if shard.stopping.get() {
+        return Err(Error::Closed);
+    }
+    let directory = Rc::clone(shard.directories.get(&what.directory).ok_or(Error::Offline)?);
+    if directory.is_offline() {
+        return Err(Error::Offline);
+    }
+    if let Some(log) = shard.logs.borrow().get(&what.partition) {
+        return Ok(Rc::clone(log));
+    }
+    if directory.space.is_unknown() {
+        space::sample(shard, &directory).await;
+    }
+    let name = folder_name(&what.topic_name, what.partition.index);
+    let folder = directory.path.join(&name);
+    let opening = Opening { shard: Rc::clone(shard), directory, what, name, folder };
+    let loaded = opening.load().await?;
+    let log = opening.finish(loaded).await?;
+    shard.logs.borrow_mut().insert(log.partition, Rc::clone(&log));
+    Ok(log)
+}
+
+impl Opening {
+    async fn load(&self) -> Result<Loaded, Error> {
+        let Some(mut found) = self.find().await? else { return self.create().await };
+        if found.segments.is_empty() {
+            if self.what.create == Create::Never {
+                tracing::error!(
+                    log = self.name,
+                    "the folder has no segment: the partition is offline; restore the folder from a copy"
+                );
+                return Err(Error::Offline);
+            }
+            return self.create().await;
+        }
+        if self.directory.clean {
+            match self.load_clean(&found).await? {
+                Some(loaded) => return Ok(loaded),
+                None => tracing::warn!(
+                    log = self.name,
+                    "the files are not as a clean stop leaves them: recovering"
+                ),
+            }
+        }
+        recover::recover(self, &mut found).await
+    }
+
+    /// What the folder holds, leftovers removed; `None` if there is no folder and one may be made.
+    async fn find(&self) -> Result<Option<Found>, Error> {
+        let entries = match fs::list(&self.folder).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.what.create == Create::IfMissing {
+                    return Ok(None);
+                }
+                tracing::error!(
+                    log = self.name,
+                    folder = %self.folder.display(),
+                    "the partition's folder is missing: it is offline; restore the folder or delete the topic"
+                );
+                return Err(Error::Offline);
+            }
+            Err(error) => return Err(self.unreadable(&self.folder, &error)),
+        };
+        if !self.check_topic(entries.iter().any(|entry| entry.name == PARTITION_METADATA)).await? {
+            return Ok(None);
+        }
+        let mut found = Found::default();
+        for entry in entries {
+            match SegmentFile::parse(&entry.name) {
+                Some(SegmentFile { offset, kind: FileKind::Log, state: FileState::Live }) => {
+                    found.segments.push((offset, entry.len));
+                }
+                Some(SegmentFile { offset, kind: FileKind::Snapshot, state: FileState::Live }) => {
+                    found.snapshots.push(offset);
+                }
+                Some(SegmentFile { state: FileState::Live, .. }) => {}
+                Some(_) => self.remove(&entry.name).await,
+                None if entry.name.ends_with(".tmp") => self.remove(&entry.name).await,
+                None => {}
+            }
+        }
+        found.segments.sort_unstable();
+        found.snapshots.sort_unstable();
+        Ok(Some(found))
+    }
+
+    /// Whether the folder is this topic's. Another topic's of the same name was deleted and is set aside.
+    async fn check_topic(&self, has_metadata: bool) -> Result<bool, Error> {
+        let path = self.folder.join(PARTITION_METADATA);
+        let topic = self.what.partition.topic;
+        if has_metadata {
+            let bytes = fs::read(&path).await.map_err(|error| self.unreadable(&path, &error))?;
+            match decode_partition_metadata(&String::from_utf8_lossy(&bytes)) {
+                Ok(found) if found == topic => return Ok(true),
+                Ok(found) if self.what.create == Create::IfMissing => {
+                    tracing::info!(log = self.name, %found, %topic, "the folder is a deleted topic's: removing it");
+                    let renamed = stop::set_aside(
+                        &self.directory,
+                        &self.folder,
+                        &self.what.topic_name,
+                        self.what.partition.index,
+                    );
+                    renamed.await.map_err(|error| self.unwritable(&error))?;
+                    return Ok(false);
+                }
+                Ok(found) => {
+                    tracing::error!(log = self.name, %found, %topic, "the folder is another topic's: offline");
+                    return Err(Error::Offline);
+                }
+                Err(damage) => {
+                    tracing::warn!(log = self.name, %damage, "partition.metadata is written again")
+                }
+            }
+        }
+        let text = encode_partition_metadata(topic);
+        fs::write_durable(&path, text.into_bytes()).await.map_err(|error| self.unwritable(&error))?;
+        Ok(true)
+    }
+
+    /// Makes the folder and the first segment, durable when it returns.
+    async fn create(&self) -> Result<Loaded, Error> {
+        self.create_files().await.map_err(|error| self.unwritable(&error))
+    }
+
+    async fn create_files(&self) -> io::Result<Loaded> {
+        match fs::create_dir(&self.folder).await {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let metadata = encode_partition_metadata(self.what.partition.topic);
+        fs::write_durable(&self.folder.join(PARTITION_METADATA), metadata.into_bytes()).await?;
+        let segment = self.segment(Offset::ZERO);
+        roll::create_segment_file(&self.folder, &segment).await?;
+        if let Some(file) = segment.open_file() {
+            file.sync_data().await?;
+        }
+        fs::sync_dir(&self.directory.path).await?;
+        *segment.indexes.borrow_mut() = Some(Box::new(self.new_indexes(Offset::ZERO)));
+        Ok(Loaded {
+            segments: vec![Rc::new(segment)],
+            end: Offset::ZERO,
+            epochs: EpochCache::default(),
+            producers: ProducerStates::default(),
+            touched: false,
+        })
+    }
+
+    /// Loads a log that was closed; `None` if anything is not as it should be.
+    async fn load_clean(&self, found: &Found) -> Result<Option<Loaded>, Error> {
+        let &(base, length) = found.segments.last().expect("checked before");
+        let segments: Vec<Rc<Segment>> =
+            found.segments.iter().map(|&(base, length)| Rc::new(self.closed_segment(base, length))).collect();
+        let segment = segments.last().expect("as many as found");
+        let file = self.open_log_file(base).await?;
+        let tail = self.clean_tail(segment, &file, length).await;
+        let Some(end) = tail.map_err(|error| self.unreadable(&self.folder, &error))? else { return Ok(None) };
+        segment.set_file(file);
+        segment.closed.set(false);
+        let Some(epochs) = self.epochs().await else { return Ok(None) };
+        let producers = if found.snapshots.contains(&end) {
+            self.snapshot(end).await
+        } else {
+            // nothing was ever written
+            (end == found.segments[0].0).then(ProducerStates::default)
+        };
+        Ok(producers.map(|producers| Loaded { segments, end, epochs, producers, touched: false }))
+    }
+
+    /// Loads the last segment's indexes and walks what lies behind their last entry; the log's end, if all fits.
+    async fn clean_tail(&self, segment: &Segment, file: &File, length: u64) -> io::Result<Option<Offset>> {
+        let base = segment.base;
+        let mut indexes = self.new_indexes(base);
+        let mut start = Start {
+            base_offset: base,
+            position: 0,
+            next_offset: base,
+            last_epoch: LeaderEpoch::NONE,
+            offsets: Offsets::Dense,
+            max_batch_bytes: u64::from(u32::MAX),
+        };
+        let mut last_entry = None;
+        if length > 0 {
+            let Some(loaded) = self.index_files(base, length).await else { return Ok(None) };
+            last_entry = loaded.offsets.last();
+            indexes = loaded;
+        }
+        if let Some(entry) = last_entry {
+            (start.position, start.offsets) = (u64::from(entry.position), Offsets::Gaps);
+        }
+        let interval = self.what.config.index_interval_bytes;
+        let mut fits = true;
+        let verdict = scan::scan(file, start, length, |header, position| {
+            if last_entry.is_some_and(|entry| u64::from(entry.position) == position) {
+                fits &= last_entry.is_some_and(|entry| entry.offset == header.last_offset());
+            } else {
+                indexes.append(indexes::placed(header, position), interval);
+            }
+        })
+        .await?;
+        *segment.indexes.borrow_mut() = Some(Box::new(indexes));
+        let clean = fits && verdict.reason == Reason::CleanEnd && verdict.valid_bytes == length;
+        Ok(clean.then_some(verdict.next_offset))
+    }
+
+    async fn index_files(&self, base: Offset, length: u64) -> Option<SegmentIndexes> {
+        let path = |kind| self.folder.join(SegmentFile::live(base, kind).name());
+        let offsets = fs::read(&path(FileKind::OffsetIndex)).await.ok()?;
+        let times = fs::read(&path(FileKind::TimeIndex)).await.ok()?;
+        let max_bytes = self.what.config.segment_index_bytes as usize;
+        let offsets = OffsetIndex::decode(base, max_bytes.max(offsets.len()), length, &offsets).ok()?;
+        let times = TimeIndex::decode(base, max_bytes.max(times.len()), Offset(i64::MAX), &times).ok()?;
+        Some(SegmentIndexes::loaded(offsets, times))
+    }
+
+    /// Builds the log from what was loaded.
+    async fn finish(self, loaded: Loaded) -> Result<Rc<LogState>, Error> {
+        let active = Rc::clone(loaded.segments.last().expect("at least one segment"));
+        let length = active.durable_bytes.get();
+        let file = active.open_file().expect("the last segment is open");
+        let ends = self.read_ends(&file, length).await;
+        let (first_timestamp, partial_block) = ends.map_err(|error| self.unreadable(&self.folder, &error))?;
+        active.first_timestamp.set(first_timestamp);
+        let Opening { shard, directory, what, name, folder } = self;
+        let inner = Inner {
+            config: what.config,
+            status: Status::Open,
+            start: loaded.segments[0].base,
+            end: loaded.end,
+            durable_end: loaded.end,
+            flushed_end: loaded.end,
+            committing: active,
+            appended_bytes: length,
+            total_bytes: loaded.segments.iter().map(|segment| segment.durable_bytes.get()).sum(),
+            segments: loaded.segments,
+            epochs: loaded.epochs,
+            producers: loaded.producers,
+            pending: Default::default(),
+            pending_bytes: 0,
+            partial_block,
+            tail: Default::default(),
+            unclosed: Default::default(),
+            work: Work::default(),
+            flush_waiters: Vec::new(),
+            touched: loaded.touched,
+        };
+        let id = shard.next_id();
+        Ok(LogState::new(Identity { partition: what.partition, id, name, folder, directory, shard }, inner))
+    }
+
+    /// The first batch's max timestamp and the bytes behind the last block boundary.
+    async fn read_ends(&self, file: &File, length: u64) -> io::Result<(TimestampMs, Vec<u8>)> {
+        if length == 0 {
+            return Ok((TimestampMs::NONE, Vec::new()));
+        }
+        let first = file.read(0, BLOCK_BYTES).await?;
+        let header = BatchHeader::parse(first.as_slice());
+        let timestamp = header.map_or(TimestampMs::NONE, |header| header.max_timestamp);
+        let behind = (length % BLOCK_BYTES as u64) as usize;
+        let block = file.read(length - behind as u64, BLOCK_BYTES).await?;
+        match block.as_slice().get(..behind) {
+            Some(bytes) => Ok((timestamp, bytes.to_vec())),
+            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the segment is shorter than it was")),
+        }
+    }
+
+    /// A segment whose length is believed.
+    pub fn closed_segment(&self, base: Offset, length: u64) -> Segment {
+        let segment = self.segment(base);
+        segment.durable_bytes.set(length);
+        segment.allocated.set(length);
+        segment.closed.set(true);
+        segment
+    }
+
+    pub fn segment(&self, base: Offset) -> Segment {
+        Segment::new(base, self.shard.next_id(), TimestampMs(reactor::wall_clock_ms()))
+    }
+
+    pub fn new_indexes(&self, base: Offset) -> SegmentIndexes {
+        SegmentIndexes::new(base, self.what.config.segment_index_bytes as usize)
+    }
+
+    pub async fn open_log_file(&self, base: Offset) -> Result<File, Error> {
+        let path = self.folder.join(SegmentFile::live(base, FileKind::Log).name());
+        File::open(&path, OpenMode::ReadWrite).await.map_err(|error| self.unreadable(&path, &error))
+    }
+
+    /// The leader epochs on disk; empty if none were written, `None` if they cannot be read.
+    pub async fn epochs(&self) -> Option<EpochCache> {
+        let bytes = match fs::read(&self.folder.join(LEADER_EPOCH_CHECKPOINT)).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(EpochCache::default()),
+            Err(_) => return None,
+        };
+        EpochCache::decode(&String::from_utf8_lossy(&bytes)).ok()
+    }
+
+    /// The producers as of `offset`, if the snapshot can be read.
+    pub async fn snapshot(&self, offset: Offset) -> Option<ProducerStates> {
+        let name = SegmentFile::live(offset, FileKind::Snapshot).name();
+        let bytes = fs::read(&self.folder.join(name)).await.ok()?;
+        producer_snapshot::decode(&bytes).ok()
+    }
+
+    /// Removes what a crash left half-way. What stays is met again at the next start.
+    pub async fn remove(&self, name: &str) {
+        if let Err(error) = fs::remove_file(&self.folder.join(name)).await {
+            tracing::warn!(log = self.name, file = name, %error, "cannot remove a leftover");
+        }
+    }
+
+    pub fn unreadable(&self, path: &Path, error: &io::Error) -> Error {
+        tracing::error!(log = self.name, path = %path.display(), %error, "cannot read: the partition is offline");
+        Error::Offline
+    }
+
+    pub fn unwritable(&self, error: &io::Error) -> Error {
+        self.directory.fail(&self.shard, &format!("{}: cannot open", self.name), error);
+        Error::Offline
+    }
+
+    pub fn config(&self) -> &LogConfig {
+        &self.what.config
+    }
+}

@@ -1,0 +1,342 @@
+//! Reads: the tail cache, the read-ahead cache, then the segment file through its index.
+//!
+//! What comes from disk is checked against its checksum before anybody sees it, once per chunk. A reader that goes
+//! on where its last chunk ended finds the next position without the index and has the chunk behind it read ahead.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::chunks::{Chunk, Turn};
+use super::run::{Place, Run};
+use super::segment::{Segment, WasOpen};
+use super::shard::Shard;
+use super::state::LogState;
+use super::{Error, Slices, indexes, scan};
+use crate::model::Offset;
+use crate::protocol::batch::{self, BatchHeader};
+use crate::reactor::{self, BLOCK_BYTES, SharedBuf};
+
+/// One read from disk, for a reader that goes on in sequence, and for others.
+const SEQUENTIAL_BYTES: usize = 1 << 20;
+const FIRST_BYTES: Range<usize> = 64 << 10..512 << 10;
+
+/// What is asked of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    pub from: Offset,
+    /// Exclusive.
+    pub limit: Offset,
+    pub max_bytes: usize,
+    pub at_least_one: bool,
+}
+
+/// See [`Log::read_cached`](super::Log::read_cached).
+pub fn cached(log: &Rc<LogState>, request: &Request) -> Option<Slices> {
+    let bounded = bounds(log, request).ok()?;
+    let Some(request) = bounded else { return Some(Slices::default()) };
+    let mut slices = Slices::default();
+    from_memory(log, &request, request.from, &mut slices).then_some(slices)
+}
+
+/// See [`Log::read`](super::Log::read).
+pub async fn read(log: &Rc<LogState>, request: Request) -> Result<Slices, Error> {
+    let mut slices = Slices::default();
+    loop {
+        let Some(request) = bounds(log, &request)? else { return Ok(slices) };
+        if from_memory(log, &request, request.from, &mut slices) {
+            return Ok(slices);
+        }
+        let _turn = match log.shard.chunks.turn(log.id, request.from) {
+            Turn::Mine => MyTurn { shard: &log.shard, log: log.id, offset: request.from },
+            Turn::Wait(done) => {
+                done.await;
+                continue;
+            }
+        };
+        let chunk = load(log, request.from, request.max_bytes).await?;
+        if let Some(next) = take(&chunk, &request, request.from, &mut slices) {
+            from_memory(log, &request, next, &mut slices);
+        }
+        read_ahead(log, &chunk);
+        return Ok(slices);
+    }
+}
+
+/// Ends the turn however the read ends, its caller's loss of interest included.
+struct MyTurn<'a> {
+    shard: &'a Shard,
+    log: u64,
+    offset: Offset,
+}
+
+impl Drop for MyTurn<'_> {
+    fn drop(&mut self) {
+        self.shard.chunks.done(self.log, self.offset);
+    }
+}
+
+/// The request with its limit at the durable end; `None` if nothing can be there.
+fn bounds(log: &LogState, request: &Request) -> Result<Option<Request>, Error> {
+    let inner = log.borrow();
+    if request.from < inner.start || request.from > inner.end {
+        return Err(Error::OutOfRange);
+    }
+    let limit = request.limit.min(inner.durable_end);
+    Ok((request.from < limit).then_some(Request { limit, ..*request }))
+}
+
+/// Adds what lies in memory from `from` on; false if that offset is not there.
+fn from_memory(log: &Rc<LogState>, request: &Request, from: Offset, slices: &mut Slices) -> bool {
+    let mut from = from;
+    let mut found = false;
+    loop {
+        let room = request.max_bytes.saturating_sub(slices.bytes);
+        let wanted = request.at_least_one && slices.bytes == 0;
+        if from >= request.limit || (room == 0 && !wanted) {
+            return true;
+        }
+        if let Some(tail) = log.borrow().tail.read(from, request.limit, room, wanted) {
+            slices.bytes += tail.bytes;
+            slices.parts.extend(tail.parts);
+            return true;
+        }
+        let Some(chunk) = log.shard.chunks.get(log.id, from) else { return found };
+        read_ahead(log, &chunk);
+        let Some(next) = take(&chunk, request, from, slices) else { return true };
+        (from, found) = (next, true);
+    }
+}
+
+/// Adds what the chunk has; where to go on if the chunk is used up and there is room.
+fn take(chunk: &Chunk, request: &Request, from: Offset, slices: &mut Slices) -> Option<Offset> {
+    let room = request.max_bytes.saturating_sub(slices.bytes);
+    let taken = chunk.run.take(from, request.limit, room, request.at_least_one && slices.bytes == 0)?;
+    slices.bytes += taken.bytes.len();
+    slices.parts.push(taken.bytes);
+    taken.to_end.then_some(taken.next)
+}
+
+/// Has the next chunk read if somebody reads in sequence and it is not there yet.
+fn read_ahead(log: &Rc<LogState>, chunk: &Chunk) {
+    let next = chunk.run.end_offset();
+    if !chunk.sequential {
+        return;
+    }
+    {
+        let inner = log.borrow();
+        if next >= inner.durable_end || inner.tail.begins_at().is_some_and(|begin| begin <= next) {
+            return;
+        }
+    }
+    if !log.shard.chunks.begin_ahead(log.id, next, SEQUENTIAL_BYTES) {
+        return;
+    }
+    let log = Rc::clone(log);
+    reactor::spawn(async move {
+        if let Turn::Mine = log.shard.chunks.turn(log.id, next) {
+            let _turn = MyTurn { shard: &log.shard, log: log.id, offset: next };
+            // whoever reads there meets the error again
+            let _ = load(&log, next, SEQUENTIAL_BYTES).await;
+        }
+        log.shard.chunks.end_ahead();
+    });
+}
+
+/// What a look at a buffer found.
+enum Walk {
+    Run {
+        first: Offset,
+        places: Vec<Place>,
+        end: usize,
+    },
+    /// Everything up to this place is below the offset; the next batch begins with that one.
+    Below(usize, Offset),
+    /// The batch at this place has so many bytes, more than are here.
+    Longer(usize, usize, Expect),
+    Bad(usize, &'static str),
+}
+
+/// Reads the chunk that begins with the batch that holds `from` into the cache.
+async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<Chunk>, Error> {
+    let before = log.shard.chunks.ending_at(log.id, from);
+    let sequential = before.is_some();
+    let mut want =
+        if sequential { SEQUENTIAL_BYTES } else { max_bytes.clamp(FIRST_BYTES.start, FIRST_BYTES.end) };
+    let segments = segments_from(log, from);
+    for segment in segments {
+        let (mut position, mut expect) = match &before {
+            Some(before) if before.segment == segment.id => {
+                (before.run.end_position(), Expect::Base(before.run.end_offset()))
+            }
+            _ if from <= segment.base => (0, Expect::Base(segment.base)),
+            _ => begin(log, &segment, from).await?,
+        };
+        let mut doubt = Doubt::None;
+        // ends: each turn goes on in the segment, asks for more of one batch, or doubts more
+        while position < segment.durable_bytes.get() {
+            let (buf, start) = fetch(log, &segment, position, want).await?;
+            let readable = (segment.durable_bytes.get() - start).min(buf.as_slice().len() as u64) as usize;
+            let skip = (position - start) as usize;
+            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect) {
+                Walk::Run { first, places, end } => {
+                    let run = Run::new(buf, start, first, places, end as u32);
+                    let chunk = Rc::new(Chunk { run, segment: segment.id, sequential });
+                    log.shard.chunks.insert(log.id, Rc::clone(&chunk));
+                    return Ok(chunk);
+                }
+                Walk::Below(at, next) => {
+                    (position, expect) = (start + at as u64, Expect::Base(next));
+                    continue;
+                }
+                Walk::Longer(at, total, next)
+                    if start + at as u64 + total as u64 <= segment.durable_bytes.get()
+                        && (want < total || at > skip) =>
+                {
+                    (position, expect) = (start + at as u64, next);
+                    want = want.max(total);
+                    continue;
+                }
+                Walk::Longer(at, ..) => (at, "the batch is cut short"),
+                Walk::Bad(at, what) => (at, what),
+            };
+            match doubt {
+                // a disk may once answer with another place's bytes
+                Doubt::None => doubt = Doubt::Read,
+                Doubt::Read if indexes::may_be_wrong(&segment) => {
+                    indexes::rebuild(log, &segment).await?;
+                    (position, expect) = begin(log, &segment, from).await?;
+                    doubt = Doubt::Index;
+                }
+                Doubt::Read | Doubt::Index => {
+                    // damage in front of what is asked for is passed over
+                    match behind_damage(log, &segment, start + at as u64, from).await? {
+                        Some((good, base)) => (position, expect) = (good, Expect::Base(base)),
+                        None => return Err(damaged(log, &segment, start + at as u64, what)),
+                    }
+                }
+            }
+        }
+    }
+    Err(Error::Corrupt)
+}
+
+/// Where the index says to begin, and what must be there.
+async fn begin(log: &LogState, segment: &Rc<Segment>, from: Offset) -> Result<(u64, Expect), Error> {
+    let entry = indexes::with(log, segment, |indexes| indexes.offsets.lookup(from)).await?;
+    let position = u64::from(entry.position);
+    // an entry names the last offset of its batch; without an entry the segment's first batch is meant
+    Ok((position, if position == 0 { Expect::Base(segment.base) } else { Expect::Last(entry.offset) }))
+}
+
+/// The next good batch behind damage, if it begins at or below `from`.
+async fn behind_damage(
+    log: &LogState,
+    segment: &Rc<Segment>,
+    damage: u64,
+    from: Offset,
+) -> Result<Option<(u64, Offset)>, Error> {
+    let (file, _) = segment.file(&log.folder).await.map_err(|_| Error::Offline)?;
+    let found = scan::next_good(&file, damage, segment.durable_bytes.get(), segment.base).await;
+    Ok(found.map_err(|_| Error::Offline)?.filter(|(_, base)| *base <= from))
+}
+
+/// What the next batch must be. Offsets are dense: a batch from another place of the disk does not pass.
+#[derive(Clone, Copy, Debug)]
+enum Expect {
+    /// Its base offset.
+    Base(Offset),
+    /// Its last offset.
+    Last(Offset),
+}
+
+/// What was tried again already when a batch looked bad.
+enum Doubt {
+    None,
+    Read,
+    Index,
+}
+
+/// The segments that may hold `from`: the one it falls into, then those behind it, in case damage left a gap.
+fn segments_from(log: &LogState, from: Offset) -> Vec<Rc<Segment>> {
+    let inner = log.borrow();
+    let first = inner.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+    inner.segments[first..].iter().filter(|segment| segment.base < inner.durable_end).cloned().collect()
+}
+
+/// An aligned read of at least `want` bytes from `position`, as far as the segment goes; with its file position.
+async fn fetch(
+    log: &LogState,
+    segment: &Rc<Segment>,
+    position: u64,
+    want: usize,
+) -> Result<(SharedBuf, u64), Error> {
+    const BLOCK: u64 = BLOCK_BYTES as u64;
+    let start = position / BLOCK * BLOCK;
+    let data_end = segment.durable_bytes.get().next_multiple_of(BLOCK);
+    let end = (position + want as u64).next_multiple_of(BLOCK).min(data_end);
+    let failed = |error: std::io::Error| {
+        tracing::error!(log = log.name, segment = segment.base.0, position, %error, "cannot read the segment");
+        Error::Offline
+    };
+    let (file, was_open) = segment.file(&log.folder).await.map_err(failed)?;
+    if was_open == WasOpen::No {
+        log.shard.warm.note(segment);
+    }
+    let buf = file.read(start, (end - start) as usize).await.map_err(failed)?;
+    Ok((buf, start))
+}
+
+/// Walks the batches of `bytes` from `skip` on: those below `from` are passed over, the others are checked.
+fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect) -> Walk {
+    let mut at = skip;
+    let mut expect = expect;
+    let mut places = Vec::new();
+    let mut first = Offset::NONE;
+    let stop = loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let header = match BatchHeader::parse(rest) {
+            Ok(header) => header,
+            Err(batch::Error::Truncated) => break Walk::Longer(at, batch::HEADER_BYTES, expect),
+            Err(_) => break Walk::Bad(at, "not a batch header"),
+        };
+        let belongs = match expect {
+            Expect::Base(offset) => header.base_offset == offset,
+            Expect::Last(offset) => header.last_offset() == offset,
+        };
+        if header.magic != batch::MAGIC || !belongs || header.last_offset_delta < 0 {
+            break Walk::Bad(at, "not the batch that belongs here");
+        }
+        if header.last_offset() >= from {
+            let Some(batch) = rest.get(..header.total_bytes) else {
+                break Walk::Longer(at, header.total_bytes, expect);
+            };
+            if !batch::crc_matches(batch) {
+                break Walk::Bad(at, "the checksum does not match");
+            }
+            if places.is_empty() {
+                first = header.base_offset;
+            }
+            places.push(Place { last_offset: header.last_offset(), at: at as u32 });
+        } else if header.total_bytes >= rest.len() {
+            // it ends beyond the buffer or with it
+            break Walk::Below(at + header.total_bytes, header.next_offset());
+        }
+        expect = Expect::Base(header.next_offset());
+        at += header.total_bytes;
+    };
+    if places.is_empty() { stop } else { Walk::Run { first, places, end: at } }
+}
+
+/// Says once per place that the disk no longer has what was written.
+fn damaged(log: &LogState, segment: &Segment, position: u64, what: &'static str) -> Error {
+    if segment.reported.replace(Some(position)) != Some(position) {
+        tracing::error!(
+            log = log.name,
+            file = %log.folder.join(segment.file_name(crate::log::files::FileKind::Log)).display(),
+            position,
+            what,
+            "a batch on disk is damaged: reads of it are refused, the rest of the log stays readable"
+        );
+    }
+    Error::Corrupt
+}

@@ -1,0 +1,140 @@
+//! Recovery points: per log the offset below which everything is flushed and described. After an unclean stop only
+//! what lies at or above it may be cut.
+//!
+//! Each shard writes one file per log directory, `recovery-points-<shard>`, in the format of Kafka's
+//! `recovery-point-offset-checkpoint` but with topic ids for names: a deleted topic's point must never count for a new
+//! one of the same name. At boot the files of all shards are read, whatever the number of shards is now, and the lowest
+//! point of a partition counts: too low only means more to scan. A producer snapshot in the partition's folder is a
+//! recovery point too (see [`close_segment`](super::roll::close_segment)), so a lost file costs one segment's scan.
+//! Kafka's own file is not kept: after a clean stop it would not be read, after an unclean one Kafka scans from 0.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::directory::Directory;
+use super::shard::Shard;
+use super::{Durability, Error};
+use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
+use crate::model::{Offset, PartitionId, TopicId};
+use crate::reactor::{self, fs};
+
+pub type RecoveryPoints = BTreeMap<PartitionId, Offset>;
+
+const FILE_PREFIX: &str = "recovery-points-";
+
+/// Writes the points every checkpoint interval while the shard runs.
+pub async fn keep(shard: Rc<Shard>) {
+    let interval = Duration::from_millis(shard.config.checkpoint_interval_ms.max(1));
+    let mut next = reactor::now().after(interval);
+    while !shard.stopping.get() {
+        reactor::sleep_until(next).await;
+        if shard.stopping.get() {
+            return;
+        }
+        next = reactor::now().after(interval);
+        for directory in shard.directories.values() {
+            flush_written(&shard, directory).await;
+            // an error takes the directory offline, which says everything
+            let _ = write(&shard, directory).await;
+        }
+    }
+}
+
+/// Logs that are not flushed with every round are flushed now, so that their recovery point moves too.
+async fn flush_written(shard: &Rc<Shard>, directory: &Directory) {
+    for log in shard.logs_of(directory) {
+        let lags = {
+            let inner = log.borrow();
+            inner.config.durability == Durability::Written && inner.flushed_end < inner.durable_end
+        };
+        if lags {
+            let _ = log.flush().await;
+        }
+    }
+}
+
+/// Writes this shard's file if a point has moved.
+pub async fn write(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), Error> {
+    if directory.is_offline() {
+        return Err(Error::Offline);
+    }
+    let points: RecoveryPoints =
+        shard.logs_of(directory).iter().map(|log| (log.partition, log.borrow().recovery_point())).collect();
+    if directory.written_points.borrow().as_ref() == Some(&points) {
+        return Ok(());
+    }
+    let text = encode(&points);
+    let path = directory.path.join(format!("{FILE_PREFIX}{}", reactor::shard_id().0));
+    if let Err(error) = fs::write_durable(&path, text.into_bytes()).await {
+        directory.fail(shard, "cannot write the recovery points", &error);
+        return Err(Error::Offline);
+    }
+    *directory.written_points.borrow_mut() = Some(points);
+    Ok(())
+}
+
+/// The points found at boot.
+pub async fn found(directory: &Directory) -> Rc<RecoveryPoints> {
+    if let Some(points) = directory.found_points.borrow().as_ref() {
+        return Rc::clone(points);
+    }
+    let points = Rc::new(load(&directory.path).await);
+    Rc::clone(directory.found_points.borrow_mut().get_or_insert(points))
+}
+
+/// The lowest point of each partition over all shards' files. What cannot be read is said and left out.
+async fn load(directory: &Path) -> RecoveryPoints {
+    let mut points = RecoveryPoints::new();
+    for entry in fs::list(directory).await.unwrap_or_default() {
+        if !entry.name.starts_with(FILE_PREFIX) || entry.name.ends_with(".tmp") {
+            continue;
+        }
+        let path = directory.join(&entry.name);
+        let decoded = match fs::read(&path).await {
+            Ok(bytes) => decode(&bytes),
+            Err(error) => Err(error.to_string()),
+        };
+        match decoded {
+            Ok(found) => {
+                for (partition, offset) in found {
+                    let point = points.entry(partition).or_insert(offset);
+                    *point = offset.min(*point);
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(file = %path.display(), reason, "recovery points are not used: more is scanned");
+            }
+        }
+    }
+    points
+}
+
+/// Removes the files of shards that are no more; called when every log of theirs is in another shard's file.
+pub async fn remove_stale(directory: &Path) {
+    for entry in fs::list(directory).await.unwrap_or_default() {
+        let shard = entry.name.strip_prefix(FILE_PREFIX).and_then(|shard| shard.parse::<usize>().ok());
+        if shard.is_some_and(|shard| shard >= reactor::shard_count()) {
+            let _ = fs::remove_file(&directory.join(&entry.name)).await;
+        }
+    }
+}
+
+fn encode(points: &RecoveryPoints) -> String {
+    let entries: Vec<PartitionOffset> = points
+        .iter()
+        .map(|(id, &offset)| PartitionOffset { topic: id.topic.to_string(), partition: id.index, offset })
+        .collect();
+    encode_offsets(&entries)
+}
+
+fn decode(bytes: &[u8]) -> Result<RecoveryPoints, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let mut points = RecoveryPoints::new();
+    for entry in decode_offsets(text).map_err(|damage| damage.to_string())? {
+        let topic = entry.topic.parse::<TopicId>()?;
+        points.insert(PartitionId { topic, index: entry.partition }, entry.offset);
+    }
+    Ok(points)
+}

@@ -1,0 +1,123 @@
+//! A full segment gives way to a new one.
+//!
+//! The roll is decided by the append that does not fit (a plain function), which also fixes what the snapshot at
+//! the boundary says. Here the file is made, its name made durable, and only then are batches written to it; the old
+//! segment is trimmed and closed behind the producers' back, in order, by one task per log.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::segment::Segment;
+use super::state::{EndState, LogState, Status, Unclosed};
+use crate::log::files::{FileKind, LEADER_EPOCH_CHECKPOINT, SegmentFile};
+use crate::model::Offset;
+use crate::reactor::{self, File, OpenMode, fs};
+
+/// Rolls the log whose next batch opens a segment; [`Work::rolling`](super::state::Work) is set already.
+pub fn spawn(log: Rc<LogState>) {
+    reactor::spawn(async move {
+        let (roll, old, end) = {
+            let inner = &mut *log.borrow_mut();
+            let first = inner.pending.front_mut();
+            let roll = first.and_then(|first| first.opens.take()).expect("a roll is due");
+            (roll, Rc::clone(&inner.committing), inner.durable_end)
+        };
+        assert_eq!(roll.segment.base, end, "everything before the roll is committed");
+        let made = create_segment_file(&log.folder, &roll.segment).await;
+        let close = {
+            let inner = &mut *log.borrow_mut();
+            inner.work.rolling = false;
+            if made.is_ok() {
+                inner.committing = roll.segment;
+                inner.partial_block.clear();
+                inner.unclosed.push_back(Unclosed { segment: old, end, state: roll.before });
+            }
+            made.is_ok() && !std::mem::replace(&mut inner.work.closing, true)
+        };
+        if let Err(error) = made {
+            log.directory.fail(&log.shard, &format!("{}: cannot roll", log.name), &error);
+        }
+        if close {
+            reactor::spawn(close_rolled(Rc::clone(&log)));
+        }
+        log.schedule();
+        log.settled.notify();
+    });
+}
+
+/// The segment's empty file, its name durable.
+pub async fn create_segment_file(folder: &Path, segment: &Segment) -> io::Result<()> {
+    let file = File::open(&folder.join(segment.file_name(FileKind::Log)), OpenMode::CreateNew).await?;
+    fs::sync_dir(folder).await?;
+    segment.set_file(file);
+    Ok(())
+}
+
+/// Closes what was rolled, oldest first; one task per log.
+async fn close_rolled(log: Rc<LogState>) {
+    loop {
+        let next = {
+            let inner = log.borrow();
+            let oldest = inner.unclosed.front();
+            let go_on = inner.status != Status::Closed && !log.directory.is_offline();
+            oldest.filter(|_| go_on).map(|oldest| (Rc::clone(&oldest.segment), oldest.end))
+        };
+        let Some((segment, end)) = next else { break };
+        // taken out only when closed: until then the recovery point stays below the segment
+        let state = {
+            let mut inner = log.borrow_mut();
+            let state = &mut inner.unclosed[0].state;
+            EndState {
+                snapshot: std::mem::take(&mut state.snapshot),
+                epochs: std::mem::take(&mut state.epochs),
+            }
+        };
+        if let Err(error) = close_segment(&log.folder, &segment, end, state).await {
+            log.directory.fail(
+                &log.shard,
+                &format!("{}: cannot close segment {}", log.name, segment.base),
+                &error,
+            );
+            break;
+        }
+        log.shard.warm.note(&segment);
+        let waiters = {
+            let inner = &mut *log.borrow_mut();
+            inner.unclosed.pop_front();
+            inner.satisfied_waiters()
+        };
+        waiters.into_iter().for_each(|waiter| waiter.send(()));
+    }
+    log.borrow_mut().work.closing = false;
+    log.settled.notify();
+}
+
+/// Trims and flushes the segment, then writes what describes it: indexes (not flushed: they are rebuilt when bad),
+/// leader epochs, and last the producer snapshot at `end`. A snapshot that is there says that everything below
+/// its offset was durable and described; recovery relies on that.
+pub async fn close_segment(folder: &Path, segment: &Segment, end: Offset, state: EndState) -> io::Result<()> {
+    let file = segment.open_file().expect("a segment stays open until it is closed");
+    let length = segment.durable_bytes.get();
+    file.truncate(length).await?;
+    file.sync_data().await?;
+    segment.allocated.set(length);
+    write_indexes(folder, segment).await?;
+    fs::write_durable(&folder.join(LEADER_EPOCH_CHECKPOINT), state.epochs.into_bytes()).await?;
+    let snapshot = SegmentFile::live(end, FileKind::Snapshot).name();
+    fs::write_durable(&folder.join(snapshot), state.snapshot).await?;
+    segment.closed.set(true);
+    Ok(())
+}
+
+/// Writes the segment's index files from memory.
+pub async fn write_indexes(folder: &Path, segment: &Segment) -> io::Result<()> {
+    let (mut offsets, mut times) = (Vec::new(), Vec::new());
+    if let Some(indexes) = segment.indexes.borrow_mut().as_mut() {
+        indexes.close();
+        indexes.offsets.encode(0, &mut offsets);
+        indexes.times.encode(0, &mut times);
+    }
+    fs::write(&folder.join(segment.file_name(FileKind::OffsetIndex)), offsets).await?;
+    fs::write(&folder.join(segment.file_name(FileKind::TimeIndex)), times).await
+}

@@ -1,0 +1,129 @@
+//! One segment: its file, how far it is durable, its indexes while they are in memory.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::Path;
+
+use crate::log::files::{FileKind, SegmentFile};
+use crate::log::indexes::SegmentIndexes;
+use crate::log::time_index::TimestampOffset;
+use crate::model::{Offset, TimestampMs};
+use crate::reactor::{File, OpenMode};
+
+/// Preallocation grows a segment by as much as it already holds, within these bounds: writes into reserved space are
+/// a third faster than extending the file (machine-limits: 74 against 111 µs for 16 KiB), and a partition with
+/// little data keeps little disk. So `du` never shows more than data + max(64 KiB, min(data, 16 MiB)) for the active
+/// segment, and no more than the data for any other. An empty segment reserves nothing.
+const ALLOCATE_MIN_BYTES: u64 = 64 << 10;
+const ALLOCATE_MAX_BYTES: u64 = 16 << 20;
+
+pub struct Segment {
+    pub base: Offset,
+    /// Unique in the shard: names the segment in the read cache.
+    pub id: u64,
+    file: RefCell<Option<File>>,
+    /// Bytes of durable batches: what may be read. Equals the file's length once the segment is closed.
+    pub durable_bytes: Cell<u64>,
+    /// The file is at least this long.
+    pub allocated: Cell<u64>,
+    /// Trimmed, flushed, its indexes and the state at its end written.
+    pub closed: Cell<bool>,
+    /// The first batch's max timestamp and when the segment was made, for the roll rule.
+    pub first_timestamp: Cell<TimestampMs>,
+    pub created: TimestampMs,
+    /// The largest timestamp; final once the segment is closed.
+    pub latest: Cell<Option<TimestampOffset>>,
+    /// Position of the damage that was logged last.
+    pub reported: Cell<Option<u64>>,
+    /// The indexes were made from the batches, so they are not what is wrong.
+    pub rebuilt: Cell<bool>,
+    /// Always there for the segment that is appended to, in which it counts batches that are still queued.
+    pub indexes: RefCell<Option<Box<SegmentIndexes>>>,
+}
+
+impl Segment {
+    pub fn new(base: Offset, id: u64, created: TimestampMs) -> Segment {
+        Segment {
+            base,
+            id,
+            file: RefCell::new(None),
+            durable_bytes: Cell::new(0),
+            allocated: Cell::new(0),
+            closed: Cell::new(false),
+            first_timestamp: Cell::new(TimestampMs::NONE),
+            created,
+            latest: Cell::new(None),
+            reported: Cell::new(None),
+            rebuilt: Cell::new(false),
+            indexes: RefCell::new(None),
+        }
+    }
+
+    pub fn file_name(&self, kind: FileKind) -> String {
+        SegmentFile::live(self.base, kind).name()
+    }
+
+    pub fn set_file(&self, file: File) {
+        *self.file.borrow_mut() = Some(file);
+    }
+
+    /// The file if it is open.
+    pub fn open_file(&self) -> Option<File> {
+        self.file.borrow().clone()
+    }
+
+    pub fn drop_file(&self) {
+        *self.file.borrow_mut() = None;
+    }
+
+    /// The file, opened for reading if it is not open.
+    pub async fn file(&self, folder: &Path) -> io::Result<(File, WasOpen)> {
+        if let Some(file) = self.open_file() {
+            return Ok((file, WasOpen::Yes));
+        }
+        let file = File::open(&folder.join(self.file_name(FileKind::Log)), OpenMode::Read).await?;
+        self.set_file(file.clone());
+        Ok((file, WasOpen::No))
+    }
+
+    /// How long the file should be made before `needed` bytes are written, if it is too short.
+    pub fn allocation(&self, needed: u64, segment_bytes: u64) -> Option<u64> {
+        if needed <= self.allocated.get() {
+            return None;
+        }
+        let data = self.durable_bytes.get();
+        let step = data.next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
+        let wanted = data.next_multiple_of(ALLOCATE_MIN_BYTES) + step;
+        Some(wanted.min(segment_bytes.next_multiple_of(ALLOCATE_MIN_BYTES)).max(needed))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WasOpen {
+    Yes,
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allocation_doubles_within_bounds() {
+        let check = |data: u64, allocated: u64, needed: u64, segment_bytes: u64, expect: Option<u64>| {
+            let segment = Segment::new(Offset::ZERO, 0, TimestampMs::NONE);
+            segment.durable_bytes.set(data);
+            segment.allocated.set(allocated);
+            assert_eq!(segment.allocation(needed, segment_bytes), expect, "{data} {allocated} {needed}");
+        };
+        check(0, 0, 4096, 1 << 30, Some(64 << 10));
+        check(0, 64 << 10, 4096, 1 << 30, None);
+        check(64 << 10, 64 << 10, 68 << 10, 1 << 30, Some(128 << 10));
+        check(1 << 20, 1 << 20, (1 << 20) + 4096, 1 << 30, Some(2 << 20));
+        check(100 << 20, 100 << 20, (100 << 20) + 4096, 1 << 30, Some(116 << 20));
+        // one write may need more than the step, and the segment's end is a bound unless a batch passes it
+        check(0, 0, 1 << 20, 1 << 30, Some(1 << 20));
+        check(0, 0, 4096, 16 << 10, Some(64 << 10));
+        check(100 << 20, 100 << 20, (100 << 20) + 4096, 101 << 20, Some(101 << 20));
+    }
+}

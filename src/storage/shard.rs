@@ -1,0 +1,119 @@
+//! All logs of one shard, and the tasks that serve them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::chunks::Chunks;
+use super::directory::{Directories, Directory};
+use super::handle::Log;
+use super::state::LogState;
+use super::tail::TailBudget;
+use super::warm::Warm;
+use super::{Config, Error, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop};
+use crate::model::{DirectoryId, PartitionId};
+use crate::reactor;
+
+/// All logs of one shard.
+pub struct Storage {
+    shard: Rc<Shard>,
+}
+
+/// What the parts of storage share.
+pub struct Shard {
+    pub config: Config,
+    pub directories: Directories,
+    pub listener: Rc<dyn Listener>,
+    pub logs: RefCell<BTreeMap<PartitionId, Rc<LogState>>>,
+    pub tails: TailBudget,
+    pub chunks: Chunks,
+    pub warm: Warm,
+    /// Bytes of batches that are appended and not yet durable.
+    pub pending_bytes: Cell<usize>,
+    /// No new work.
+    pub stopping: Cell<bool>,
+    /// Nothing is written any more.
+    pub stopped: Cell<bool>,
+    ids: Cell<u64>,
+}
+
+impl Shard {
+    /// A number nobody in this shard has had.
+    pub fn next_id(&self) -> u64 {
+        let id = self.ids.get();
+        self.ids.set(id + 1);
+        id
+    }
+
+    pub fn logs_of(&self, directory: &Directory) -> Vec<Rc<LogState>> {
+        self.logs.borrow().values().filter(|log| log.directory.id == directory.id).cloned().collect()
+    }
+}
+
+impl Storage {
+    /// Starts the shard's commit loops and housekeeping on the current shard.
+    #[must_use]
+    pub fn start(config: Config, directories: Vec<LogDir>, listener: Rc<dyn Listener>) -> Rc<Storage> {
+        let shard = Rc::new(Shard {
+            tails: TailBudget::new(config.tail_cache_bytes),
+            chunks: Chunks::new(config.read_ahead_bytes),
+            warm: Warm::default(),
+            directories: directories.into_iter().map(|dir| (dir.id, Rc::new(Directory::new(dir)))).collect(),
+            config,
+            listener,
+            logs: RefCell::default(),
+            pending_bytes: Cell::new(0),
+            stopping: Cell::new(false),
+            stopped: Cell::new(false),
+            ids: Cell::new(0),
+        });
+        for directory in shard.directories.values() {
+            for _ in 0..commit::DEPTH {
+                reactor::spawn(commit::run(Rc::clone(&shard), Rc::clone(directory)));
+            }
+        }
+        reactor::spawn(space::watch(Rc::clone(&shard)));
+        reactor::spawn(recovery_points::keep(Rc::clone(&shard)));
+        Rc::new(Storage { shard })
+    }
+
+    /// Opens or creates one log, recovering it first if the last stop was not clean. Everything it keeps is
+    /// durable when this returns. Logs may be opened side by side, each once.
+    pub async fn open(&self, what: OpenLog) -> Result<Log, Error> {
+        open::open(&self.shard, what).await.map(Log::new)
+    }
+
+    /// Renames the folder away and removes it later; readers of lent slices are not disturbed. Batches that are
+    /// queued never become durable.
+    pub async fn delete(&self, log: &Log) -> Result<(), Error> {
+        stop::delete(&self.shard, log.state()).await
+    }
+
+    /// Clean stop: commits what is queued, trims preallocated space, writes indexes, snapshots and recovery
+    /// points, flushes all of it. The caller writes the clean-shutdown mark after every shard has returned, in
+    /// every directory that [is online](Self::is_online).
+    ///
+    /// # Errors
+    /// [`Error::Offline`] if a directory is: it must not be marked clean.
+    pub async fn stop(&self) -> Result<(), Error> {
+        stop::stop(&self.shard).await
+    }
+
+    /// Whether the directory has had no write or flush error.
+    #[must_use]
+    pub fn is_online(&self, directory: DirectoryId) -> bool {
+        self.shard.directories.get(&directory).is_some_and(|directory| !directory.is_offline())
+    }
+
+    /// Bytes of batches that are appended and not yet durable. The budget of requests in flight bounds them.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.shard.pending_bytes.get()
+    }
+
+    /// Bytes held by the tail cache and by the read-ahead cache.
+    #[must_use]
+    pub fn cached_bytes(&self) -> (usize, usize) {
+        (self.shard.tails.used_bytes(), self.shard.chunks.used_bytes())
+    }
+}

@@ -1,0 +1,258 @@
+//! What the shard knows of one log: shared by its handles, the commit loop and the tasks that roll and close.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::directory::Directory;
+use super::segment::Segment;
+use super::shard::Shard;
+use super::tail::Tail;
+use super::{Durability, Error, LogConfig};
+use crate::log::epoch_cache::EpochCache;
+use crate::log::producer_state::ProducerStates;
+use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::reactor::sync::{Notify, Sender};
+
+pub struct LogState {
+    pub partition: PartitionId,
+    /// Unique in the shard: names the log in the read cache.
+    pub id: u64,
+    /// `topic-index`, for log lines.
+    pub name: String,
+    pub folder: PathBuf,
+    pub directory: Rc<Directory>,
+    pub shard: Rc<Shard>,
+    /// Something that [`LogState::is_idle`] looks at has changed.
+    pub settled: Notify,
+    inner: RefCell<Inner>,
+}
+
+/// Who may still come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Open,
+    /// No more appends; what is queued is committed.
+    Stopping,
+    /// Deleted, or the stop is done: nothing is written any more.
+    Closed,
+}
+
+pub struct Inner {
+    pub config: LogConfig,
+    pub status: Status,
+    pub start: Offset,
+    /// Exclusive end of what was appended, queued batches included.
+    pub end: Offset,
+    /// Exclusive end of what is durable in the topic's sense.
+    pub durable_end: Offset,
+    /// Exclusive end of what is flushed, as far as the segment being written is concerned.
+    pub flushed_end: Offset,
+    /// By base offset; appends go to the last one.
+    pub segments: Vec<Rc<Segment>>,
+    /// The segment that commits go to: the last, or an earlier one while a roll is queued.
+    pub committing: Rc<Segment>,
+    /// Where the next append goes in the last segment, and the bytes of all segments.
+    pub appended_bytes: u64,
+    pub total_bytes: u64,
+    /// Both include what is queued.
+    pub epochs: EpochCache,
+    pub producers: ProducerStates,
+    pub pending: VecDeque<Pending>,
+    pub pending_bytes: usize,
+    /// The durable bytes of the committing segment's last block, if it is not full.
+    pub partial_block: Vec<u8>,
+    pub tail: Tail,
+    /// Segments that were rolled and wait to be closed, in order.
+    pub unclosed: VecDeque<Unclosed>,
+    pub work: Work,
+    /// Whoever waits for everything below an offset to be flushed.
+    pub flush_waiters: Vec<(Offset, Sender<()>)>,
+    /// Appended to since it was opened.
+    pub touched: bool,
+}
+
+/// What is under way. At most one of `queued`, `in_round` and `rolling`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// In the directory's list of logs to commit.
+    pub queued: bool,
+    pub in_round: bool,
+    pub rolling: bool,
+    pub closing: bool,
+}
+
+/// A batch whose place is fixed.
+pub struct Pending {
+    pub batch: Bytes,
+    pub base_offset: Offset,
+    pub last_offset: Offset,
+    pub epoch: LeaderEpoch,
+    /// The batch is the first of a new segment.
+    pub opens: Option<Box<Roll>>,
+}
+
+/// A roll whose place in the order is fixed.
+pub struct Roll {
+    pub segment: Rc<Segment>,
+    pub before: EndState,
+}
+
+/// What the files at a segment's end say, taken when the append that rolled was ordered: later appends have
+/// changed the state in memory, and a snapshot must not know of batches behind its offset.
+pub struct EndState {
+    pub snapshot: Vec<u8>,
+    pub epochs: String,
+}
+
+/// A rolled segment that is still to be trimmed and closed.
+pub struct Unclosed {
+    pub segment: Rc<Segment>,
+    /// Base of the next segment.
+    pub end: Offset,
+    pub state: EndState,
+}
+
+impl LogState {
+    pub fn new(identity: Identity, inner: Inner) -> Rc<LogState> {
+        Rc::new(LogState {
+            partition: identity.partition,
+            id: identity.id,
+            name: identity.name,
+            folder: identity.folder,
+            directory: identity.directory,
+            shard: identity.shard,
+            settled: Notify::default(),
+            inner: RefCell::new(inner),
+        })
+    }
+
+    pub fn borrow(&self) -> Ref<'_, Inner> {
+        self.inner.borrow()
+    }
+
+    pub fn borrow_mut(&self) -> RefMut<'_, Inner> {
+        self.inner.borrow_mut()
+    }
+
+    /// Nothing of this log is being written and nothing is queued.
+    pub fn is_idle(&self) -> bool {
+        let inner = self.inner.borrow();
+        let work = inner.work;
+        !(work.in_round || work.rolling || work.closing)
+            && (inner.status == Status::Closed || self.directory.is_offline() || inner.pending.is_empty())
+    }
+
+    /// Waits until nothing of this log is being written.
+    pub async fn idle(&self) {
+        while !self.is_idle() {
+            self.settled.notified().await;
+        }
+    }
+
+    /// Lets the commit loop or a roll take up what is queued, unless one already has it. Called after every change
+    /// of `pending` or `work`.
+    pub fn schedule(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        let work = inner.work;
+        let flush = inner.awaits_flush();
+        if work.queued || work.in_round || work.rolling || self.directory.is_offline() {
+            return;
+        }
+        if inner.status == Status::Closed || (inner.pending.is_empty() && !flush) {
+            return;
+        }
+        if inner.pending.front().is_some_and(|first| first.opens.is_some()) {
+            inner.work.rolling = true;
+            drop(inner);
+            super::roll::spawn(Rc::clone(self));
+        } else {
+            inner.work.queued = true;
+            drop(inner);
+            self.directory.enqueue(Rc::clone(self));
+        }
+    }
+
+    /// Resolves when everything appended so far is flushed, whatever the topic's durability.
+    pub async fn flush(self: &Rc<Self>) -> Result<(), Error> {
+        let receiver = {
+            let mut inner = self.inner.borrow_mut();
+            if inner.status == Status::Closed {
+                return Err(Error::Closed);
+            }
+            if self.directory.is_offline() {
+                return Err(Error::Offline);
+            }
+            if inner.recovery_point() >= inner.end {
+                return Ok(());
+            }
+            let (sender, receiver) = crate::reactor::sync::oneshot();
+            let end = inner.end;
+            inner.flush_waiters.push((end, sender));
+            receiver
+        };
+        self.schedule();
+        receiver.await.ok_or(Error::Offline)
+    }
+
+    /// Gives up what is queued: the directory failed or the log is deleted.
+    pub fn drop_pending(&self) {
+        let waiters = {
+            let mut inner = self.inner.borrow_mut();
+            inner.pending.clear();
+            self.shard.pending_bytes.set(self.shard.pending_bytes.get() - inner.pending_bytes);
+            inner.pending_bytes = 0;
+            std::mem::take(&mut inner.flush_waiters)
+        };
+        drop(waiters);
+        self.settled.notify();
+    }
+}
+
+/// The fixed part of a [`LogState`].
+pub struct Identity {
+    pub partition: PartitionId,
+    pub id: u64,
+    pub name: String,
+    pub folder: PathBuf,
+    pub directory: Rc<Directory>,
+    pub shard: Rc<Shard>,
+}
+
+impl Inner {
+    /// Everything below it is flushed and lies in closed segments or in the one being written.
+    pub fn recovery_point(&self) -> Offset {
+        self.unclosed.front().map_or(self.flushed_end, |oldest| oldest.segment.base.min(self.flushed_end))
+    }
+
+    pub fn flushes(&self) -> bool {
+        self.config.durability == Durability::Flushed || self.awaits_flush()
+    }
+
+    fn awaits_flush(&self) -> bool {
+        self.flush_waiters.iter().any(|(end, _)| *end > self.flushed_end)
+    }
+
+    /// Takes out those who waited for what is flushed now.
+    pub fn satisfied_waiters(&mut self) -> Vec<Sender<()>> {
+        let point = self.recovery_point();
+        let mut satisfied = Vec::new();
+        let mut index = 0;
+        while index < self.flush_waiters.len() {
+            if self.flush_waiters[index].0 <= point {
+                satisfied.push(self.flush_waiters.swap_remove(index).1);
+            } else {
+                index += 1;
+            }
+        }
+        satisfied
+    }
+
+    /// The segment behind `segment`.
+    pub fn segment_after(&self, segment: &Segment) -> Option<&Rc<Segment>> {
+        self.segments.get(self.segments.partition_point(|other| other.base <= segment.base))
+    }
+}

@@ -1,0 +1,118 @@
+//! The ends of a log: a clean stop, and deletion.
+
+use std::rc::Rc;
+
+use super::concurrent::Lanes;
+use super::directory::Directory;
+use super::roll::close_segment;
+use super::shard::Shard;
+use super::state::{EndState, LogState, Status};
+use super::{Error, recovery_points};
+use crate::log::files::{FolderState, renamed_folder_name};
+use crate::log::producer_snapshot;
+use crate::reactor::{self, fs};
+
+/// Logs closed side by side at a stop.
+const CONCURRENT_LOGS: usize = 16;
+
+/// See [`Storage::stop`](super::Storage::stop).
+pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
+    shard.stopping.set(true);
+    let logs: Vec<Rc<LogState>> = shard.logs.borrow().values().cloned().collect();
+    for log in &logs {
+        let mut inner = log.borrow_mut();
+        if inner.status == Status::Open {
+            inner.status = Status::Stopping;
+        }
+    }
+    for log in &logs {
+        log.schedule();
+        log.idle().await;
+    }
+    let mut lanes = Lanes::new(CONCURRENT_LOGS);
+    lanes.run(logs.iter().map(|log| close(shard, log))).await;
+    for directory in shard.directories.values() {
+        if recovery_points::write(shard, directory).await.is_ok() {
+            recovery_points::remove_stale(&directory.path).await;
+        }
+    }
+    shard.stopped.set(true);
+    for log in &logs {
+        log.borrow_mut().status = Status::Closed;
+        log.drop_pending();
+    }
+    shard.logs.borrow_mut().clear();
+    for directory in shard.directories.values() {
+        directory.work.notify();
+    }
+    if shard.directories.values().any(|directory| directory.is_offline()) {
+        return Err(Error::Offline);
+    }
+    Ok(())
+}
+
+/// Leaves the log's folder so that the next start need not scan it. Untouched logs cost nothing.
+async fn close(shard: &Rc<Shard>, log: &Rc<LogState>) {
+    let (segment, end, state) = {
+        let inner = log.borrow();
+        if log.directory.is_offline() || inner.status == Status::Closed || !inner.touched {
+            return;
+        }
+        let state =
+            EndState { snapshot: producer_snapshot::encode(&inner.producers), epochs: inner.epochs.encode() };
+        (Rc::clone(&inner.committing), inner.end, state)
+    };
+    match close_segment(&log.folder, &segment, end, state).await {
+        Ok(()) => {
+            let inner = &mut *log.borrow_mut();
+            inner.flushed_end = inner.durable_end;
+        }
+        Err(error) => log.directory.fail(shard, &format!("{}: cannot close", log.name), &error),
+    }
+}
+
+/// See [`Storage::delete`](super::Storage::delete).
+pub async fn delete(shard: &Rc<Shard>, log: &Rc<LogState>) -> Result<(), Error> {
+    {
+        let mut inner = log.borrow_mut();
+        if inner.status == Status::Closed {
+            return Err(Error::Closed);
+        }
+        inner.status = Status::Closed;
+    }
+    log.drop_pending();
+    log.idle().await;
+    log.borrow_mut().tail.clear(&shard.tails);
+    shard.chunks.forget(log.id);
+    shard.logs.borrow_mut().remove(&log.partition);
+    let topic = log.name.rsplit_once('-').map_or(log.name.as_str(), |(topic, _)| topic);
+    set_aside(&log.directory, &log.folder, topic, log.partition.index).await.map_err(|error| {
+        log.directory.fail(
+            shard,
+            &format!("{}: cannot rename the folder of a deleted topic", log.name),
+            &error,
+        );
+        Error::Offline
+    })
+}
+
+/// Renames a partition's folder to Kafka's `-delete` form, durably, and removes it in the background. A folder
+/// that is left over by a crash is removed at the next start.
+pub async fn set_aside(
+    directory: &Directory,
+    folder: &std::path::Path,
+    topic: &str,
+    partition: i32,
+) -> std::io::Result<()> {
+    let unique = u128::from(reactor::random_u64()) << 64 | u128::from(reactor::random_u64());
+    let name = renamed_folder_name(topic, partition, unique, FolderState::Delete);
+    let renamed = directory.path.join(name);
+    fs::rename(folder, &renamed).await?;
+    fs::sync_dir(&directory.path).await?;
+    reactor::spawn(async move {
+        if let Err(error) = fs::remove_dir_all(&renamed).await {
+            tracing::warn!(folder = %renamed.display(), %error, "cannot remove a deleted partition's folder");
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! The tail cache: the buffers that were written last stay readable in memory, oldest evicted first over the shard.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+
+use super::Slices;
+use super::run::{Place, Run};
+use super::state::LogState;
+use crate::model::Offset;
+use crate::reactor::SharedBuf;
+
+/// One log's part of the cache. What it holds ends at the durable end, without gaps between runs.
+#[derive(Default)]
+pub struct Tail {
+    runs: VecDeque<(Run, u64)>,
+    bytes: usize,
+}
+
+/// A buffer that has just become durable.
+pub struct Published {
+    pub buf: SharedBuf,
+    /// Where the buffer lies in the segment file.
+    pub position: u64,
+    /// Base offset of the first new batch.
+    pub first: Offset,
+    /// The new batches only; what lies before them is the durable part of the first block.
+    pub places: Vec<Place>,
+    pub end: u32,
+}
+
+/// The shard-wide side: how much is held, and in which order it came.
+pub struct TailBudget {
+    limit: usize,
+    used: Cell<usize>,
+    serial: Cell<u64>,
+    /// (log, serial of the run). An entry whose run is gone is skipped.
+    order: RefCell<VecDeque<(Weak<LogState>, u64)>>,
+}
+
+impl Tail {
+    /// Adds what was just written. If the buffer before lies wholly in the block that was written again, the new
+    /// one takes its place: many small commits to one block cost one buffer.
+    pub fn publish(&mut self, new: Published, log: &Rc<LogState>, budget: &TailBudget) {
+        let mut places = new.places;
+        let mut first = new.first;
+        let mut inherited = None;
+        if let Some((last, _)) = self.runs.back()
+            && last.end_position() == new.position + u64::from(places[0].at)
+            && last.first_position() >= new.position
+        {
+            let (last, serial) = self.runs.pop_back().expect("looked at it");
+            let shift = (last.position() - new.position) as u32;
+            let mut all: Vec<Place> = Vec::with_capacity(last.places().len() + places.len());
+            all.extend(last.places().iter().map(|place| Place { at: place.at + shift, ..*place }));
+            all.append(&mut places);
+            places = all;
+            first = last.first_offset();
+            self.account(budget, last.memory_bytes(), 0);
+            inherited = Some(serial);
+        }
+        let serial = inherited.unwrap_or_else(|| budget.enter(log));
+        let run = Run::new(new.buf, new.position, first, places, new.end);
+        self.account(budget, 0, run.memory_bytes());
+        self.runs.push_back((run, serial));
+    }
+
+    /// As [`Log::read_cached`](super::Log::read_cached): `None` when `from` is not here.
+    pub fn read(&self, from: Offset, limit: Offset, max_bytes: usize, at_least_one: bool) -> Option<Slices> {
+        let first = self.runs.partition_point(|(run, _)| run.end_offset() <= from);
+        if first == 0 && self.runs.front().is_none_or(|(run, _)| from < run.first_offset()) {
+            return None;
+        }
+        let mut slices = Slices::default();
+        let mut from = from;
+        for (run, _) in self.runs.iter().skip(first) {
+            let wanted = at_least_one && slices.bytes == 0;
+            let Some(taken) = run.take(from, limit, max_bytes - slices.bytes.min(max_bytes), wanted) else {
+                break;
+            };
+            slices.bytes += taken.bytes.len();
+            slices.parts.push(taken.bytes);
+            from = taken.next;
+            if !taken.to_end || slices.bytes >= max_bytes {
+                break;
+            }
+        }
+        Some(slices)
+    }
+
+    /// The first offset that is surely here, if anything is.
+    pub fn begins_at(&self) -> Option<Offset> {
+        self.runs.front().map(|(run, _)| run.first_offset())
+    }
+
+    pub fn clear(&mut self, budget: &TailBudget) {
+        self.runs.clear();
+        self.account(budget, self.bytes, 0);
+    }
+
+    fn account(&mut self, budget: &TailBudget, minus: usize, plus: usize) {
+        self.bytes = self.bytes + plus - minus;
+        budget.used.set(budget.used.get() + plus - minus);
+    }
+}
+
+impl TailBudget {
+    pub fn new(limit: usize) -> TailBudget {
+        TailBudget { limit, used: Cell::new(0), serial: Cell::new(0), order: RefCell::default() }
+    }
+
+    pub fn used_bytes(&self) -> usize {
+        self.used.get()
+    }
+
+    fn enter(&self, log: &Rc<LogState>) -> u64 {
+        let serial = self.serial.get();
+        self.serial.set(serial + 1);
+        self.order.borrow_mut().push_back((Rc::downgrade(log), serial));
+        serial
+    }
+
+    /// Evicts until the budget holds. No log may be borrowed.
+    pub fn trim(&self) {
+        while self.used.get() > self.limit {
+            let Some((log, serial)) = self.order.borrow_mut().pop_front() else { return };
+            let Some(log) = log.upgrade() else { continue };
+            let tail = &mut log.borrow_mut().tail;
+            if tail.runs.front().is_some_and(|(_, front)| *front == serial) {
+                let (run, _) = tail.runs.pop_front().expect("looked at it");
+                tail.account(self, run.memory_bytes(), 0);
+            }
+        }
+    }
+}
