@@ -19,12 +19,11 @@ use super::endpoint::live_node;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request, Stage};
 use super::topic::{is_internal, message, topic_id};
-use crate::log::validate::{self, Checked, Keys, Rules};
+use crate::log::validate::{self, Keys, Rules};
 use crate::metadata::LogSettings;
 use crate::metadata::topic_config::TimestampType;
 use crate::model::{ErrorCode, PartitionId, TimestampMs, TopicId};
 use crate::partition::{Acks, AppendOutcome, AppendPartition, Leader};
-use crate::protocol::batch::{with_log_append_time, with_max_timestamp};
 use crate::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use crate::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
@@ -178,13 +177,12 @@ fn check(
     now: TimestampMs,
 ) -> Result<(AppendPartition, TimestampMs), Refusal> {
     let records = partition.records.unwrap_or_default();
-    let Checked { mut header, rewrite } =
-        validate::check(&records, &target.rules, now).map_err(|rejection| Refusal {
-            error: rejection.error_code(),
-            record: rejection.record_index(),
-            message: Some(format!("{rejection:?}")),
-        })?;
-    if header.is_transactional() {
+    let checked = validate::check(&records, &target.rules, now).map_err(|rejection| Refusal {
+        error: rejection.error_code(),
+        record: rejection.record_index(),
+        message: Some(rejection.to_string()),
+    })?;
+    if checked.header.is_transactional() {
         return Err(Refusal {
             error: ErrorCode::InvalidTxnState,
             message: Some("transactions are not supported yet".to_owned()),
@@ -192,19 +190,7 @@ fn check(
         });
     }
     let by_append_time = target.rules.timestamp_type == validate::TimestampType::LogAppendTime;
-    let batch = match rewrite {
-        None => records,
-        Some(rewrite) => {
-            let batch = if by_append_time {
-                with_log_append_time(&records, rewrite.max_timestamp)
-            } else {
-                with_max_timestamp(&records, rewrite.max_timestamp)
-            };
-            header =
-                crate::protocol::batch::BatchHeader::parse(&batch).expect("it was parsed before the rewrite");
-            batch
-        }
-    };
+    let (batch, header) = checked.stored(&records);
     let append_time = if by_append_time { now } else { TimestampMs::NONE };
     let partition = PartitionId { topic: target.id, index: partition.index };
     Ok((AppendPartition { partition, batch, header }, append_time))
