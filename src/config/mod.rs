@@ -1,9 +1,30 @@
 //! Every broker setting: Kafka's property name (or ours with the `corelane.` prefix), type, default, range, unit and
 //! what it does, in one table; parsed from `server.properties` and `--set key=value`. Pure: the caller reads the file.
+//!
+//! `table` lists the settings (those that topics inherit stand with the topic configs, in
+//! [`topic_config`](crate::metadata::topic_config)); [`Config::load`] checks what is set and gives the typed
+//! [`Config`]; [`Config::describe`] and [`reference_markdown`] tell what there is.
+//!
+//! A key nobody knows is a warning, a value that is not allowed an error: a broker that starts runs on what its
+//! settings say.
 
+mod describe;
+mod ignored;
+mod listeners;
+mod load;
+mod properties;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::metadata::{ConfigEntry, Settings, TopicDefaults};
+pub use describe::reference_markdown;
+
+use crate::metadata::{Settings, TopicDefaults};
 use crate::model::{BrokerId, SecurityProtocol};
 
 /// The broker's settings, checked.
@@ -11,7 +32,9 @@ use crate::model::{BrokerId, SecurityProtocol};
 pub struct Config {
     pub node_id: BrokerId,
     pub rack: Option<String>,
+    /// At least one.
     pub listeners: Vec<Listener>,
+    /// At least one; the first also holds the metadata log.
     pub log_dirs: Vec<PathBuf>,
     pub auto_create_topics_enable: bool,
     /// num.partitions, default.replication.factor, delete.topic.enable …
@@ -22,6 +45,8 @@ pub struct Config {
     pub socket_request_max_bytes: usize,
     pub max_connections: usize,
     pub max_connections_per_ip: usize,
+    /// Instead of `max_connections_per_ip`: (address or host name, count).
+    pub max_connections_per_ip_overrides: Vec<(String, usize)>,
     /// `None`: idle connections stay.
     pub connections_max_idle_ms: Option<u64>,
     pub fetch_max_bytes: usize,
@@ -31,7 +56,7 @@ pub struct Config {
     pub checkpoint_interval_ms: u64,
     pub retention_check_interval_ms: u64,
 
-    /// corelane.shard.*: budgets of each shard, bytes.
+    /// corelane.shard.*: budgets of each shard.
     pub shard: ShardBudgets,
     /// corelane.disk.reserve.bytes
     pub disk_reserve_bytes: u64,
@@ -39,12 +64,15 @@ pub struct Config {
     pub cores: Option<String>,
     /// corelane.spin.us: how long an idle shard looks for work before it sleeps.
     pub spin_us: u64,
+
+    /// What is set of the table, as text; the properties that topics inherit are in `topic_defaults`.
+    set: BTreeMap<&'static str, String>,
 }
 
 /// What one shard may hold in memory, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardBudgets {
-    /// Requests in flight, from the frame's size until the reply has left.
+    /// Requests in flight, from the frame's size until the reply has left. At least `socket_request_max_bytes`.
     pub request_bytes: usize,
     pub tail_cache_bytes: usize,
     pub read_ahead_bytes: usize,
@@ -54,9 +82,10 @@ pub struct ShardBudgets {
 /// One place to listen on, and what clients are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
+    /// In upper case.
     pub name: String,
     pub protocol: SecurityProtocol,
-    /// Empty: every interface, IPv4 and IPv6.
+    /// An address or a name, IPv6 without brackets. Empty: every interface, IPv4 and IPv6.
     pub host: String,
     /// 0: any free one (for tests).
     pub port: u16,
@@ -67,48 +96,53 @@ pub struct Listener {
 
 /// Worth a line in the log; the broker starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning(pub String);
+pub struct Warning {
+    pub severity: Severity,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Info,
+    Warning,
+}
 
 /// The broker cannot start: names the key, the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub String);
 
-impl std::fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 impl std::error::Error for ConfigError {}
 
-impl std::fmt::Display for Warning {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
 impl Config {
-    /// `text`: the path and content of a properties file; `sets`: `key=value`, the last one wins, over the file.
-    pub fn load(text: Option<(&str, &str)>, sets: &[String]) -> Result<(Config, Vec<Warning>), ConfigError> {
-        let _ = (text, sets);
-        unimplemented!()
-    }
-
-    /// Every setting for DescribeConfigs of this broker, by name.
-    #[must_use]
-    pub fn describe(&self) -> Vec<ConfigEntry> {
-        unimplemented!()
-    }
-
-    /// Listeners that anybody on the network can use: no authentication, and not bound to loopback only.
+    /// Listeners that anybody on the network can use: no authentication, and not bound to loopback only. A host name
+    /// other than `localhost` counts as open; what it resolves to is not known here.
     #[must_use]
     pub fn open_listeners(&self) -> Vec<&Listener> {
-        unimplemented!()
+        self.listeners.iter().filter(|listener| listener.is_open()).collect()
     }
 }
 
-/// The table of settings as Markdown, for the documentation.
-#[must_use]
-pub fn reference_markdown() -> String {
-    unimplemented!()
+impl Listener {
+    fn is_open(&self) -> bool {
+        let authenticates =
+            matches!(self.protocol, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl);
+        let loopback = match self.host.parse::<IpAddr>() {
+            Ok(IpAddr::V6(ip)) => ip.to_ipv4_mapped().map_or(ip.is_loopback(), |ip| ip.is_loopback()),
+            Ok(IpAddr::V4(ip)) => ip.is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        };
+        !authenticates && !loopback
+    }
 }

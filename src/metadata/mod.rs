@@ -16,6 +16,8 @@ pub mod placement;
 mod record;
 mod request;
 pub mod setting;
+#[cfg(test)]
+mod tests;
 pub mod topic_config;
 mod topic_config_table;
 

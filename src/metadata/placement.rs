@@ -42,43 +42,76 @@ pub struct Placed {
 }
 
 /// Where each of this node's partitions goes at boot. Nothing is open yet, so moving costs no more than its record: a
-/// partition stays where the metadata log has it if that shard exists and has no more than its even share, of the
-/// topic and in total; the others are placed anew. Where nothing was deleted and the number of shards is the same,
+/// partition stays where the metadata log has it as long as that is compatible with an even spread, and is placed
+/// anew if it is not, or if the shard does not exist (any more). Where the partitions are spread evenly already,
 /// nothing moves. The answer is in the order of `recorded`.
 ///
 /// # Panics
 /// Panics if `shards` is 0 or above what [`ShardId`] holds.
 #[must_use]
 pub fn place_all(shards: usize, recorded: &[(PartitionId, Option<ShardId>)]) -> Vec<Placed> {
-    let share = recorded.len().div_ceil(shards);
-    let mut load = vec![0; shards];
-    let mut topics: HashMap<TopicId, TopicLoad> = HashMap::new();
+    let mut topics: HashMap<TopicId, TopicSpread> = HashMap::new();
     for (partition, _) in recorded {
-        topics
-            .entry(partition.topic)
-            .or_insert_with(|| TopicLoad { total: 0, load: vec![0; shards] })
-            .total += 1;
+        let fresh = || TopicSpread { total: 0, over: 0, load: vec![0; shards] };
+        topics.entry(partition.topic).or_insert_with(fresh).total += 1;
     }
-    let mut placed = Vec::with_capacity(recorded.len());
-    for &(partition, shard) in recorded {
-        let topic = topics.get_mut(&partition.topic).expect("entered above");
-        let topic_share = topic.total.div_ceil(shards);
-        let stays = shard.filter(|shard| {
-            let at = shard.index();
-            at < shards && load[at] < share && topic.load[at] < topic_share
-        });
-        if let Some(shard) = stays {
-            load[shard.index()] += 1;
-            topic.load[shard.index()] += 1;
+    for topic in topics.values_mut() {
+        topic.over = topic.total % shards;
+    }
+    let placed = spread(shards, recorded, topics.clone(), Keep::All);
+    let mut load = vec![0; shards];
+    for placed in &placed {
+        load[placed.shard.index()] += 1;
+    }
+    let even = load.iter().max().zip(load.iter().min()).is_none_or(|(max, min)| max - min <= 1);
+    if even { placed } else { spread(shards, recorded, topics, Keep::Base) }
+}
+
+/// Every shard carries the same number of each topic, its base; what is left over of the topics goes round the shards.
+#[derive(Clone)]
+struct TopicSpread {
+    total: usize,
+    /// How many partitions beyond the base have no place yet.
+    over: usize,
+    load: Vec<usize>,
+}
+
+/// What stays where it is recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// All that keeps every topic even; the shards may differ in total.
+    All,
+    /// The base of each topic; the rest goes where there is least.
+    Base,
+}
+
+fn spread(
+    shards: usize,
+    recorded: &[(PartitionId, Option<ShardId>)],
+    mut topics: HashMap<TopicId, TopicSpread>,
+    keep: Keep,
+) -> Vec<Placed> {
+    let mut extra = vec![0; shards];
+    let mut placed = vec![None; recorded.len()];
+    for beyond_base in [false, keep == Keep::All] {
+        for (&(partition, shard), placed) in recorded.iter().zip(&mut placed) {
+            let Some(shard) = shard.filter(|shard| shard.index() < shards && placed.is_none()) else {
+                continue;
+            };
+            let topic = topics.get_mut(&partition.topic).expect("has an entry");
+            let (at, base) = (shard.index(), topic.total / shards);
+            let stays = topic.load[at] < base || beyond_base && topic.load[at] == base && topic.over > 0;
+            if stays {
+                topic.settle(at, base, &mut extra);
+                *placed = Some(shard);
+            }
         }
-        placed.push(stays);
     }
     let settle = |(&(partition, _), stays): (&(PartitionId, _), Option<ShardId>)| {
         let shard = stays.unwrap_or_else(|| {
-            let topic = topics.get_mut(&partition.topic).expect("entered above");
-            let shard = place(&load, &topic.load, 1)[0];
-            load[shard.index()] += 1;
-            topic.load[shard.index()] += 1;
+            let topic = topics.get_mut(&partition.topic).expect("has an entry");
+            let shard = place(&extra, &topic.load, 1)[0];
+            topic.settle(shard.index(), topic.total / shards, &mut extra);
             shard
         });
         Placed { partition, shard, moved: stays.is_none() }
@@ -86,7 +119,12 @@ pub fn place_all(shards: usize, recorded: &[(PartitionId, Option<ShardId>)]) -> 
     recorded.iter().zip(placed).map(settle).collect()
 }
 
-struct TopicLoad {
-    total: usize,
-    load: Vec<usize>,
+impl TopicSpread {
+    fn settle(&mut self, at: usize, base: usize, extra: &mut [usize]) {
+        if self.load[at] == base {
+            extra[at] += 1;
+            self.over -= 1;
+        }
+        self.load[at] += 1;
+    }
 }

@@ -230,7 +230,7 @@ impl Record {
             return Err(DecodeError::UnknownType(kind));
         }
         let record = Self::take_fields(kind, &mut fields).ok_or(DecodeError::Malformed)?;
-        if version <= VERSION && !fields.is_empty() {
+        if version == VERSION && !fields.is_empty() {
             return Err(DecodeError::Malformed);
         }
         *input = rest;

@@ -1,0 +1,208 @@
+//! Tests of the folder: text tables per request kind, and sequences of random decisions.
+
+mod controller;
+mod decisions;
+mod image;
+mod placement;
+mod record;
+mod topic_config;
+
+use super::*;
+use crate::model::{
+    BrokerEpoch, BrokerId, DirectoryId, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId,
+    SecurityProtocol, ShardId, TopicId,
+};
+
+/// Splitmix64: the same numbers for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0, exclusive.
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// A controller one talks to in lines of text; see [`Cluster::request`].
+struct Cluster {
+    controller: Controller,
+    random: Random,
+}
+
+impl Cluster {
+    /// Brokers 1 to `brokers`, registered, without racks.
+    fn new(brokers: i32) -> Cluster {
+        Cluster::with(Settings::default(), TopicDefaults::default(), brokers)
+    }
+
+    fn with(settings: Settings, defaults: TopicDefaults, brokers: i32) -> Cluster {
+        let controller = Controller::new(settings, Image::new("cluster", defaults));
+        let mut cluster = Cluster { controller, random: Random(1) };
+        for broker in 1..=brokers {
+            let decision = cluster.decide(&format!("register {broker} 100{broker}"));
+            assert!(matches!(decision.reply, Reply::Done));
+        }
+        cluster
+    }
+
+    fn image(&self) -> &Image {
+        self.controller.image()
+    }
+
+    fn id(&self, name: &str) -> TopicId {
+        self.image().topic_by_name(name).map_or(TopicId(0xff), |topic| topic.id)
+    }
+
+    fn partition(&self, name: &str, index: i32) -> &Partition {
+        self.image().partition(PartitionId { topic: self.id(name), index }).unwrap()
+    }
+
+    fn decide(&mut self, line: &str) -> Decision {
+        let request = self.request(line);
+        let random = &mut self.random;
+        self.controller.handle(0, &mut || random.next(), request)
+    }
+
+    /// - `create [validate] a 3 2 retention.ms=5; b - - @0=1,2 @1=2,1 cleanup.policy`: name, partitions,
+    ///   replication factor, assignments, configs (without `=`: null)
+    /// - `delete a #b #0`: by name, by the id of b, by the zero id
+    /// - `alter [validate] a k=v +k=v -k=v !k k; b …`: set, append, subtract, delete, set null
+    /// - `register 1 77`: broker, incarnation
+    /// - `ids 1`: producer ids for a broker
+    /// - `assign 1 a/0:200:3`: broker, topic, partition, directory, shard
+    fn request(&self, line: &str) -> Request {
+        let (verb, rest) = line.split_once(' ').unwrap();
+        let (rest, validate_only) = match rest.strip_prefix("validate ") {
+            Some(rest) => (rest, true),
+            None => (rest, false),
+        };
+        let items = rest.split(';').map(str::trim);
+        let mut words = rest.split(' ');
+        match verb {
+            "create" => Request::CreateTopics { topics: items.map(create_topic).collect(), validate_only },
+            "alter" => Request::AlterTopicConfigs { topics: items.map(alter_topic).collect(), validate_only },
+            "delete" => Request::DeleteTopics {
+                topics: words
+                    .map(|word| match word.strip_prefix('#') {
+                        Some("0") => TopicRef::Id(TopicId::ZERO),
+                        Some(name) => TopicRef::Id(self.id(name)),
+                        None => TopicRef::Name(word.to_owned()),
+                    })
+                    .collect(),
+            },
+            "register" => Request::RegisterBroker {
+                broker: BrokerId(words.next().unwrap().parse().unwrap()),
+                endpoints: vec![Endpoint {
+                    listener: "PLAINTEXT".to_owned(),
+                    host: "localhost".to_owned(),
+                    port: 9092,
+                    protocol: SecurityProtocol::Plaintext,
+                }],
+                incarnation: words.next().unwrap().parse().unwrap(),
+                rack: words.next().map(str::to_owned),
+            },
+            "ids" => Request::AllocateProducerIds {
+                broker: BrokerId(words.next().unwrap().parse().unwrap()),
+                shard: ShardId(0),
+            },
+            "assign" => Request::AssignReplicas {
+                broker: BrokerId(words.next().unwrap().parse().unwrap()),
+                replicas: words.map(|word| self.assigned(word)).collect(),
+            },
+            other => panic!("no request {other}"),
+        }
+    }
+
+    fn assigned(&self, word: &str) -> AssignedReplica {
+        let (partition, place) = word.split_once(':').unwrap();
+        let (topic, index) = partition.split_once('/').unwrap();
+        let (directory, shard) = place.split_once(':').unwrap();
+        AssignedReplica {
+            partition: PartitionId { topic: self.id(topic), index: index.parse().unwrap() },
+            directory: DirectoryId(directory.parse().unwrap()),
+            shard: ShardId(shard.parse().unwrap()),
+        }
+    }
+
+    /// The reply in a line per topic: `a None 3x2`, or `a InvalidConfig: why`.
+    fn reply(&mut self, line: &str) -> String {
+        match self.decide(line).reply {
+            Reply::Topics(results) => results.iter().map(show_result).collect::<Vec<_>>().join("\n"),
+            Reply::ProducerIds { first, count } => format!("{}+{count}", first.0),
+            Reply::Done => "done".to_owned(),
+            Reply::Failed(error) => format!("failed {error:?}"),
+        }
+    }
+
+    /// Every (request, reply) in turn, on one cluster.
+    fn check(&mut self, table: &[(&str, &str)]) {
+        for (request, expected) in table {
+            assert_eq!(self.reply(request), *expected, "{request}");
+        }
+    }
+}
+
+fn show_result(result: &TopicResult) -> String {
+    match &result.message {
+        None => {
+            assert_eq!(result.error, ErrorCode::None);
+            format!("{} None {}x{}", result.name, result.partitions, result.replication_factor)
+        }
+        Some(message) => {
+            assert_ne!(result.error, ErrorCode::None);
+            format!("{} {:?}: {message}", result.name, result.error)
+        }
+    }
+}
+
+fn create_topic(text: &str) -> CreateTopic {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap().replace('"', "");
+    let partitions = words.next().unwrap().parse().ok();
+    let replication_factor = words.next().unwrap().parse().ok();
+    let mut topic =
+        CreateTopic { name, partitions, replication_factor, assignments: Vec::new(), configs: Vec::new() };
+    for word in words {
+        match (word.strip_prefix('@'), word.split_once('=')) {
+            (Some(assignment), _) => {
+                let (partition, brokers) = assignment.split_once('=').unwrap();
+                let brokers = brokers.split(',').filter_map(|broker| broker.parse().ok().map(BrokerId));
+                topic.assignments.push((partition.parse().unwrap(), brokers.collect()));
+            }
+            (None, Some((key, value))) => topic.configs.push((key.to_owned(), Some(value.to_owned()))),
+            (None, None) => topic.configs.push((word.to_owned(), None)),
+        }
+    }
+    topic
+}
+
+fn alter_topic(text: &str) -> AlterTopicConfig {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap().replace('"', "");
+    let changes = words.map(|word| {
+        let (operation, word) = match word.as_bytes()[0] {
+            b'+' => (ConfigOperation::Append, &word[1..]),
+            b'-' => (ConfigOperation::Subtract, &word[1..]),
+            b'!' => (ConfigOperation::Delete, &word[1..]),
+            _ => (ConfigOperation::Set, word),
+        };
+        let (key, value) = match word.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (word, None),
+        };
+        ConfigChange { key: key.to_owned(), operation, value }
+    });
+    AlterTopicConfig { name, changes: changes.collect() }
+}
