@@ -118,7 +118,8 @@ pub fn batch(count: usize, bytes: usize, now_ms: i64) -> Result<Bytes> {
             producer_epoch: -1,
             timestamp_type: TimestampType::Creation,
             offset: offset as i64,
-            sequence: -1,
+            // the encoder starts a new batch where the sequence does not go on
+            sequence: offset as i32 - 1,
             timestamp: now_ms,
             key: None,
             value: Some(value.clone()),

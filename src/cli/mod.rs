@@ -1,6 +1,37 @@
-//! Sub-commands of the `corelane` binary.
+//! Sub-commands of the `corelane` binary. Errors are one line on stderr and exit code 1.
+
+mod logging;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A Kafka-protocol broker: one pinned thread per core, direct I/O, durable before it acknowledges.
+#[derive(Parser)]
+#[command(name = "corelane", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the broker; without options it serves localhost:9092 from ./corelane-data.
+    Start(start::Arguments),
+}
 
 /// Parses the arguments and runs the sub-command; the exit code is the process's.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Start(arguments) => start::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -84,7 +84,8 @@ fn encode_record(offset: i64, record: &Record, now_ms: i64) -> KafkaRecord {
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset,
-        sequence: -1,
+        // the encoder starts a new batch where the sequence does not go on
+        sequence: i32::try_from(offset).expect("a decision is small") - 1,
         timestamp: now_ms,
         key: None,
         value: Some(value.into()),

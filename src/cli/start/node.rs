@@ -1,0 +1,258 @@
+//! What each shard runs; shard 0 leads the node through boot, serving and stop.
+
+use std::cell::{OnceCell, RefCell};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use super::stop::StopSignal;
+use crate::cluster::{self, Boot, ControllerHost, Directories};
+use crate::config::{Config, Listener};
+use crate::metadata::{self, Endpoint, Image};
+use crate::model::ShardId;
+use crate::partition::{Host, Lifecycle, Message, Shard, ShardRequest};
+use crate::reactor::sync::Notify;
+use crate::reactor::{self, ShardContext, TcpListener};
+use crate::server::{BoundListener, Limits, Server};
+use crate::storage;
+
+type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// What every shard starts from.
+pub(super) struct NodePlan {
+    pub(super) config: Config,
+    /// Where each listener of the configuration binds, in its order; port 0 still open.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) directories: Directories,
+    pub(super) stop: StopSignal,
+    /// Connections of the whole node.
+    pub(super) limits: Arc<Limits>,
+}
+
+/// One shard's life. Gives the broker epoch (shard 0; -1 on the others), or why the node cannot run.
+pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan>) -> Result<i64, String> {
+    let ShardContext { id, count, core, mesh } = context;
+    tracing::debug!(shard = id.0, ?core, "shard runs");
+    let config = &plan.config;
+    let image = Image::new(&plan.directories.cluster_id, config.topic_defaults.clone());
+    let shard = Shard::new(id, count, config.node_id, image.clone(), mesh);
+    let node = Rc::new(Node::new(Arc::clone(&plan), &shard));
+    let log_dirs = plan.directories.log_dirs.clone();
+    shard.start(storage_config(config), log_dirs, Box::new(NodeHost(Rc::clone(&node))));
+    if id == ShardId::ZERO {
+        node.lead(count, image).await
+    } else {
+        node.ended.notified().await;
+        Ok(-1)
+    }
+}
+
+fn storage_config(config: &Config) -> storage::Config {
+    storage::Config {
+        tail_cache_bytes: config.shard.tail_cache_bytes,
+        read_ahead_bytes: config.shard.read_ahead_bytes,
+        reserve_bytes: config.disk_reserve_bytes,
+        checkpoint_interval_ms: config.checkpoint_interval_ms,
+    }
+}
+
+struct Node {
+    plan: Arc<NodePlan>,
+    shard: Weak<Shard>,
+    controller: OnceCell<ControllerHost>,
+    server: RefCell<Option<Server>>,
+    /// Shard 0's sockets, bound before boot so that port 0 becomes a port the registration can tell.
+    bound: RefCell<Vec<TcpListener>>,
+    /// StopStorage has been answered.
+    ended: Notify,
+}
+
+struct NodeHost(Rc<Node>);
+
+impl Host for NodeHost {
+    fn control(&self, request: metadata::Request) -> LocalFuture<metadata::Reply> {
+        let controller = self.0.controller.get().expect("clients are served after boot").clone();
+        Box::pin(async move { controller.handle(request).await })
+    }
+
+    fn lifecycle(&self, step: Lifecycle) -> LocalFuture<()> {
+        let node = Rc::clone(&self.0);
+        Box::pin(async move { node.step(step).await })
+    }
+}
+
+impl Node {
+    fn new(plan: Arc<NodePlan>, shard: &Rc<Shard>) -> Node {
+        Node {
+            plan,
+            shard: Rc::downgrade(shard),
+            controller: OnceCell::new(),
+            server: RefCell::new(None),
+            bound: RefCell::default(),
+            ended: Notify::default(),
+        }
+    }
+
+    fn shard(&self) -> Rc<Shard> {
+        self.shard.upgrade().expect("the shard lives as long as its loop")
+    }
+
+    async fn step(&self, step: Lifecycle) {
+        match step {
+            Lifecycle::Serve(addresses) => {
+                let listeners = self.bind(&addresses);
+                let server =
+                    Server::start(&self.plan.config, self.shard(), listeners, Arc::clone(&self.plan.limits));
+                *self.server.borrow_mut() = Some(server);
+            }
+            Lifecycle::StopServing => {
+                let server = self.server.borrow_mut().take();
+                if let Some(server) = server {
+                    server.stop().await;
+                }
+            }
+            Lifecycle::StopStorage => {
+                if let Err(error) = self.shard().storage().stop().await {
+                    tracing::error!(
+                        ?error,
+                        "the logs could not be closed cleanly; the next start recovers them"
+                    );
+                }
+                self.ended.notify();
+            }
+        }
+    }
+
+    /// This shard's sockets on the addresses shard 0 has bound.
+    fn bind(&self, addresses: &[SocketAddr]) -> Vec<BoundListener> {
+        let mut sockets = self.bound.take();
+        for &address in &addresses[sockets.len()..] {
+            sockets.push(TcpListener::bind(address).unwrap_or_else(|error| {
+                // Shard 0 holds the port: only descriptors or memory can be missing now.
+                tracing::error!(%address, %error, "cannot listen; raise the open files limit (ulimit -n)");
+                std::process::exit(1);
+            }));
+        }
+        let listeners = self.plan.config.listeners.iter().zip(addresses).zip(sockets);
+        listeners.map(|((listener, &address), socket)| bound_listener(listener, address, socket)).collect()
+    }
+
+    fn bind_first(&self) -> Result<Vec<SocketAddr>, String> {
+        let mut addresses = Vec::new();
+        for &wanted in &self.plan.addresses {
+            let socket =
+                TcpListener::bind(wanted).map_err(|error| format!("cannot listen on {wanted}: {error}"))?;
+            addresses.push(
+                socket.local_addr().map_err(|error| format!("cannot tell the port of {wanted}: {error}"))?,
+            );
+            self.bound.borrow_mut().push(socket);
+        }
+        Ok(addresses)
+    }
+
+    async fn lead(self: &Rc<Self>, shard_count: usize, image: Image) -> Result<i64, String> {
+        let shard = self.shard();
+        let booted = match self.bind_first() {
+            Ok(addresses) => self.boot(shard_count, image, &addresses).await.map(|()| addresses),
+            Err(why) => Err(why),
+        };
+        let addresses = match booted {
+            Ok(addresses) => Arc::new(addresses),
+            Err(why) => {
+                self.every_shard(shard_count, &Lifecycle::StopStorage).await;
+                return Err(why);
+            }
+        };
+        self.every_shard(shard_count, &Lifecycle::Serve(Arc::clone(&addresses))).await;
+        if let Err(error) = print_banner(&self.plan, shard_count, &addresses) {
+            tracing::warn!(%error, "nobody reads stdout; serving all the same");
+        }
+        self.plan.stop.asked().await;
+        self.every_shard(shard_count, &Lifecycle::StopServing).await;
+        let epoch = shard.image().last_broker_epoch().0;
+        self.every_shard(shard_count, &Lifecycle::StopStorage).await;
+        Ok(epoch)
+    }
+
+    async fn boot(&self, shard_count: usize, image: Image, addresses: &[SocketAddr]) -> Result<(), String> {
+        let NodePlan { config, directories, .. } = &*self.plan;
+        let listeners = config.listeners.iter().zip(addresses);
+        let boot = Boot {
+            shard_count,
+            image,
+            settings: config.controller.clone(),
+            log_dirs: directories.log_dirs.clone(),
+            fresh: directories.fresh,
+            endpoints: listeners.map(|(listener, address)| endpoint(listener, *address)).collect(),
+            rack: config.rack.clone(),
+        };
+        let identify = || directories.identify_first().map_err(|error| error.to_string());
+        let controller = cluster::boot(&self.shard(), boot, identify).await?;
+        assert!(self.controller.set(controller).is_ok(), "a node boots once");
+        Ok(())
+    }
+
+    /// Leads every shard through one step; this shard last, since it answers the others meanwhile.
+    async fn every_shard(&self, shard_count: usize, step: &Lifecycle) {
+        let shard = self.shard();
+        let mut tasks = Vec::new();
+        for index in 1..shard_count {
+            let to = ShardId(u16::try_from(index).expect("shards are few"));
+            let (shard, request) = (Rc::clone(&shard), ShardRequest::Lifecycle(step.clone()));
+            tasks.push(reactor::spawn(async move { shard.ask(to, request).await }));
+        }
+        for task in tasks {
+            task.await;
+        }
+        self.step(step.clone()).await;
+    }
+}
+
+fn endpoint(listener: &Listener, bound: SocketAddr) -> Endpoint {
+    let port = if listener.advertised_port == 0 { bound.port() } else { listener.advertised_port };
+    Endpoint {
+        listener: listener.name.clone(),
+        host: listener.advertised_host.clone(),
+        port,
+        protocol: listener.protocol,
+    }
+}
+
+fn bound_listener(listener: &Listener, address: SocketAddr, socket: TcpListener) -> BoundListener {
+    BoundListener { socket, endpoint: endpoint(listener, address) }
+}
+
+/// What an operator wants to know first; the last line says that clients may come.
+fn print_banner(plan: &NodePlan, shard_count: usize, addresses: &[SocketAddr]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let config = &plan.config;
+    writeln!(
+        out,
+        "corelane {} · node {} · cluster {}",
+        env!("CARGO_PKG_VERSION"),
+        config.node_id.0,
+        plan.directories.cluster_id
+    )?;
+    writeln!(out, "  shards    {shard_count}")?;
+    for (listener, address) in config.listeners.iter().zip(addresses) {
+        let advertised = endpoint(listener, *address);
+        writeln!(
+            out,
+            "  listener  {}://{address}, advertised as {}:{}",
+            listener.name, advertised.host, advertised.port
+        )?;
+    }
+    for directory in &plan.directories.log_dirs {
+        writeln!(out, "  data      {}", directory.path.display())?;
+    }
+    let first = endpoint(&config.listeners[0], addresses[0]);
+    let bootstrap = format!("{}:{}", first.host, first.port);
+    writeln!(
+        out,
+        "  try it    echo 'Hello, Kafka!' | kcat -b {bootstrap} -P -t topic1 && kcat -b {bootstrap} -C -t topic1 -e"
+    )?;
+    writeln!(out, "ready: serving {bootstrap}")?;
+    out.flush()
+}
