@@ -23,7 +23,7 @@ mod pacemaker;
 mod probe;
 mod runtime;
 #[cfg(any(test, feature = "sim"))]
-mod sim;
+pub mod sim;
 mod start;
 pub mod sync;
 mod task;

@@ -26,6 +26,7 @@ impl<T> Future for Task<T> {
 }
 
 /// Runs `future` on this shard, from the next turn of the shard on. Costs two allocations: not for every record.
+#[track_caller]
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     let (sender, result) = oneshot();
     let task = async move { sender.send(future.await) };
