@@ -1,7 +1,8 @@
 //! listeners, advertised.listeners, listener.security.protocol.map and controller.listener.names, put together.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+// the types alone: std::net would bring sockets into a pure folder
+use core::net::{IpAddr, Ipv6Addr};
 
 use super::Listener;
 use crate::metadata::setting::split_list;

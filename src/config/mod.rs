@@ -17,9 +17,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub use describe::reference_markdown;
