@@ -41,3 +41,6 @@ impl fmt::Display for Damage {
 }
 
 impl std::error::Error for Damage {}
+
+#[cfg(test)]
+mod tests;

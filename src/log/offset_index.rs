@@ -118,11 +118,12 @@ impl OffsetIndex {
             let relative = u32::from_be_bytes(entry[..4].try_into().expect("four bytes"));
             let position = u32::from_be_bytes(entry[4..].try_into().expect("four bytes"));
             let grows = position > previous.1 && (number == 0 || relative > previous.0);
-            if !grows || relative > RELATIVE_MAX || u64::from(position) >= log_bytes {
-                let (offset, end) = (base.0.saturating_add(i64::from(relative)), log_bytes);
+            let offset = base.0.checked_add(i64::from(relative));
+            let fits = offset.is_some() && relative <= RELATIVE_MAX && u64::from(position) < log_bytes;
+            if !grows || !fits {
                 return Err(Damage(format!(
-                    "offset index entry {number} (offset {offset} at {position}) does not grow or lies outside the \
-                     segment of {end} bytes"
+                    "offset index entry {number} ({relative} above the base at {position}) does not grow or lies \
+                     outside the segment of {log_bytes} bytes"
                 )));
             }
             previous = (relative, position);
@@ -263,6 +264,11 @@ mod tests {
         check(&[(10, 10_000)], 10_000);
         check(&[(1 << 31, 4200)], 10_000);
         check(&[(10, 0)], 10_000);
+        // a base from a file name that leaves no room above it
+        let entry = bytes(&[(10, 4200)]);
+        assert!(OffsetIndex::decode(Offset(i64::MAX - 9), 1024, 10_000, &entry).is_err());
+        let top = OffsetIndex::decode(Offset(i64::MAX - 10), 1024, 10_000, &entry).unwrap();
+        assert_eq!(top.lookup(Offset(i64::MAX)).offset, Offset(i64::MAX));
         let cut = &bytes(&[(10, 4200), (11, 5001)])[..15];
         assert!(OffsetIndex::decode(BASE, 1024, 10_000, cut).is_err());
     }

@@ -227,9 +227,10 @@ impl Scanner {
 
     /// What is wrong with a header here; its CRC is checked when the batch has passed.
     fn judge(&self, header: &BatchHeader) -> Option<Reason> {
-        let last_offset = header.base_offset.0.checked_add(i64::from(header.last_offset_delta));
-        let in_segment = last_offset.is_some_and(|last| {
-            last.checked_sub(self.start.base_offset.0).is_some_and(|relative| relative <= i64::from(i32::MAX))
+        // the offset after the batch must exist too
+        let next_offset = header.base_offset.0.checked_add(i64::from(header.last_offset_delta) + 1);
+        let in_segment = next_offset.is_some_and(|next| {
+            next.checked_sub(self.start.base_offset.0).is_some_and(|end| end <= i64::from(i32::MAX) + 1)
         });
         let what = if header.magic != MAGIC {
             "record format is not 2"

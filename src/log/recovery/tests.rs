@@ -209,6 +209,8 @@ fn offsets_stay_in_the_segments_range() {
     check(start, &batch(last - 1, 3, 50, 3), 0, Reason::BadHeader { what });
     let top = Start { base_offset: Offset(i64::MAX - 5), next_offset: Offset(i64::MAX - 1), ..START };
     check(top, &batch(i64::MAX - 1, 3, 50, 3), 0, Reason::BadHeader { what });
+    check(top, &batch(i64::MAX - 1, 2, 50, 3), 0, Reason::BadHeader { what });
+    check(top, &batch(i64::MAX - 1, 1, 50, 3), 1, Reason::CleanEnd);
 }
 
 #[test]
