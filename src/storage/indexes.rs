@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::segment::Segment;
 use super::state::LogState;
-use super::{Error, scan};
+use super::{Error, roll, scan};
 use crate::log::Damage;
 use crate::log::files::FileKind;
 use crate::log::indexes::{Placed, SegmentIndexes};
@@ -32,7 +32,11 @@ pub async fn with<T>(
         Ok(indexes) => indexes,
         Err(damage) => {
             tracing::warn!(log = log.name, segment = segment.base.0, %damage, "index is made again");
-            make(log, segment).await?
+            let indexes = make(log, segment).await?;
+            let found = look(&indexes);
+            keep(log, segment, indexes);
+            write_back(log, segment).await;
+            return Ok(found);
         }
     };
     let found = look(&indexes);
@@ -59,7 +63,18 @@ pub fn may_be_wrong(segment: &Segment) -> bool {
 pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error> {
     let indexes = make(log, segment).await?;
     keep(log, segment, indexes);
+    write_back(log, segment).await;
     Ok(())
+}
+
+/// Puts indexes that were made again on disk, for the next start. If that fails, they are made again then.
+async fn write_back(log: &LogState, segment: &Segment) {
+    if log.directory.is_offline() || !segment.closed.get() {
+        return;
+    }
+    if let Err(error) = roll::write_indexes(&log.folder, segment).await {
+        tracing::warn!(log = log.name, segment = segment.base.0, %error, "cannot write the index");
+    }
 }
 
 fn keep(log: &LogState, segment: &Rc<Segment>, indexes: SegmentIndexes) {
@@ -82,6 +97,10 @@ async fn load(log: &LogState, segment: &Segment) -> Result<SegmentIndexes, Damag
     let offsets = OffsetIndex::decode(segment.base, max_bytes.max(offsets.len()), log_bytes, &offsets)?;
     let times = TimeIndex::decode(segment.base, max_bytes.max(times.len()), end, &times)?;
     let reach = offsets.last().map_or(0, |last| u64::from(last.position));
+    // a closed segment's largest timestamp is always there
+    if times.is_empty() && log_bytes > 0 {
+        return Err(Damage("the time index is empty".into()));
+    }
     if log_bytes - reach > SHORT_BYTES {
         return Err(Damage(format!("the offset index ends at position {reach} of {log_bytes}")));
     }

@@ -149,6 +149,7 @@ impl Opening {
                 Ok(found) if self.what.create == Create::IfMissing => {
                     tracing::info!(log = self.name, %found, %topic, "the folder is a deleted topic's: removing it");
                     let renamed = stop::set_aside(
+                        &self.shard,
                         &self.directory,
                         &self.folder,
                         &self.what.topic_name,
@@ -263,6 +264,9 @@ impl Opening {
         let max_bytes = self.what.config.segment_index_bytes as usize;
         let offsets = OffsetIndex::decode(base, max_bytes.max(offsets.len()), length, &offsets).ok()?;
         let times = TimeIndex::decode(base, max_bytes.max(times.len()), Offset(i64::MAX), &times).ok()?;
+        if times.is_empty() {
+            return None;
+        }
         Some(SegmentIndexes::loaded(offsets, times))
     }
 

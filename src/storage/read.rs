@@ -177,7 +177,7 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
             let (buf, start) = fetch(log, &segment, position, want).await?;
             let readable = (segment.durable_bytes.get() - start).min(buf.as_slice().len() as u64) as usize;
             let skip = (position - start) as usize;
-            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect) {
+            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, doubt) {
                 Walk::Run { first, places, end } => {
                     let run = Run::new(buf, start, first, places, end as u32);
                     let chunk = Rc::new(Chunk { run, segment: segment.id, sequential });
@@ -199,22 +199,25 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
                 Walk::Longer(at, ..) => (at, "the batch is cut short"),
                 Walk::Bad(at, what) => (at, what),
             };
-            match doubt {
+            doubt = match doubt {
                 // a disk may once answer with another place's bytes
-                Doubt::None => doubt = Doubt::Read,
-                Doubt::Read if indexes::may_be_wrong(&segment) => {
-                    indexes::rebuild(log, &segment).await?;
+                Doubt::None => Doubt::Read,
+                Doubt::Read => {
+                    if indexes::may_be_wrong(&segment) {
+                        indexes::rebuild(log, &segment).await?;
+                    }
                     (position, expect) = begin(log, &segment, from).await?;
-                    doubt = Doubt::Index;
+                    Doubt::All
                 }
-                Doubt::Read | Doubt::Index => {
+                Doubt::All => {
                     // damage in front of what is asked for is passed over
                     match behind_damage(log, &segment, start + at as u64, from).await? {
                         Some((good, base)) => (position, expect) = (good, Expect::Base(base)),
                         None => return Err(damaged(log, &segment, start + at as u64, what)),
                     }
+                    Doubt::All
                 }
-            }
+            };
         }
     }
     Err(Error::Corrupt)
@@ -249,11 +252,14 @@ enum Expect {
     Last(Offset),
 }
 
-/// What was tried again already when a batch looked bad.
+/// What was tried already when a batch looks bad.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Doubt {
     None,
+    /// It was read once more.
     Read,
-    Index,
+    /// The index was made again, and the batches in front are checked too: their lengths led here.
+    All,
 }
 
 /// The segments that may hold `from`: the one it falls into, then those behind it, in case damage left a gap.
@@ -287,7 +293,7 @@ async fn fetch(
 }
 
 /// Walks the batches of `bytes` from `skip` on: those below `from` are passed over, the others are checked.
-fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect) -> Walk {
+fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt) -> Walk {
     let mut at = skip;
     let mut expect = expect;
     let mut places = Vec::new();
@@ -306,13 +312,16 @@ fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect) -> Walk {
         if header.magic != batch::MAGIC || !belongs || header.last_offset_delta < 0 {
             break Walk::Bad(at, "not the batch that belongs here");
         }
-        if header.last_offset() >= from {
+        let asked_for = header.last_offset() >= from;
+        if asked_for || doubt == Doubt::All {
             let Some(batch) = rest.get(..header.total_bytes) else {
                 break Walk::Longer(at, header.total_bytes, expect);
             };
             if !batch::crc_matches(batch) {
                 break Walk::Bad(at, "the checksum does not match");
             }
+        }
+        if asked_for {
             if places.is_empty() {
                 first = header.base_offset;
             }

@@ -34,6 +34,7 @@ pub async fn keep(shard: Rc<Shard>) {
             return;
         }
         next = reactor::now().after(interval);
+        let _background = shard.background();
         for directory in shard.directories.values() {
             flush_written(&shard, directory).await;
             // an error takes the directory offline, which says everything

@@ -93,8 +93,8 @@ async fn close_rolled(log: Rc<LogState>) {
     log.settled.notify();
 }
 
-/// Trims and flushes the segment, then writes what describes it: indexes (not flushed: they are rebuilt when bad),
-/// leader epochs, and last the producer snapshot at `end`. A snapshot that is there says that everything below
+/// Trims and flushes the segment, then writes what describes it: indexes (their names are flushed with what
+/// follows), leader epochs, and last the producer snapshot at `end`. A snapshot that is there says that everything below
 /// its offset was durable and described; recovery relies on that.
 pub async fn close_segment(folder: &Path, segment: &Segment, end: Offset, state: EndState) -> io::Result<()> {
     let file = segment.open_file().expect("a segment stays open until it is closed");
@@ -110,7 +110,7 @@ pub async fn close_segment(folder: &Path, segment: &Segment, end: Offset, state:
     Ok(())
 }
 
-/// Writes the segment's index files from memory.
+/// Writes and flushes the segment's index files from memory.
 pub async fn write_indexes(folder: &Path, segment: &Segment) -> io::Result<()> {
     let (mut offsets, mut times) = (Vec::new(), Vec::new());
     if let Some(indexes) = segment.indexes.borrow_mut().as_mut() {
@@ -118,6 +118,11 @@ pub async fn write_indexes(folder: &Path, segment: &Segment) -> io::Result<()> {
         indexes.offsets.encode(0, &mut offsets);
         indexes.times.encode(0, &mut times);
     }
-    fs::write(&folder.join(segment.file_name(FileKind::OffsetIndex)), offsets).await?;
-    fs::write(&folder.join(segment.file_name(FileKind::TimeIndex)), times).await
+    for (kind, bytes) in [(FileKind::OffsetIndex, offsets), (FileKind::TimeIndex, times)] {
+        let path = folder.join(segment.file_name(kind));
+        fs::write(&path, bytes).await?;
+        // through the ring, where many logs' flushes run side by side at a stop
+        File::open(&path, OpenMode::ReadWrite).await?.sync_data().await?;
+    }
+    Ok(())
 }

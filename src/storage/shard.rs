@@ -11,8 +11,9 @@ use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{Config, Error, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop};
-use crate::model::{DirectoryId, PartitionId};
+use crate::model::{DirectoryId, PartitionId, ShardId};
 use crate::reactor;
+use crate::reactor::sync::Notify;
 
 /// All logs of one shard.
 pub struct Storage {
@@ -34,10 +35,35 @@ pub struct Shard {
     pub stopping: Cell<bool>,
     /// Nothing is written any more.
     pub stopped: Cell<bool>,
+    /// Work outside of any log's commits that has begun: space samples, checkpoints, removals.
+    background: Cell<usize>,
+    background_done: Notify,
     ids: Cell<u64>,
 }
 
+/// Keeps a stop from returning before some background work has ended.
+pub struct Background(Rc<Shard>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.background.set(self.0.background.get() - 1);
+        self.0.background_done.notify();
+    }
+}
+
 impl Shard {
+    /// Background work begins; it ends when this is dropped.
+    pub fn background(self: &Rc<Shard>) -> Background {
+        self.background.set(self.background.get() + 1);
+        Background(Rc::clone(self))
+    }
+
+    pub async fn background_ended(&self) {
+        while self.background.get() > 0 {
+            self.background_done.notified().await;
+        }
+    }
+
     /// A number nobody in this shard has had.
     pub fn next_id(&self) -> u64 {
         let id = self.ids.get();
@@ -65,6 +91,8 @@ impl Storage {
             pending_bytes: Cell::new(0),
             stopping: Cell::new(false),
             stopped: Cell::new(false),
+            background: Cell::new(0),
+            background_done: Notify::default(),
             ids: Cell::new(0),
         });
         for directory in shard.directories.values() {
@@ -74,6 +102,9 @@ impl Storage {
         }
         reactor::spawn(space::watch(Rc::clone(&shard)));
         reactor::spawn(recovery_points::keep(Rc::clone(&shard)));
+        if reactor::shard_id() == ShardId::ZERO {
+            reactor::spawn(stop::remove_leftovers(Rc::clone(&shard)));
+        }
         Rc::new(Storage { shard })
     }
 
@@ -97,6 +128,13 @@ impl Storage {
     /// [`Error::Offline`] if a directory is: it must not be marked clean.
     pub async fn stop(&self) -> Result<(), Error> {
         stop::stop(&self.shard).await
+    }
+
+    /// Ends housekeeping without a stop, as far as it can be waited for.
+    #[cfg(test)]
+    pub(super) async fn stop_background(&self) {
+        self.shard.stopping.set(true);
+        self.shard.background_ended().await;
     }
 
     /// Whether the directory has had no write or flush error.

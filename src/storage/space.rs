@@ -77,9 +77,11 @@ pub enum News {
 /// Asks the file systems every second while the shard runs.
 pub async fn watch(shard: Rc<Shard>) {
     while !shard.stopping.get() {
+        let background = shard.background();
         for directory in shard.directories.values() {
             sample(&shard, directory).await;
         }
+        drop(background);
         reactor::sleep(SAMPLE_INTERVAL).await;
     }
 }

@@ -1,14 +1,15 @@
 //! The ends of a log: a clean stop, and deletion.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::concurrent::Lanes;
 use super::directory::Directory;
 use super::roll::close_segment;
-use super::shard::Shard;
+use super::shard::{Background, Shard};
 use super::state::{EndState, LogState, Status};
 use super::{Error, recovery_points};
-use crate::log::files::{FolderState, renamed_folder_name};
+use crate::log::files::{FolderState, parse_folder, renamed_folder_name};
 use crate::log::producer_snapshot;
 use crate::reactor::{self, fs};
 
@@ -36,6 +37,7 @@ pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
             recovery_points::remove_stale(&directory.path).await;
         }
     }
+    shard.background_ended().await;
     shard.stopped.set(true);
     for log in &logs {
         log.borrow_mut().status = Status::Closed;
@@ -86,19 +88,20 @@ pub async fn delete(shard: &Rc<Shard>, log: &Rc<LogState>) -> Result<(), Error> 
     shard.chunks.forget(log.id);
     shard.logs.borrow_mut().remove(&log.partition);
     let topic = log.name.rsplit_once('-').map_or(log.name.as_str(), |(topic, _)| topic);
-    set_aside(&log.directory, &log.folder, topic, log.partition.index).await.map_err(|error| {
-        log.directory.fail(
-            shard,
-            &format!("{}: cannot rename the folder of a deleted topic", log.name),
-            &error,
-        );
-        Error::Offline
-    })
+    match set_aside(shard, &log.directory, &log.folder, topic, log.partition.index).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let what = format!("{}: cannot rename the folder of a deleted topic", log.name);
+            log.directory.fail(shard, &what, &error);
+            Err(Error::Offline)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Renames a partition's folder to Kafka's `-delete` form, durably, and removes it in the background. A folder
 /// that is left over by a crash is removed at the next start.
 pub async fn set_aside(
+    shard: &Rc<Shard>,
     directory: &Directory,
     folder: &std::path::Path,
     topic: &str,
@@ -109,10 +112,28 @@ pub async fn set_aside(
     let renamed = directory.path.join(name);
     fs::rename(folder, &renamed).await?;
     fs::sync_dir(&directory.path).await?;
-    reactor::spawn(async move {
-        if let Err(error) = fs::remove_dir_all(&renamed).await {
-            tracing::warn!(folder = %renamed.display(), %error, "cannot remove a deleted partition's folder");
-        }
-    });
+    reactor::spawn(remove(shard.background(), renamed));
     Ok(())
+}
+
+/// Removes the folders that deletions before the last stop have left. One shard does it.
+pub async fn remove_leftovers(shard: Rc<Shard>) {
+    for directory in shard.directories.values() {
+        for entry in fs::list(&directory.path).await.unwrap_or_default() {
+            let deleted = parse_folder(&entry.name).is_some_and(|folder| folder.state == FolderState::Delete);
+            if entry.is_dir && deleted && !shard.stopping.get() {
+                remove(shard.background(), directory.path.join(&entry.name)).await;
+            }
+        }
+    }
+}
+
+async fn remove(background: Background, folder: PathBuf) {
+    match fs::remove_dir_all(&folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove a deleted partition's folder");
+        }
+        _ => {}
+    }
+    drop(background);
 }
