@@ -9,6 +9,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::{AsyncRead, AsyncWrite};
@@ -246,6 +249,32 @@ struct Connection {
     stream: RefCell<glommio_net::TcpStream>,
     fd: RawFd,
     peer: SocketAddr,
+    readiness: Arc<Readiness>,
+    /// Wakes `readiness`.
+    readiness_waker: Waker,
+}
+
+/// Stands between the ring's poll and the task that waits for it, and remembers that the poll has fired: otherwise
+/// the socket would be asked once more before the wait ends, 0.6 µs in every round of a conversation. Lives on one
+/// thread, although a waker must be fit for any.
+#[derive(Default)]
+struct Readiness {
+    fired: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Readiness {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.fired.store(true, Ordering::Relaxed);
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
 }
 
 impl Connection {
@@ -255,7 +284,9 @@ impl Connection {
         socket.set_cloexec(true)?;
         let fd = stream.as_raw_fd();
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        Ok(Connection { stream: RefCell::new(stream), fd, peer })
+        let readiness = Arc::<Readiness>::default();
+        let readiness_waker = Waker::from(Arc::clone(&readiness));
+        Ok(Connection { stream: RefCell::new(stream), fd, peer, readiness, readiness_waker })
     }
 
     async fn connect(address: SocketAddr) -> io::Result<Connection> {
@@ -270,9 +301,18 @@ impl Connection {
 
     async fn readable(&self) -> io::Result<()> {
         poll_fn(|context| {
+            if self.readiness.fired.swap(false, Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
             // A read of nothing: while a poll is under way glommio waits for it, else it asks the socket, which
             // says that it would block or that it would not, and begins a poll in the first case.
-            Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut []).map_ok(|_| ())
+            let mut relay = Context::from_waker(&self.readiness_waker);
+            let ready = Pin::new(&mut *self.stream.borrow_mut()).poll_read(&mut relay, &mut []);
+            if ready.is_pending() {
+                let mut task = self.readiness.task.lock().unwrap_or_else(PoisonError::into_inner);
+                *task = Some(context.waker().clone());
+            }
+            ready.map_ok(|_| ())
         })
         .await
     }
@@ -281,6 +321,8 @@ impl Connection {
         let spare = buf.spare_capacity_mut();
         let room = spare.len().min(max);
         assert!(room > 0, "no room to receive into");
+        // What a poll said of the socket is about to be old.
+        self.readiness.fired.store(false, Ordering::Relaxed);
         loop {
             // SAFETY: `spare` has at least `room` bytes that may be written.
             let got = unsafe { libc::recv(self.fd, spare.as_mut_ptr().cast(), room, libc::MSG_DONTWAIT) };

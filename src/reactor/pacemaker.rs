@@ -19,41 +19,45 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// A shard that does not answer for longer is reported.
 const STALL: Duration = Duration::from_secs(1);
 
+/// Wake-ups that a shard may leave unanswered before they come less often: a stalled shard collects them, each is a
+/// reference to one task, and glommio panics at the 32,768th.
+const EAGER_BEATS: u32 = 1000;
+
+/// From then on every so many beats, and no more than so many: a shard that slept through four hours is lost.
+const LATE_BEAT: u32 = 100;
+const BEATS_MAX: u32 = EAGER_BEATS + 15_000 * LATE_BEAT;
+
 /// Where the pacemaker and one shard meet.
 #[derive(Default)]
 pub(super) struct Pulse {
-    /// Left by the shard when it answers; taken to wake it. One at a time: a task bears only so many wakers.
+    /// Left by the shard when it starts. It stays here while it is used: a shard that was woken and fell asleep again
+    /// before it ran the task must be woken again.
     waker: Mutex<Option<Waker>>,
     /// When the shard last answered, in nanoseconds of the machine's clock.
     answered_at: AtomicU64,
     /// The longest time between a wake-up and its answer, in nanoseconds.
     longest_silence: AtomicU64,
-    stop: AtomicBool,
 }
 
 impl Pulse {
-    /// The shard's side: runs as a task of the shard until [`Self::stop`], calling `housekeeping` on every beat.
+    /// The shard's side: a task that runs as long as the shard, calling `housekeeping` on every beat.
     pub(super) async fn answer(self: Arc<Pulse>, housekeeping: impl Fn()) {
+        let mut introduced = false;
         poll_fn(|context| {
             housekeeping();
             self.answered_at.store(machine_now().0, Ordering::Release);
-            let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.stop.load(Ordering::Acquire) {
-                return Poll::Ready(());
+            if !introduced {
+                introduced = true;
+                *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
             }
-            *waker = Some(context.waker().clone());
-            Poll::Pending
+            Poll::<()>::Pending
         })
         .await;
     }
 
-    /// Lets the shard's task end. Called on the shard, whose waker must be dropped at home.
+    /// No wake-ups from here on. Called on the shard at its end: the waker is dropped at home.
     pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        drop(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(super) fn longest_silence(&self) -> Duration {
@@ -109,45 +113,52 @@ impl Drop for Pacemaker {
 /// One shard in the pacemaker's eyes.
 struct Watched {
     pulse: Arc<Pulse>,
-    /// When it was last woken, until it answers.
+    /// The first wake-up that it has not answered yet, and how many beats ago that was.
     asked_at: Option<Instant>,
+    unanswered: u32,
     reported: bool,
 }
 
 impl Watched {
     fn new(pulse: Arc<Pulse>) -> Watched {
-        Watched { pulse, asked_at: None, reported: false }
+        Watched { pulse, asked_at: None, unanswered: 0, reported: false }
     }
 
     fn beat(&mut self, id: usize, now: Instant) {
-        let waker = self.pulse.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (waker, self.asked_at) {
-            (Some(waker), asked_at) => {
-                if let Some(asked_at) = asked_at {
-                    let answered_at = Instant(self.pulse.answered_at.load(Ordering::Acquire));
-                    self.answered(id, answered_at.since(asked_at));
-                }
-                self.asked_at = Some(now);
-                waker.wake();
+        if let Some(asked_at) = self.asked_at {
+            let answered_at = Instant(self.pulse.answered_at.load(Ordering::Acquire));
+            if answered_at >= asked_at {
+                self.answered(id, answered_at.since(asked_at));
+            } else {
+                self.silent(id, now.since(asked_at));
             }
-            (None, Some(asked_at)) => {
-                let silence = now.since(asked_at);
-                self.remember(silence);
-                if silence > STALL && !self.reported {
-                    self.reported = true;
-                    tracing::warn!(
-                        shard = id,
-                        ?silence,
-                        "shard does not answer: a task keeps its thread, or the machine has no time for it"
-                    );
-                }
+        }
+        let beats = self.unanswered;
+        if beats < EAGER_BEATS || (beats < BEATS_MAX && beats.is_multiple_of(LATE_BEAT)) {
+            let waker = self.pulse.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(waker) = &*waker {
+                self.asked_at.get_or_insert(now);
+                waker.wake_by_ref();
             }
-            // It has not begun yet.
-            (None, None) => {}
+        }
+    }
+
+    fn silent(&mut self, id: usize, silence: Duration) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.remember(silence);
+        if silence > STALL && !self.reported {
+            self.reported = true;
+            tracing::warn!(
+                shard = id,
+                ?silence,
+                "shard does not answer: a task keeps its thread, or the machine has no time for it"
+            );
         }
     }
 
     fn answered(&mut self, id: usize, silence: Duration) {
+        self.asked_at = None;
+        self.unanswered = 0;
         self.remember(silence);
         if std::mem::take(&mut self.reported) {
             tracing::info!(shard = id, ?silence, "shard answers again");
