@@ -54,7 +54,7 @@ impl Shard {
         outcomes
     }
 
-    /// Returns when some shard of the plan, with what the others gave last time, has enough; or at the deadline.
+    /// Returns when reading again may give enough, or at the deadline.
     async fn wait_for_more(
         self: &Rc<Self>,
         plan: &Plan,
@@ -62,12 +62,12 @@ impl Shard {
         min_bytes: usize,
         deadline: Instant,
     ) {
+        // One shard alone waits for all of it. Of several, each tells about anything beyond what it gave: only
+        // together may they have enough.
+        let alone = plan.remote.len() + usize::from(plan.local.is_some()) == 1;
         let missing = |places: &[usize]| {
-            let elsewhere: usize = (outcomes.iter().enumerate())
-                .filter(|(at, _)| !places.contains(at))
-                .map(|(_, outcome)| outcome.records_bytes)
-                .sum();
-            min_bytes.saturating_sub(elsewhere).max(1)
+            let given: usize = places.iter().map(|&at| outcomes[at].records_bytes).sum();
+            if alone { min_bytes } else { given + 1 }
         };
         let wait = Rc::new(Notify::default());
         let id = self.next_wait.get();

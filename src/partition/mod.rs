@@ -20,6 +20,8 @@ mod message;
 mod park;
 mod router;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 pub use message::*;
 pub use router::MESH_DEPTH;

@@ -1,0 +1,256 @@
+//! Two shards on the virtual reactor: appends and fetches that cross the mesh, waiting and being woken.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+
+use super::shard::LocalFuture;
+use super::*;
+use crate::metadata::{self, Image, NewPartition, TopicDefaults};
+use crate::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, ShardId};
+use crate::protocol::batch::{BatchHeader, Batches};
+use crate::reactor::sim::{self, Disk, Simulation};
+use crate::reactor::sync::Notify;
+use crate::reactor::{self, ShardContext};
+use crate::storage::{self, Create, LogDir};
+
+const BROKER: BrokerId = BrokerId(1);
+const TOPIC: TopicId = TopicId(1000);
+const DIRECTORY: DirectoryId = DirectoryId(2000);
+const EPOCH: LeaderEpoch = LeaderEpoch(3);
+
+/// Partition 0 lives on shard 0, partition 1 on shard 1.
+fn partition(index: i32) -> PartitionId {
+    PartitionId { topic: TOPIC, index }
+}
+
+struct TestHost(Rc<Notify>);
+
+impl Host for TestHost {
+    fn control(&self, _: metadata::Request) -> LocalFuture<metadata::Reply> {
+        Box::pin(std::future::ready(metadata::Reply::Done))
+    }
+
+    fn lifecycle(&self, _: Lifecycle) -> LocalFuture<()> {
+        self.0.notify();
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn records() -> Vec<metadata::Record> {
+    let mut records = vec![metadata::Record::Topic { name: "t".to_owned(), id: TOPIC }];
+    for index in 0..2 {
+        records.push(metadata::Record::Partition(NewPartition {
+            partition: partition(index),
+            replicas: vec![BROKER],
+            directories: vec![DIRECTORY],
+            isr: vec![BROKER],
+            leader: BROKER,
+            leader_epoch: EPOCH,
+            ..NewPartition::default()
+        }));
+        let shard = ShardId(u16::try_from(index).unwrap());
+        records.push(metadata::Record::ReplicaShard { broker: BROKER, partition: partition(index), shard });
+    }
+    records
+}
+
+/// Runs `work` on shard 0 of two, both partitions open.
+fn with_two_shards<T: 'static>(
+    seed: u64,
+    work: impl AsyncFn(Rc<Shard>) -> T + Clone + 'static,
+) -> (u64, Option<T>) {
+    let disk = Disk::new();
+    disk.create_dir_all("/data").unwrap();
+    let outcome = Simulation::new(seed).shards(2).disk(&disk).mesh_depth(MESH_DEPTH).run(
+        move |context: ShardContext<Message>| {
+            let work = work.clone();
+            async move {
+                let image = Image::new("cluster", TopicDefaults::default());
+                let shard = Shard::new(context.id, context.count, BROKER, image, context.mesh);
+                let ended = Rc::new(Notify::default());
+                let config = storage::Config {
+                    tail_cache_bytes: 1 << 20,
+                    read_ahead_bytes: 1 << 20,
+                    reserve_bytes: 0,
+                    checkpoint_interval_ms: 60_000,
+                };
+                let dirs = vec![LogDir { id: DIRECTORY, path: PathBuf::from("/data"), clean: false }];
+                shard.start(config, dirs, Box::new(TestHost(Rc::clone(&ended))));
+                if context.id != ShardId::ZERO {
+                    ended.notified().await;
+                    return None;
+                }
+                let records = Arc::new(records());
+                for index in 0..2 {
+                    let to = ShardId(index);
+                    shard.ask(to, ShardRequest::Replay(Arc::clone(&records))).await;
+                    let partition = partition(i32::from(index));
+                    let open = OpenPartition { partition, directory: DIRECTORY, create: Create::IfMissing };
+                    let reply = shard.ask(to, ShardRequest::Open(vec![open])).await;
+                    assert!(matches!(reply, ShardReply::Open(opened) if opened == [Ok(DIRECTORY)]));
+                }
+                let result = work(Rc::clone(&shard)).await;
+                shard.ask(ShardId(1), ShardRequest::Lifecycle(Lifecycle::StopStorage)).await;
+                Some(result)
+            }
+        },
+    );
+    let trace = outcome.trace;
+    (trace, outcome.done().swap_remove(0))
+}
+
+fn batch(count: i64) -> Bytes {
+    let records: Vec<Record> = (0..count)
+        .map(|offset| Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: -1,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset,
+            sequence: i32::try_from(offset).unwrap() - 1,
+            timestamp: 1_700_000_000_000,
+            key: None,
+            value: Some(Bytes::from_static(b"value")),
+            headers: Default::default(),
+        })
+        .collect();
+    let mut encoded = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut encoded, &records, &options).unwrap();
+    encoded.freeze()
+}
+
+fn append(index: i32, count: i64) -> AppendPartition {
+    let batch = batch(count);
+    let header = BatchHeader::parse(&batch).unwrap();
+    AppendPartition { partition: partition(index), batch, header }
+}
+
+fn read(index: i32, offset: i64) -> ReadPartition {
+    ReadPartition {
+        partition: partition(index),
+        fetch_offset: Offset(offset),
+        max_bytes: 1 << 20,
+        current_epoch: LeaderEpoch::NONE,
+        last_fetched_epoch: LeaderEpoch::NONE,
+    }
+}
+
+fn fetch(partitions: Vec<ReadPartition>, min_bytes: usize, max_wait_ms: u64) -> FetchRequest {
+    FetchRequest { partitions, max_bytes: 1 << 20, min_bytes, max_wait_ms, isolation: Isolation::ReadUncommitted }
+}
+
+fn record_count(outcome: &ReadOutcome) -> i32 {
+    let parts = outcome.records.iter();
+    parts.flat_map(|part| Batches::new(part).map(|batch| batch.unwrap().0.record_count).collect::<Vec<_>>()).sum()
+}
+
+#[test]
+fn an_append_is_answered_by_every_owner_and_can_be_read_at_once() {
+    sim::check_seeds(50, |seed| {
+        with_two_shards(seed, async |shard| {
+            let batches = vec![append(1, 3), append(0, 2), append(1, 1)];
+            let outcomes = shard.append(Acks::All, 1000, batches).await.await;
+            let bases: Vec<i64> = outcomes.iter().map(|outcome| outcome.base_offset.0).collect();
+            assert_eq!(bases, [0, 0, 3], "in the order of the request");
+            let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1, 0)).await;
+            assert_eq!(outcomes.iter().map(record_count).collect::<Vec<_>>(), [2, 4]);
+            assert_eq!(outcomes[1].high_watermark, Offset(4));
+        })
+    });
+}
+
+#[test]
+fn a_parked_fetch_is_woken_by_an_append_on_any_shard() {
+    sim::check_seeds(50, |seed| {
+        with_two_shards(seed, async move |shard| {
+            let written = i32::try_from(seed % 2).unwrap();
+            let begin = reactor::now();
+            let later = Rc::clone(&shard);
+            let writer = reactor::spawn(async move {
+                reactor::sleep(Duration::from_millis(100)).await;
+                later.append(Acks::Leader, 0, vec![append(written, 1)]).await.await
+            });
+            let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1, 60_000)).await;
+            let waited = reactor::now().since(begin);
+            assert_eq!(record_count(&outcomes[usize::try_from(written).unwrap()]), 1);
+            assert!(waited >= Duration::from_millis(100) && waited < Duration::from_secs(5), "{waited:?}");
+            assert!(writer.await[0].error.is_none());
+        })
+    });
+}
+
+#[test]
+fn a_fetch_gives_what_there_is_at_its_deadline() {
+    with_two_shards(1, async |shard| {
+        shard.append(Acks::All, 1000, vec![append(1, 1)]).await.await;
+        let begin = reactor::now();
+        let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1 << 20, 300)).await;
+        assert!(reactor::now().since(begin) >= Duration::from_millis(300));
+        assert_eq!(record_count(&outcomes[1]), 1);
+        // nobody is left waiting on either shard
+        reactor::sleep(Duration::from_millis(50)).await;
+        assert!(shard.waits.borrow().is_empty() && shard.parked_for.borrow().is_empty());
+    });
+}
+
+#[test]
+fn min_bytes_may_come_from_several_shards_together() {
+    let enough = 2 * batch(1).len();
+    with_two_shards(2, async move |shard| {
+        let later = Rc::clone(&shard);
+        reactor::spawn(async move {
+            for index in 0..2 {
+                reactor::sleep(Duration::from_millis(50)).await;
+                later.append(Acks::All, 1000, vec![append(index, 1)]).await.await;
+            }
+        });
+        let begin = reactor::now();
+        let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], enough, 60_000)).await;
+        assert_eq!(outcomes.iter().map(record_count).sum::<i32>(), 2);
+        assert!(reactor::now().since(begin) < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn what_cannot_be_served_says_why() {
+    with_two_shards(3, async |shard| {
+        let check = async |read: ReadPartition, expected: ErrorCode| {
+            let outcomes = shard.fetch(fetch(vec![read], 1, 60_000)).await;
+            assert_eq!(outcomes[0].error, expected, "{read:?}");
+        };
+        check(ReadPartition { partition: partition(9), ..read(0, 0) }, ErrorCode::UnknownTopicOrPartition).await;
+        for index in 0..2 {
+            check(read(index, 1), ErrorCode::OffsetOutOfRange).await;
+            let stale = ReadPartition { current_epoch: LeaderEpoch(2), ..read(index, 0) };
+            check(stale, ErrorCode::FencedLeaderEpoch).await;
+            let newer = ReadPartition { current_epoch: LeaderEpoch(4), ..read(index, 0) };
+            check(newer, ErrorCode::UnknownLeaderEpoch).await;
+        }
+        let outcomes = shard.append(Acks::All, 1000, vec![append(9, 1), append(0, 1)]).await.await;
+        assert_eq!(outcomes[0].error, ErrorCode::UnknownTopicOrPartition);
+        assert!(outcomes[1].error.is_none());
+    });
+}
+
+#[test]
+fn a_budget_is_spent_in_the_order_of_the_request() {
+    with_two_shards(4, async |shard| {
+        shard.append(Acks::All, 1000, vec![append(0, 1), append(1, 1)]).await.await;
+        let one = batch(1).len();
+        for (order, expected) in [([0, 1], [1, 0]), ([1, 0], [1, 0])] {
+            let reads = order.map(|index| read(index, 0)).to_vec();
+            let request = FetchRequest { max_bytes: one + 1, ..fetch(reads, 1, 0) };
+            let counts: Vec<i32> = shard.fetch(request).await.iter().map(record_count).collect();
+            assert_eq!(counts, expected, "the first gets its batch, the second does not fit");
+        }
+    });
+}
