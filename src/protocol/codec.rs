@@ -1,6 +1,6 @@
 //! Bodies in and out through the `kafka-protocol` crate.
 //!
-//! A request body is decoded in place: strings and records are slices of the frame. A reply is encoded into one
+//! A request body passes the guard and is then decoded in place: strings and records are slices of the frame. A reply is encoded into one
 //! buffer of exactly its size, length prefix and header included, ready for the socket.
 
 use std::fmt;
@@ -10,6 +10,7 @@ use kafka_protocol::messages::{self, ApiVersionsResponse};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::api::{Api, advertised_entry};
+use super::guard;
 use super::header::{RequestHeader, ResponseHeader, begin_frame, finish_frame};
 use crate::model::ErrorCode;
 
@@ -18,11 +19,18 @@ use crate::model::ErrorCode;
 pub struct Error {
     pub api: Api,
     pub version: i16,
+    /// What the guard found; `None` where it is the crate that objects, which then is a string that is not UTF-8
+    /// or a tag in a version that does not have it.
+    pub refused: Option<guard::Error>,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} request of version {} is malformed", self.api.name(), self.version)
+        write!(f, "{} request of version {} is malformed: ", self.api.name(), self.version)?;
+        match self.refused {
+            Some(refused) => refused.fmt(f),
+            None => f.write_str("a value is not allowed there"),
+        }
     }
 }
 
@@ -63,9 +71,10 @@ requests! {
 /// Decodes a request's body in place. Bytes behind the body are ignored, as Kafka does.
 pub fn decode<T: Request>(request: &RequestHeader) -> Result<T, Error> {
     assert!(request.api == T::API, "a {} request is not decoded as another", request.api.name());
-    let malformed = Error { api: request.api, version: request.version };
+    let malformed = |refused| Error { api: request.api, version: request.version, refused };
+    guard::check(request.api, request.version, &request.body).map_err(|refused| malformed(Some(refused)))?;
     let mut body = request.body.clone();
-    T::decode(&mut body, request.version).map_err(|_| malformed)
+    T::decode(&mut body, request.version).map_err(|_| malformed(None))
 }
 
 /// Encodes a reply as one frame, length prefix included.
@@ -141,8 +150,10 @@ mod tests {
         request.body = Bytes::from([&whole[..], b"more"].concat());
         assert!(decode::<ProduceRequest>(&request).is_ok());
         request.body = whole.slice(..whole.len() - 1);
+        assert!(decode::<ProduceRequest>(&request).is_err());
+        request.body = whole.slice(..5);
         let error = decode::<ProduceRequest>(&request).unwrap_err();
-        assert_eq!(error.to_string(), "Produce request of version 9 is malformed");
+        assert_eq!(error.to_string(), "Produce request of version 9 is malformed: it ends inside a field");
     }
 
     #[test]

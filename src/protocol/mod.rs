@@ -2,8 +2,8 @@
 //!
 //! A request's way in: [`header::parse`] reads the header by hand and says whether the request is served,
 //! [`codec::decode`] runs the guard over the body and only then lets the `kafka-protocol` crate decode it in
-//! place. A reply's way out: [`codec::encode_response`], or `fetch_response` where record slices are spliced
-//! in. Records themselves are never decoded by the crate: [`batch`] looks at the 61-byte header and walks
+//! place. A reply's way out: [`codec::encode_response`], or [`fetch_response::encode`] where record slices are
+//! spliced in. Records themselves are never decoded by the crate: [`batch`] looks at the 61-byte header and walks
 //! the framing.
 //!
 //! Invariants:
@@ -17,7 +17,12 @@
 pub mod api;
 pub mod batch;
 pub mod codec;
+pub mod compression;
 pub mod crc;
+pub mod fetch_response;
+pub mod guard;
+#[rustfmt::skip]
+mod guard_table;
 pub mod header;
 pub mod records;
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Black-box tests: the built binary over TCP with raw frames, its start and stop, and the check of the layering.
 //!
 //! Every test starts a broker of its own on a free port with a data directory under `target/tmp`, except
-//! `layering`, which reads the sources. `../README.md` says how to run one of them and against another broker.
+//! `layering`, which reads the sources, and `guard`, which runs the decode guard in this process. `../README.md`
+//! says how to run one of them and against another broker.
 
+mod allocations;
+mod guard;
+mod guard_table;
 mod layering;

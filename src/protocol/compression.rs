@@ -1,0 +1,214 @@
+//! Records out of a compressed batch, never more than the caller allows.
+//!
+//! The broker passes compressed batches on untouched; it looks inside only where it must (a record's timestamp for
+//! ListOffsets, keys for compaction, `corelane.validation=full`). Decompressing takes longer than a shard may be
+//! busy: callers above a few KiB do it on the blocking pool.
+//!
+//! The `kafka-protocol` crate can decompress too, but without a bound on what comes out, so the codecs are used
+//! directly. Their formats as Kafka's clients write them: gzip members; snappy in xerial's framing, or raw;
+//! an lz4 frame; a zstd frame.
+
+use std::io::Read;
+
+use bytes::Bytes;
+
+use super::batch::{Codec, Error};
+
+/// Decompresses the bytes behind a batch header.
+///
+/// More than `limit` bytes: `DecompressedTooLarge`. Memory beyond the output: gzip and lz4 a fixed few hundred KiB
+/// to 8 MiB as the frame's block size says, zstd its window, at most the larger of 8 MiB and `limit`.
+pub fn decompress(codec: Codec, compressed: &[u8], limit: usize) -> Result<Bytes, Error> {
+    match codec {
+        Codec::None if compressed.len() > limit => Err(Error::DecompressedTooLarge),
+        Codec::None => Ok(Bytes::copy_from_slice(compressed)),
+        Codec::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(compressed), limit),
+        Codec::Snappy => snappy(compressed, limit),
+        Codec::Lz4 => read_all(lz4_flex::frame::FrameDecoder::new(compressed), limit),
+        Codec::Zstd => {
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(compressed).map_err(|_| Error::Compression)?;
+            decoder.window_log_max(zstd_window_log_max(limit)).map_err(|_| Error::Compression)?;
+            read_all(decoder, limit)
+        }
+    }
+}
+
+fn read_all(decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
+    let mut out = Vec::new();
+    // one byte more than allowed, to tell "just fits" from "too large"
+    decoder.take(limit as u64 + 1).read_to_end(&mut out).map_err(|_| Error::Compression)?;
+    if out.len() > limit {
+        return Err(Error::DecompressedTooLarge);
+    }
+    Ok(Bytes::from(out))
+}
+
+/// A stream's window is allocated before the first byte comes out. Clients' levels up to 19 use 8 MiB whatever
+/// they compress; more only where the caller expects more.
+fn zstd_window_log_max(limit: usize) -> u32 {
+    limit.checked_ilog2().unwrap_or(0).clamp(23, 27)
+}
+
+/// Xerial's header: these eight bytes, its version and the lowest compatible one, both `i32`.
+const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
+const XERIAL_HEADER_BYTES: usize = 16;
+
+fn snappy(compressed: &[u8], limit: usize) -> Result<Bytes, Error> {
+    let mut out = Vec::new();
+    let mut decoder = snap::raw::Decoder::new();
+    if !compressed.starts_with(XERIAL_MAGIC) {
+        append_snappy_block(&mut decoder, compressed, &mut out, limit)?;
+        return Ok(Bytes::from(out));
+    }
+    let mut rest = compressed.get(XERIAL_HEADER_BYTES..).ok_or(Error::Compression)?;
+    while !rest.is_empty() {
+        let (length, behind) = rest.split_first_chunk::<4>().ok_or(Error::Compression)?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| Error::Compression)?;
+        let (block, behind) = behind.split_at_checked(length).ok_or(Error::Compression)?;
+        append_snappy_block(&mut decoder, block, &mut out, limit)?;
+        rest = behind;
+    }
+    Ok(Bytes::from(out))
+}
+
+/// A block says its length in front; snappy itself cannot give more than 64 bytes for three.
+fn append_snappy_block(
+    decoder: &mut snap::raw::Decoder,
+    block: &[u8],
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), Error> {
+    let length = snap::raw::decompress_len(block).map_err(|_| Error::Compression)?;
+    if length > limit - out.len() {
+        return Err(Error::DecompressedTooLarge);
+    }
+    if length / 32 > block.len() {
+        return Err(Error::Compression);
+    }
+    let start = out.len();
+    out.resize(start + length, 0);
+    decoder.decompress(block, &mut out[start..]).map_err(|_| Error::Compression)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use kafka_protocol::records::Compression;
+
+    use super::*;
+    use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
+    use crate::protocol::records;
+    use crate::protocol::test_batch::{self, Spec};
+
+    const CODECS: [(Codec, Compression); 5] = [
+        (Codec::None, Compression::None),
+        (Codec::Gzip, Compression::Gzip),
+        (Codec::Snappy, Compression::Snappy),
+        (Codec::Lz4, Compression::Lz4),
+        (Codec::Zstd, Compression::Zstd),
+    ];
+
+    #[test]
+    fn every_codec_gives_back_the_records() {
+        for records in [1, 2000] {
+            let spec = Spec { records, value_bytes: 200, ..Default::default() };
+            let plain = test_batch::encode(&spec);
+            for (codec, compression) in CODECS {
+                let batch = test_batch::encode(&Spec { compression, ..spec });
+                let header = BatchHeader::parse(&batch).unwrap();
+                assert_eq!(header.codec(), Some(codec));
+                let decompressed = decompress(codec, &batch[HEADER_BYTES..], plain.len()).unwrap();
+                assert_eq!(decompressed, plain[HEADER_BYTES..], "{codec:?}");
+                records::walk(&header, &decompressed).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_holds_to_the_byte() {
+        let plain = test_batch::encode(&Spec { records: 500, value_bytes: 500, ..Default::default() });
+        let size = plain.len() - HEADER_BYTES;
+        for (codec, compression) in CODECS {
+            let spec = Spec { records: 500, value_bytes: 500, compression, ..Default::default() };
+            let batch = test_batch::encode(&spec);
+            let compressed = &batch[HEADER_BYTES..];
+            assert_eq!(decompress(codec, compressed, size).map(|out| out.len()), Ok(size), "{codec:?}");
+            for limit in [size - 1, 1000, 0] {
+                assert_eq!(
+                    decompress(codec, compressed, limit),
+                    Err(Error::DecompressedTooLarge),
+                    "{codec:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_or_another_format_is_an_error() {
+        let spec = Spec { records: 50, value_bytes: 50, ..Default::default() };
+        for (codec, compression) in CODECS.into_iter().skip(1) {
+            let batch = test_batch::encode(&Spec { compression, ..spec });
+            let compressed = &batch[HEADER_BYTES..];
+            let plain = decompress(codec, compressed, 1 << 20).unwrap();
+            for cut in [1, 5, compressed.len() / 2, compressed.len() - 6] {
+                // lz4 takes a missing end mark for the end; what comes out is never anything else
+                if let Ok(out) = decompress(codec, &compressed[..cut], 1 << 20) {
+                    assert!(codec == Codec::Lz4 && plain.starts_with(&out), "{codec:?} cut at {cut}");
+                }
+            }
+            assert_eq!(decompress(codec, &[0x55; 40], 1 << 20), Err(Error::Compression), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn raw_snappy_is_read_too() {
+        let text = b"no framing, as older clients of other languages send it; no framing at all";
+        let raw = snap::raw::Encoder::new().compress_vec(text).unwrap();
+        assert_eq!(decompress(Codec::Snappy, &raw, 100).unwrap(), text[..]);
+    }
+
+    #[test]
+    fn snappy_lengths_are_not_believed() {
+        // a block of five bytes that says it holds 4 GiB, or a megabyte
+        for (claim, limit) in [(&[0xff, 0xff, 0xff, 0xff, 0x0f][..], 1 << 20), (&[0x80, 0x80, 0x40], 1 << 30)]
+        {
+            let error = decompress(Codec::Snappy, claim, limit).unwrap_err();
+            assert!(matches!(error, Error::DecompressedTooLarge | Error::Compression));
+            let mut framed = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+            framed.extend((claim.len() as u32).to_be_bytes());
+            framed.extend(claim);
+            assert_eq!(decompress(Codec::Snappy, &framed, limit), Err(error));
+        }
+        let mut framed = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+        framed.extend(u32::MAX.to_be_bytes());
+        assert_eq!(decompress(Codec::Snappy, &framed, 1 << 20), Err(Error::Compression));
+        assert_eq!(decompress(Codec::Snappy, b"\x82SNAPPY\0\0", 1 << 20), Err(Error::Compression));
+    }
+
+    #[test]
+    fn gzip_members_follow_each_other() {
+        let member = |text: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        };
+        let both = [member(b"one "), member(b"two")].concat();
+        assert_eq!(decompress(Codec::Gzip, &both, 100).unwrap(), b"one two"[..]);
+    }
+
+    #[test]
+    fn a_zstd_window_larger_than_anyone_needs_is_refused() {
+        let compress = |window_log| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(window_log).unwrap();
+            encoder.write_all(&[7; 1000]).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(decompress(Codec::Zstd, &compress(23), 1000).unwrap().len(), 1000);
+        assert_eq!(decompress(Codec::Zstd, &compress(26), 1000), Err(Error::Compression));
+        assert_eq!(decompress(Codec::Zstd, &compress(26), 1 << 26).unwrap().len(), 1000);
+    }
+}
