@@ -1,1 +1,261 @@
-fn main() {}
+//! Micro-benchmarks of the pure folders: `cargo bench` runs all in under a minute, `cargo bench -- crc` some.
+//!
+//! Each line: what, nanoseconds per operation (the best and the middle of several runs), records and bytes per
+//! second at the middle. The last line says how much of the machine others had meanwhile; above 3 % run again.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use corelane::log::offset_index::OffsetIndex;
+use corelane::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId};
+use corelane::protocol::api::Api;
+use corelane::protocol::batch::{self, BatchHeader, Batches, HEADER_BYTES};
+use corelane::protocol::codec;
+use corelane::protocol::crc::crc32c;
+use corelane::protocol::fetch_response::{self, FetchResponse, Partition, Topic};
+use corelane::protocol::guard;
+use corelane::protocol::header::{self, RequestHeader, ResponseHeader};
+use corelane::protocol::messages::ProduceRequest;
+use corelane::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use corelane::protocol::records::{self, Records};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+
+const RUNS: usize = 7;
+const RUN_TIME: Duration = Duration::from_millis(60);
+
+fn main() {
+    // cargo passes flags of its own
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let bench = Bench { filter };
+    let steal_before = cpu_times();
+    println!("{:<44} {:>11} {:>11} {:>12} {:>12}", "benchmark", "best ns/op", "ns/op", "M records/s", "MB/s");
+    batch_checks(&bench);
+    checksums(&bench);
+    framing(&bench);
+    index_seek(&bench);
+    requests(&bench);
+    fetch_responses(&bench);
+    print_steal(steal_before);
+}
+
+fn batch_checks(bench: &Bench) {
+    let batch = record_batch(100, 100);
+    bench.run("batch header", 100, batch.len(), || BatchHeader::parse(black_box(&batch)));
+    bench.run("batch check: header, CRC, 100 x 100 B", 100, batch.len(), || check_batch(black_box(&batch)));
+    let large = record_batch(1000, 1000);
+    bench.run("batch check: header, CRC, 1000 x 1 KB", 1000, large.len(), || check_batch(black_box(&large)));
+    let log: Vec<u8> = std::iter::repeat_n(&batch[..], 100).flatten().copied().collect();
+    bench.run("batches: 100 headers in a row", 10_000, log.len(), || {
+        Batches::new(black_box(&log))
+            .map(|batch| batch.map_or(0, |(header, _)| header.record_count))
+            .sum::<i32>()
+    });
+}
+
+/// What a produced batch goes through before it is stored.
+fn check_batch(batch: &[u8]) -> bool {
+    let header = BatchHeader::parse(batch).expect("a good batch");
+    batch::crc_matches(batch) && records::walk(&header, &batch[HEADER_BYTES..]).is_ok()
+}
+
+fn checksums(bench: &Bench) {
+    for (name, bytes) in [("crc32c 1 KiB", 1 << 10), ("crc32c 16 KiB", 16 << 10), ("crc32c 1 MiB", 1 << 20)] {
+        let data = vec![0x5a; bytes];
+        bench.run(name, 0, bytes, || crc32c(black_box(&data)));
+    }
+}
+
+fn framing(bench: &Bench) {
+    for (name, count, value_bytes) in
+        [("walk: 100 x 100 B", 100, 100), ("walk: 1000 x 10 B", 1000, 10), ("walk: 1000 x 1 KB", 1000, 1000)]
+    {
+        let batch = record_batch(count, value_bytes);
+        let header = BatchHeader::parse(&batch).expect("a good batch");
+        let data = &batch[HEADER_BYTES..];
+        bench.run(name, count, data.len(), || records::walk(&header, black_box(data)));
+    }
+    let batch = record_batch(1000, 100);
+    let header = BatchHeader::parse(&batch).expect("a good batch");
+    let data = &batch[HEADER_BYTES..];
+    bench.run("records: iterate 1000 x 100 B", 1000, data.len(), || {
+        Records::new(&header, black_box(data)).map(|record| record.map_or(0, |r| r.timestamp_delta)).max()
+    });
+}
+
+/// A full segment's offset index: one entry for each 4 KiB of 1 GiB.
+fn index_seek(bench: &Bench) {
+    const ENTRIES: i64 = 262_144;
+    let mut index = OffsetIndex::new(Offset(0), 10 << 20);
+    for entry in 1..=ENTRIES {
+        index.append(Offset(entry * 40), (entry * 4096) as u32);
+    }
+    assert_eq!(index.len() as i64, ENTRIES);
+    let mut target = 0;
+    bench.run("index seek: 262,144 entries", 1, 0, || {
+        // a stride that visits the whole index in no order the cache could learn
+        target = (target + 7_368_787) % (ENTRIES * 40);
+        index.lookup(Offset(black_box(target)))
+    });
+}
+
+fn requests(bench: &Bench) {
+    for (name, version, partitions) in [
+        ("produce 9: header, 1 partition", 9, 1),
+        ("produce 3: 1 partition", 3, 1),
+        ("produce 13: 1 partition", 13, 1),
+        ("produce 9: 100 partitions", 9, 100),
+    ] {
+        let request = produce(version, partitions);
+        let bytes = request.body.len();
+        bench.run(&format!("guard {name}"), partitions, bytes, || {
+            guard::check(request.api, request.version, black_box(&request.body))
+        });
+        bench.run(&format!("guard + decode {name}"), partitions, bytes, || {
+            codec::decode::<ProduceRequest>(black_box(&request))
+        });
+    }
+    let frame = Bytes::from_static(b"\0\0\0\x09\0\0\0\x01\0\x07rdkafka\0");
+    bench.run("request header", 0, frame.len(), || header::parse(black_box(&frame).clone()));
+}
+
+fn fetch_responses(bench: &Bench) {
+    for (name, version, partitions, slices) in [
+        ("fetch response 16: 1 partition, 1 slice", 16, 1, 1),
+        ("fetch response 11: 1 partition, 1 slice", 11, 1, 1),
+        ("fetch response 16: 1 partition, 16 slices", 16, 1, 16),
+        ("fetch response 16: 100 partitions", 16, 100, 1),
+    ] {
+        let records: Vec<Bytes> = (0..slices).map(|_| record_batch(64, 1000)).collect();
+        let bytes = records.iter().map(Bytes::len).sum::<usize>() * partitions;
+        let partitions: Vec<Partition<'_>> = (0..partitions)
+            .map(|index| Partition {
+                index: index as i32,
+                error: ErrorCode::None,
+                high_watermark: Offset(1_000_000),
+                last_stable_offset: Offset(1_000_000),
+                log_start_offset: Offset(0),
+                diverging: None,
+                current_leader: Some((BrokerId(1), LeaderEpoch(3))),
+                aborted: None,
+                preferred_read_replica: None,
+                records: &records,
+            })
+            .collect();
+        let topics = [Topic { name: "benchmark", id: TopicId(7), partitions: &partitions }];
+        let response = FetchResponse {
+            throttle_time_ms: 0,
+            error: ErrorCode::None,
+            session_id: 0,
+            topics: &topics,
+            node_endpoints: &[],
+        };
+        let header = ResponseHeader { api: Api::Fetch, version, correlation_id: 1 };
+        bench.run(name, 64 * slices * partitions.len(), bytes, || {
+            fetch_response::encode(header, black_box(&response))
+        });
+    }
+}
+
+/// One batch as a producer sends it: no keys, no headers.
+fn record_batch(count: usize, value_bytes: usize) -> Bytes {
+    let value = Bytes::from(vec![b'x'; value_bytes]);
+    let records: Vec<Record> = (0..count)
+        .map(|index| Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: -1,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset: index as i64,
+            sequence: index as i32 - 1,
+            timestamp: 1_700_000_000_000 + index as i64,
+            key: None,
+            value: Some(value.clone()),
+            headers: Default::default(),
+        })
+        .collect();
+    let mut batch = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut batch, &records, &options).expect("a batch");
+    batch.freeze()
+}
+
+fn produce(version: i16, partitions: usize) -> RequestHeader {
+    let records = record_batch(10, 100);
+    let partitions = (0..partitions)
+        .map(|index| {
+            PartitionProduceData::default().with_index(index as i32).with_records(Some(records.clone()))
+        })
+        .collect();
+    let mut topic = TopicProduceData::default().with_partition_data(partitions);
+    if version < 13 {
+        topic = topic.with_name(StrBytes::from_static_str("benchmark").into());
+    }
+    let request =
+        ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+    let mut body = BytesMut::new();
+    request.encode(&mut body, version).expect("a request");
+    RequestHeader { api: Api::Produce, version, correlation_id: 1, client_id: None, body: body.freeze() }
+}
+
+struct Bench {
+    filter: String,
+}
+
+impl Bench {
+    /// Runs `work` over and over; `records` and `bytes` are what one call handles, 0 where there is no such figure.
+    fn run<R>(&self, name: &str, records: usize, bytes: usize, mut work: impl FnMut() -> R) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        let mut calls = 1_u32;
+        while time(calls, &mut work) < RUN_TIME / 10 {
+            calls *= 4;
+        }
+        let calls = (f64::from(calls) * RUN_TIME.as_secs_f64() / time(calls, &mut work).as_secs_f64()) as u32;
+        let calls = calls.max(1);
+        let mut nanos: Vec<f64> =
+            (0..RUNS).map(|_| time(calls, &mut work).as_secs_f64() * 1e9 / f64::from(calls)).collect();
+        nanos.sort_by(f64::total_cmp);
+        let (best, middle) = (nanos[0], nanos[RUNS / 2]);
+        let rate = |amount: usize, scale: f64| match amount {
+            0 => "-".to_owned(),
+            amount => format!("{:.1}", amount as f64 / middle * 1e9 / scale),
+        };
+        println!(
+            "{name:<44} {best:>11.1} {middle:>11.1} {:>12} {:>12}",
+            rate(records, 1e6),
+            rate(bytes, 1e6)
+        );
+    }
+}
+
+fn time<R>(calls: u32, work: &mut impl FnMut() -> R) -> Duration {
+    let start = Instant::now();
+    for _ in 0..calls {
+        black_box(work());
+    }
+    start.elapsed()
+}
+
+/// All CPU time since boot and the part the host took away, in ticks.
+fn cpu_times() -> Option<(u64, u64)> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> =
+        stat.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    Some((fields.iter().take(8).sum(), *fields.get(7)?))
+}
+
+fn print_steal(before: Option<(u64, u64)>) {
+    match before.zip(cpu_times()) {
+        Some(((all_before, steal_before), (all, steal))) if all > all_before => {
+            let percent = (steal - steal_before) as f64 / (all - all_before) as f64 * 100.0;
+            println!("CPU steal during the run: {percent:.1} %");
+        }
+        _ => println!("CPU steal: not known here"),
+    }
+}
