@@ -245,6 +245,10 @@ fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
             "log.retention.hour=3",
             "unknown setting log.retention.hour is ignored, did you mean log.retention.hours?",
         ),
+        (
+            "auto.create.topic.enabled=true",
+            "unknown setting auto.create.topic.enabled is ignored, did you mean auto.create.topics.enable?",
+        ),
         ("retention.ms=3", "unknown setting retention.ms is ignored, did you mean log.retention.ms?"),
         (
             "max.message.bytes=3",

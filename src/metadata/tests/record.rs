@@ -162,14 +162,17 @@ fn any_cut_is_malformed() {
 
 #[test]
 fn impossible_counts_are_refused_before_anything_is_allocated() {
-    // a topic's name of 4 GiB, a partition with 2^32-1 replicas
+    // a topic's name of 4 GiB; a partition with 2^32-1 replicas, one with as many directories (64 GiB)
     let name = [0, 2, 0, 0, 0, 0, 0, 4, 255, 255, 255, 255];
     assert_eq!(decode(&name), Err(DecodeError::Malformed));
-    let mut partition = vec![0, 3, 0, 0, 0, 0, 0, 44];
-    partition.extend_from_slice(&[0; 20]);
-    partition.extend_from_slice(&[255; 4]);
-    partition.extend_from_slice(&[0; 20]);
-    assert_eq!(decode(&partition), Err(DecodeError::Malformed));
+    for replicas in [[255; 4], [0; 4]] {
+        let mut partition = vec![0, 3, 0, 0, 0, 0, 0, 48];
+        partition.extend_from_slice(&[0; 20]);
+        partition.extend_from_slice(&replicas);
+        partition.extend_from_slice(&[255; 4]);
+        partition.extend_from_slice(&[0; 20]);
+        assert_eq!(decode(&partition), Err(DecodeError::Malformed));
+    }
 }
 
 /// Whatever the bytes are: no panic, neither in decoding nor in replaying what decodes.
