@@ -145,12 +145,20 @@ fn read(index: i32, offset: i64) -> ReadPartition {
 }
 
 fn fetch(partitions: Vec<ReadPartition>, min_bytes: usize, max_wait_ms: u64) -> FetchRequest {
-    FetchRequest { partitions, max_bytes: 1 << 20, min_bytes, max_wait_ms, isolation: Isolation::ReadUncommitted }
+    FetchRequest {
+        partitions,
+        max_bytes: 1 << 20,
+        min_bytes,
+        max_wait_ms,
+        isolation: Isolation::ReadUncommitted,
+    }
 }
 
 fn record_count(outcome: &ReadOutcome) -> i32 {
     let parts = outcome.records.iter();
-    parts.flat_map(|part| Batches::new(part).map(|batch| batch.unwrap().0.record_count).collect::<Vec<_>>()).sum()
+    parts
+        .flat_map(|part| Batches::new(part).map(|batch| batch.unwrap().0.record_count).collect::<Vec<_>>())
+        .sum()
 }
 
 #[test]
@@ -227,7 +235,8 @@ fn what_cannot_be_served_says_why() {
             let outcomes = shard.fetch(fetch(vec![read], 1, 60_000)).await;
             assert_eq!(outcomes[0].error, expected, "{read:?}");
         };
-        check(ReadPartition { partition: partition(9), ..read(0, 0) }, ErrorCode::UnknownTopicOrPartition).await;
+        check(ReadPartition { partition: partition(9), ..read(0, 0) }, ErrorCode::UnknownTopicOrPartition)
+            .await;
         for index in 0..2 {
             check(read(index, 1), ErrorCode::OffsetOutOfRange).await;
             let stale = ReadPartition { current_epoch: LeaderEpoch(2), ..read(index, 0) };
