@@ -137,6 +137,11 @@ impl Retired {
 }
 
 impl Body {
+    /// Of the whole frame.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.bytes.len() == self.size
     }

@@ -1,9 +1,8 @@
 //! One connection's cutter: from received bytes to frames, each with its reservation.
 //!
-//! Bytes are received into the shard's chunk and complete frames are slices of it; a frame that is not complete
-//! moves into a buffer of its own size, and the rest of it is received straight into that. Frames of at most
-//! [`COPIED_FRAME_BYTES`] are copied out, so that a small request that waits long (a long-poll fetch) does not
-//! hold a whole chunk.
+//! Bytes are received into the shard's chunk. A frame that is not complete moves into a buffer of its own size, and
+//! the rest of it is received straight into that. A complete one stays where it is if that pays ([`KeepInPlace`]);
+//! others are copied out, so that a small request that waits long (a long-poll fetch) does not hold a whole chunk.
 //!
 //! The cutter itself ([`FrameReader::step`]) does not wait and knows no socket; [`FrameReader::next`] drives it.
 
@@ -22,13 +21,15 @@ use crate::reactor::{Instant, TcpStream, now, turn};
 
 /// A frame's size in front of it.
 const PREFIX_BYTES: usize = 4;
-/// Copying this much costs less than holding a chunk for it may.
+/// Copying this much costs no more than sharing the chunk.
 const COPIED_FRAME_BYTES: usize = 2048;
 /// One receive into the shard's chunk.
 const RECEIVE_BYTES: usize = 256 * 1024;
 /// One receive while the budget is short, or where a large frame is likely to begin: the rest of such a frame is
 /// then received where it stays.
 const RECEIVE_BYTES_SMALL: usize = 4096;
+/// Reserved for a frame before more of it than its size is known.
+const FIRST_RESERVATION_BYTES: usize = 16 * 1024;
 /// Received in a row before the rest of the shard gets a turn, however fast the peer sends.
 const RECEIVED_IN_A_ROW_MAX: usize = 1024 * 1024;
 
@@ -37,6 +38,9 @@ pub struct Frame {
     pub bytes: Bytes,
     pub reservation: Reservation,
 }
+
+/// Whether a frame carries so much, and is done with so soon, that it should not be copied out of its chunk.
+pub type KeepInPlace = fn(frame: &[u8]) -> bool;
 
 /// Why no further frame can be cut; the connection is over.
 #[derive(Debug)]
@@ -55,6 +59,9 @@ pub enum Error {
 #[derive(Clone, Copy, Debug)]
 pub struct PartialFrame {
     pub since: Instant,
+    /// When something of it was received last.
+    pub progress: Instant,
+    /// Its whole size.
     pub bytes: usize,
 }
 
@@ -63,8 +70,10 @@ pub struct FrameReader {
     budget: Rc<RequestBudget>,
     /// Kafka's socket.request.max.bytes.
     frame_bytes_max: usize,
-    /// Received and not yet cut.
+    keep_in_place: KeepInPlace,
+    /// Received and not yet cut, and how much of it the budget knows of.
     received: BytesMut,
+    noted: usize,
     prefix: [u8; PREFIX_BYTES],
     prefix_len: usize,
     reservation: Option<Reservation>,
@@ -85,7 +94,7 @@ enum Step {
     Wait,
     /// Others must get a turn first.
     Turn,
-    /// This many bytes of the budget, to be put into `reservation`.
+    /// `reservation` must be good for this many bytes.
     Reserve(usize),
     /// The peer ended the stream between two frames.
     End,
@@ -97,12 +106,15 @@ impl FrameReader {
         buffers: Rc<ReceiveBuffers>,
         budget: Rc<RequestBudget>,
         frame_bytes_max: usize,
+        keep_in_place: KeepInPlace,
     ) -> FrameReader {
         FrameReader {
             buffers,
             budget,
             frame_bytes_max,
+            keep_in_place,
             received: BytesMut::new(),
+            noted: 0,
             prefix: [0; PREFIX_BYTES],
             prefix_len: 0,
             reservation: None,
@@ -149,13 +161,26 @@ impl FrameReader {
                     self.received_in_a_row = 0;
                     self.waits += 1;
                 }
-                Step::Reserve(bytes) => self.reservation = Some(self.budget.reserve(bytes).await),
+                Step::Reserve(bytes) => match &mut self.reservation {
+                    Some(reservation) => reservation.extend(bytes).await,
+                    None => self.reservation = Some(self.budget.reserve(bytes).await),
+                },
                 Step::End => return Ok(None),
             }
         }
     }
 
     fn step(
+        &mut self,
+        receive: impl FnMut(&mut BytesMut, usize) -> io::Result<Option<usize>>,
+    ) -> Result<Step, Error> {
+        let step = self.cut_next(receive);
+        self.budget.note_received(self.noted, self.received.len());
+        self.noted = self.received.len();
+        step
+    }
+
+    fn cut_next(
         &mut self,
         mut receive: impl FnMut(&mut BytesMut, usize) -> io::Result<Option<usize>>,
     ) -> Result<Step, Error> {
@@ -172,21 +197,35 @@ impl FrameReader {
                 if self.received_in_a_row >= RECEIVED_IN_A_ROW_MAX {
                     return Ok(Step::Turn);
                 }
-                let room = body.room();
+                let reservation = self.reservation.as_mut().expect("a body has a reservation");
+                let received = body.bytes.len();
+                if reservation.bytes() <= received {
+                    let wanted = received.saturating_mul(2).min(body.size());
+                    if !reservation.try_extend(wanted) {
+                        return Ok(Step::Reserve(wanted));
+                    }
+                }
+                let room = body.room().min(reservation.bytes() - received);
                 match receive(&mut body.bytes, room).map_err(Error::Io)? {
                     None => self.drained = true,
                     Some(0) => return Err(Error::Truncated),
-                    Some(count) => self.note_receive(count, room),
+                    Some(count) => {
+                        self.note_receive(count, room);
+                        let progress = now();
+                        self.partial
+                            .set(self.partial.get().map(|partial| PartialFrame { progress, ..partial }));
+                    }
                 }
                 continue;
             }
             if !self.received.is_empty() || self.prefix_len == PREFIX_BYTES {
                 let Some(size) = self.size()? else { continue };
                 if self.reservation.is_none() {
-                    self.reservation = self.budget.try_reserve(size);
-                }
-                if self.reservation.is_none() {
-                    return Ok(Step::Reserve(size));
+                    let bytes = self.first_reservation(size);
+                    self.reservation = self.budget.try_reserve(bytes);
+                    if self.reservation.is_none() {
+                        return Ok(Step::Reserve(bytes));
+                    }
                 }
                 if let Some(bytes) = self.cut(size) {
                     return Ok(Step::Frame(self.complete(bytes)));
@@ -237,19 +276,26 @@ impl FrameReader {
         Ok(Some(size))
     }
 
+    /// All of a frame that is there or small; of others a little more than what is there.
+    fn first_reservation(&self, size: usize) -> usize {
+        let received = self.received.len();
+        if received >= size { size } else { size.min(FIRST_RESERVATION_BYTES.max(received * 2)) }
+    }
+
     /// The frame if all of it was received, else a body begins with what was.
     fn cut(&mut self, size: usize) -> Option<Bytes> {
         if self.received.len() >= size {
             self.expect_large = false;
             let frame = self.received.split_to(size);
-            return Some(if size <= COPIED_FRAME_BYTES {
-                Bytes::copy_from_slice(&frame)
-            } else {
+            return Some(if size > COPIED_FRAME_BYTES && (self.keep_in_place)(&frame) {
                 frame.freeze()
+            } else {
+                Bytes::copy_from_slice(&frame)
             });
         }
         self.expect_large = size > RECEIVE_BYTES / 2;
-        self.partial.set(Some(PartialFrame { since: now(), bytes: size }));
+        let now = now();
+        self.partial.set(Some(PartialFrame { since: now, progress: now, bytes: size }));
         let start = std::mem::take(&mut self.received);
         self.body = Some(self.buffers.body(size, &start));
         None
@@ -259,6 +305,12 @@ impl FrameReader {
         self.prefix_len = 0;
         self.partial.set(None);
         Frame { bytes, reservation: self.reservation.take().expect("reserved before the body was received") }
+    }
+}
+
+impl Drop for FrameReader {
+    fn drop(&mut self) {
+        self.budget.note_received(self.noted, 0);
     }
 }
 
@@ -309,7 +361,9 @@ mod tests {
     impl Fixture {
         fn new() -> Fixture {
             let budget = RequestBudget::new(10_000_000);
-            let reader = FrameReader::new(Rc::default(), Rc::clone(&budget), FRAME_BYTES_MAX);
+            let reader = FrameReader::new(Rc::default(), Rc::clone(&budget), FRAME_BYTES_MAX, |frame| {
+                frame.len() % 2 == 0
+            });
             Fixture { budget, reader }
         }
 
@@ -425,9 +479,40 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_asked_before_the_body_is_received() {
+    fn a_frame_reserves_as_it_arrives() {
+        let budget = RequestBudget::new(1_000_000);
+        let mut reader = FrameReader::new(Rc::default(), Rc::clone(&budget), FRAME_BYTES_MAX, |frame| {
+            frame.len() % 2 == 0
+        });
+        let whole = stream(&[frame(900_000)]);
+        let mut pieces = Pieces(VecDeque::from([whole[..100].to_vec()]));
+        reader.drained = false;
+        let step = reader.step(|buf, max| pieces.receive(buf, max));
+        assert!(matches!(step, Ok(Step::Wait)));
+        assert_eq!(budget.free_bytes(), 1_000_000 - FIRST_RESERVATION_BYTES as u64);
+
+        // a second one, so that the first cannot be the exempt one
+        let mut exempt = budget.try_reserve(1).expect("there is room");
+        assert!(exempt.try_extend(10_000_000));
+        let mut pieces = Pieces(VecDeque::from([whole[100..].to_vec()]));
+        reader.drained = false;
+        let mut step = || reader.step(|buf, max| pieces.receive(buf, max));
+        let Ok(Step::Reserve(wanted)) = step() else { panic!("half of the budget does not suffice") };
+        assert!((262_144..=900_000).contains(&wanted));
+        assert!(matches!(step(), Ok(Step::Reserve(again)) if again == wanted), "still");
+        drop(exempt);
+        let Ok(Step::Frame(arrived)) = step() else { panic!("it is the exempt one now") };
+        assert_eq!(arrived.bytes, frame(900_000));
+        drop(arrived);
+        assert_eq!(budget.free_bytes(), 1_000_000);
+    }
+
+    #[test]
+    fn a_frame_that_is_there_waits_for_its_reservation() {
         let budget = RequestBudget::new(100_000);
-        let mut reader = FrameReader::new(Rc::default(), Rc::clone(&budget), FRAME_BYTES_MAX);
+        let mut reader = FrameReader::new(Rc::default(), Rc::clone(&budget), FRAME_BYTES_MAX, |frame| {
+            frame.len() % 2 == 0
+        });
         let others = budget.try_reserve(50_000).expect("all is free");
         let mut pieces = Pieces(VecDeque::from([stream(&[frame(80_000), frame(4)])]));
         reader.drained = false;

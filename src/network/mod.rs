@@ -6,10 +6,9 @@
 //!
 //! Invariants:
 //! * An idle connection holds no receive buffer: bytes arrive in a chunk that all connections of the shard share.
-//! * The four bytes of size are checked before anything is allocated for the frame, and the frame's memory is
-//!   reserved from the budget before the rest of it is received.
-//! * A claimed length allocates nothing by itself beyond [`PLAIN_BODY_BYTES`](buffers::PLAIN_BODY_BYTES): a larger
-//!   buffer grows as the bytes arrive.
+//! * The four bytes of size are checked before anything is allocated for the frame, and memory is reserved from the
+//!   budget before it is received into.
+//! * A claimed size reserves next to nothing: reservations and large buffers grow as the bytes arrive.
 //! * What is received and not yet reserved is at most one receive of each connection, and that receive shrinks
 //!   while the budget is short.
 //!
@@ -21,4 +20,4 @@ mod frame;
 
 pub use budget::{RequestBudget, Reservation};
 pub use buffers::ReceiveBuffers;
-pub use frame::{Error, Frame, FrameReader, PartialFrame};
+pub use frame::{Error, Frame, FrameReader, KeepInPlace, PartialFrame};
