@@ -68,16 +68,23 @@ impl RequestContext {
     /// Ends the request with this response; `error` is the first error in it, for the metrics.
     #[must_use]
     pub fn reply<T: Throttled>(&self, mut response: T, error: ErrorCode) -> Outcome {
-        let mute = self.throttle(&mut response);
+        let throttle = self.throttle();
+        response.set_throttle_time_ms(throttle.time_ms);
         let head = encode_response(self.header, &response);
-        Outcome::Reply(Reply { head, rest: Vec::new(), error, mute })
+        Outcome::Reply(Reply { head, rest: Vec::new(), error, mute: throttle.mute })
     }
 
-    /// The one place every response passes that can make the client wait: sets the response's throttle time, and
-    /// says how long its connection is to be muted. Quotas decide it; there are none yet.
-    pub fn throttle<T: Throttled>(&self, response: &mut T) -> Duration {
-        let wait_ms = 0;
-        response.set_throttle_time_ms(wait_ms);
-        Duration::from_millis(u64::from(wait_ms.unsigned_abs()))
+    /// The one place every response passes that can make the client wait: what the response says, and how long its
+    /// connection is muted (KIP-219). Quotas decide it; there are none yet.
+    #[must_use]
+    pub fn throttle(&self) -> Throttle {
+        Throttle { time_ms: 0, mute: Duration::ZERO }
     }
+}
+
+/// How long a client is asked to wait, and made to.
+#[derive(Clone, Copy, Debug)]
+pub struct Throttle {
+    pub time_ms: i32,
+    pub mute: Duration,
 }

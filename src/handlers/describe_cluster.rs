@@ -43,7 +43,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
                 DescribeClusterBroker::default()
                     .with_broker_id(node.broker.0.into())
                     .with_host(node.host)
-                    .with_port(node.port)
+                    .with_port(i32::from(node.port))
                     .with_rack(node.rack)
                     .with_is_fenced(node.fenced)
             })

@@ -8,7 +8,7 @@ use crate::protocol::StrBytes;
 pub(super) struct Node {
     pub(super) broker: BrokerId,
     pub(super) host: StrBytes,
-    pub(super) port: i32,
+    pub(super) port: u16,
     pub(super) rack: Option<StrBytes>,
     pub(super) fenced: bool,
 }
@@ -18,7 +18,7 @@ impl Node {
         Node {
             broker: registration.broker,
             host: StrBytes::from_string(endpoint.host.clone()),
-            port: i32::from(endpoint.port),
+            port: endpoint.port,
             rack: registration.rack.clone().map(StrBytes::from_string),
             fenced: registration.fenced,
         }
@@ -30,10 +30,23 @@ pub(super) fn nodes(image: &Image, listener: &str) -> Vec<Node> {
     image.brokers().filter_map(|broker| Some(Node::of(broker, endpoint(broker, listener)?))).collect()
 }
 
-/// One broker, if it is alive and has this listener.
-pub(super) fn live_node(image: &Image, broker: BrokerId, listener: &str) -> Option<Node> {
-    let registration = image.broker(broker).filter(|registration| !registration.fenced)?;
-    Some(Node::of(registration, endpoint(registration, listener)?))
+/// Those of the brokers that are alive and have this listener, each once.
+pub(super) fn live_nodes(
+    image: &Image,
+    brokers: impl Iterator<Item = BrokerId>,
+    listener: &str,
+) -> Vec<Node> {
+    let mut nodes: Vec<Node> = Vec::new();
+    for broker in brokers {
+        let registration = image.broker(broker).filter(|registration| !registration.fenced);
+        if let Some(registration) = registration
+            && let Some(endpoint) = endpoint(registration, listener)
+            && nodes.iter().all(|node| node.broker != broker)
+        {
+            nodes.push(Node::of(registration, endpoint));
+        }
+    }
+    nodes
 }
 
 pub(super) fn is_alive(image: &Image, broker: BrokerId) -> bool {

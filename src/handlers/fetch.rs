@@ -9,23 +9,19 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
-use super::endpoint::live_node;
+use super::endpoint::{Node, live_nodes};
 use super::list_offsets::{isolation, note};
-use super::service::{CloseReason, Outcome, Request};
+use super::service::{CloseReason, Outcome, Reply, Request};
 use super::topic::topic_id;
 use crate::metadata::topic_config::Compression;
 use crate::model::{ErrorCode, LeaderEpoch, Offset, PartitionId, TopicId};
-use crate::partition::{self, Leader, ReadOutcome, ReadPartition};
+use crate::partition::{self, ReadOutcome, ReadPartition};
+use crate::protocol::fetch_response::{self, FetchResponse};
+use crate::protocol::messages::FetchRequest;
 use crate::protocol::messages::fetch_request::FetchTopic;
-use crate::protocol::messages::fetch_response::{
-    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
-};
-use crate::protocol::messages::{FetchRequest, FetchResponse};
 
 /// No fetch waits longer, whatever it asks for: its client may be gone long since.
 const WAIT_MS_MAX: u64 = 5 * 60 * 1000;
@@ -33,27 +29,27 @@ const WAIT_MS_MAX: u64 = 5 * 60 * 1000;
 const FULL_EPOCHS: [i32; 2] = [0, -1];
 
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
+    let reply_bytes_max = request.reply_bytes_max.min(broker.settings.fetch_bytes_max);
     let (context, request) = request.decode::<FetchRequest>()?;
     let version = context.version();
     if version >= 7 && !FULL_EPOCHS.contains(&request.session_epoch) {
         let error = ErrorCode::FetchSessionIdNotFound;
-        return Ok(context.reply(FetchResponse::default().with_error_code(error.code()), error));
+        return Ok(whole(&context, &[], &[], error, error));
     }
     let from_replica = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
 
     let mut first_error = ErrorCode::None;
     let mut reads = Vec::new();
-    // where the outcomes belong
+    // of all partitions, in the request's order; and where in it the outcomes belong
+    let mut answers = Vec::new();
     let mut places = Vec::new();
-    let mut topics = Vec::with_capacity(request.topics.len());
     for asked in &request.topics {
         let target =
             if from_replica { Err(ErrorCode::NotLeaderOrFollower) } else { target(&broker, &context, asked) };
-        let mut partitions = Vec::with_capacity(asked.partitions.len());
         for partition in &asked.partitions {
-            match target {
+            let error = match target {
                 Ok(topic) => {
-                    places.push((topics.len(), partitions.len()));
+                    places.push(answers.len());
                     reads.push(ReadPartition {
                         partition: PartitionId { topic, index: partition.partition },
                         fetch_offset: Offset(partition.fetch_offset),
@@ -61,53 +57,33 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
                         current_epoch: LeaderEpoch(partition.current_leader_epoch),
                         last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
                     });
-                    partitions.push(nothing(partition.partition));
+                    ErrorCode::None
                 }
-                Err(error) => {
-                    note(&mut first_error, error);
-                    partitions.push(nothing(partition.partition).with_error_code(error.code()));
-                }
-            }
+                Err(error) => error,
+            };
+            note(&mut first_error, error);
+            answers.push(ReadOutcome::failed(error));
         }
-        topics.push(
-            FetchableTopicResponse::default()
-                .with_topic(asked.topic.clone())
-                .with_topic_id(asked.topic_id)
-                .with_partitions(partitions),
-        );
     }
 
-    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(broker.settings.fetch_bytes_max);
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(WAIT_MS_MAX);
     let outcomes = broker
         .shard
         .fetch(partition::FetchRequest {
             partitions: reads,
-            max_bytes,
+            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(reply_bytes_max),
             min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
             // an error is told at once
             max_wait_ms: if first_error.is_none() { max_wait_ms } else { 0 },
             isolation: isolation(request.isolation_level),
         })
         .await;
-    // from here on nothing needs the request's bytes
-    drop(request);
-
     assert_eq!(outcomes.len(), places.len(), "one outcome per partition");
-    let mut leaders = Vec::new();
-    let mut records: Vec<Vec<Vec<Bytes>>> =
-        topics.iter().map(|topic| vec![Vec::new(); topic.partitions.len()]).collect();
-    for ((topic, partition), mut outcome) in places.into_iter().zip(outcomes) {
+    for (place, outcome) in places.into_iter().zip(outcomes) {
         note(&mut first_error, outcome.error);
-        leaders.extend(outcome.leader);
-        records[topic][partition] = std::mem::take(&mut outcome.records);
-        fill(&mut topics[topic].partitions[partition], outcome, version);
+        answers[place] = outcome;
     }
-    let mut response = FetchResponse::default().with_responses(topics);
-    if version >= 16 && !leaders.is_empty() {
-        response.node_endpoints = node_endpoints(&broker, &context, &leaders);
-    }
-    Ok(reply(&context, response, records, first_error))
+    Ok(reply(&broker, &context, &request.topics, &answers, first_error))
 }
 
 fn target(broker: &Broker, context: &RequestContext, asked: &FetchTopic) -> Result<TopicId, ErrorCode> {
@@ -130,74 +106,84 @@ fn target(broker: &Broker, context: &RequestContext, asked: &FetchTopic) -> Resu
     Ok(topic.id)
 }
 
-fn nothing(index: i32) -> PartitionData {
-    PartitionData::default()
-        .with_partition_index(index)
-        .with_high_watermark(-1)
-        .with_last_stable_offset(-1)
-        .with_log_start_offset(-1)
-        .with_aborted_transactions(None)
-        .with_preferred_read_replica((-1).into())
-        .with_records(Some(Bytes::new()))
+/// Splices the records into the response; `answers` are those of all partitions in the request's order.
+fn reply(
+    broker: &Broker,
+    context: &RequestContext,
+    asked: &[FetchTopic],
+    answers: &[ReadOutcome],
+    error: ErrorCode,
+) -> Outcome {
+    let version = context.version();
+    let indexes = asked.iter().flat_map(|topic| topic.partitions.iter().map(|asked| asked.partition));
+    let partitions: Vec<_> =
+        indexes.zip(answers).map(|(index, answer)| partition(index, answer, version)).collect();
+    let mut rest = partitions.as_slice();
+    let topics: Vec<_> = asked
+        .iter()
+        .map(|topic| {
+            let (own, others) = rest.split_at(topic.partitions.len());
+            rest = others;
+            fetch_response::Topic { name: &topic.topic, id: topic_id(topic.topic_id), partitions: own }
+        })
+        .collect();
+    let nodes = if version >= 16 { leaders(broker, context, answers) } else { Vec::new() };
+    let node_endpoints: Vec<_> = nodes
+        .iter()
+        .map(|node| fetch_response::NodeEndpoint {
+            broker: node.broker,
+            host: &node.host,
+            port: node.port,
+            rack: node.rack.as_deref(),
+        })
+        .collect();
+    whole(context, &topics, &node_endpoints, error, ErrorCode::None)
 }
 
-fn fill(response: &mut PartitionData, outcome: ReadOutcome, version: i16) {
-    let error = match outcome.error {
+/// The one place a fetch is answered: `first_error` is for the metrics, `request_error` for the client.
+fn whole(
+    context: &RequestContext,
+    topics: &[fetch_response::Topic<'_>],
+    node_endpoints: &[fetch_response::NodeEndpoint<'_>],
+    first_error: ErrorCode,
+    request_error: ErrorCode,
+) -> Outcome {
+    let throttle = context.throttle();
+    let response = FetchResponse {
+        throttle_time_ms: throttle.time_ms,
+        error: request_error,
+        session_id: 0,
+        topics,
+        node_endpoints,
+    };
+    let mut parts = fetch_response::encode(context.header, &response);
+    let rest = parts.split_off(1);
+    let head = parts.pop().expect("a frame has a first part");
+    Outcome::Reply(Reply { head, rest, error: first_error, mute: throttle.mute })
+}
+
+fn partition(index: i32, answer: &ReadOutcome, version: i16) -> fetch_response::Partition<'_> {
+    let error = match answer.error {
+        // the newer code means nothing to older clients
         ErrorCode::KafkaStorageError if version <= 5 => ErrorCode::NotLeaderOrFollower,
         error => error,
     };
-    response.error_code = error.code();
-    response.high_watermark = outcome.high_watermark.0;
-    response.last_stable_offset = outcome.last_stable_offset.0;
-    response.log_start_offset = outcome.log_start_offset.0;
-    response.aborted_transactions = outcome.aborted.map(|aborted| {
-        let told = |(producer, first): (crate::model::ProducerId, Offset)| {
-            AbortedTransaction::default().with_producer_id(producer.0.into()).with_first_offset(first.0)
-        };
-        aborted.into_iter().map(told).collect()
-    });
-    if version >= 12 {
-        if let Some((epoch, end)) = outcome.diverging {
-            response.diverging_epoch = EpochEndOffset::default().with_epoch(epoch.0).with_end_offset(end.0);
-        }
-        if let Some(leader) = outcome.leader {
-            response.current_leader = LeaderIdAndEpoch::default()
-                .with_leader_id(leader.broker.0.into())
-                .with_leader_epoch(leader.epoch.0);
-        }
+    fetch_response::Partition {
+        index,
+        error,
+        high_watermark: answer.high_watermark,
+        last_stable_offset: answer.last_stable_offset,
+        log_start_offset: answer.log_start_offset,
+        diverging: answer.diverging,
+        current_leader: answer.leader.map(|leader| (leader.broker, leader.epoch)),
+        aborted: answer.aborted.as_deref(),
+        preferred_read_replica: None,
+        records: &answer.records,
     }
 }
 
-fn node_endpoints(broker: &Broker, context: &RequestContext, leaders: &[Leader]) -> Vec<NodeEndpoint> {
-    let image = broker.shard.image();
-    let mut told: Vec<NodeEndpoint> = Vec::new();
-    for leader in leaders {
-        if told.iter().any(|node| node.node_id.0 == leader.broker.0) {
-            continue;
-        }
-        if let Some(node) = live_node(&image, leader.broker, &context.connection.listener) {
-            told.push(
-                NodeEndpoint::default()
-                    .with_node_id(node.broker.0.into())
-                    .with_host(node.host)
-                    .with_port(node.port)
-                    .with_rack(node.rack),
-            );
-        }
-    }
-    told
-}
-
-fn reply(
-    context: &RequestContext,
-    mut response: FetchResponse,
-    records: Vec<Vec<Vec<Bytes>>>,
-    error: ErrorCode,
-) -> Outcome {
-    for (topic, records) in response.responses.iter_mut().zip(records) {
-        for (partition, parts) in topic.partitions.iter_mut().zip(records) {
-            partition.records = Some(Bytes::from(parts.concat()));
-        }
-    }
-    context.reply(response, error)
+/// The leaders named in the answers, each once.
+fn leaders(broker: &Broker, context: &RequestContext, answers: &[ReadOutcome]) -> Vec<Node> {
+    let leaders = answers.iter().filter_map(|answer| answer.leader);
+    live_nodes(&broker.shard.image(), leaders.map(|leader| leader.broker), &context.connection.listener)
 }

@@ -91,7 +91,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
                 MetadataResponseBroker::default()
                     .with_node_id(node.broker.0.into())
                     .with_host(node.host)
-                    .with_port(node.port)
+                    .with_port(i32::from(node.port))
                     .with_rack(node.rack)
             })
             .collect();

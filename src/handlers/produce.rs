@@ -15,15 +15,14 @@ use bytes::Bytes;
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
-use super::endpoint::live_node;
+use super::endpoint::live_nodes;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request, Stage};
 use super::topic::{is_internal, message, topic_id};
-use crate::log::validate::{self, Keys, Rules};
-use crate::metadata::LogSettings;
-use crate::metadata::topic_config::TimestampType;
+use crate::log::validate::{self, Keys, Rules, TimestampType};
+use crate::metadata::{LogSettings, topic_config};
 use crate::model::{ErrorCode, PartitionId, TimestampMs, TopicId};
-use crate::partition::{Acks, AppendOutcome, AppendPartition, Leader};
+use crate::partition::{Acks, AppendOutcome, AppendPartition};
 use crate::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use crate::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
@@ -161,8 +160,8 @@ fn rules(settings: &LogSettings, version: i16) -> Rules {
         max_message_bytes: settings.max_message_bytes,
         segment_bytes: settings.segment_bytes,
         timestamp_type: match settings.timestamp_type {
-            TimestampType::CreateTime => validate::TimestampType::CreateTime,
-            TimestampType::LogAppendTime => validate::TimestampType::LogAppendTime,
+            topic_config::TimestampType::CreateTime => TimestampType::CreateTime,
+            topic_config::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
         },
         timestamp_before_max_ms: settings.timestamp_before_max_ms,
         timestamp_after_max_ms: settings.timestamp_after_max_ms,
@@ -189,9 +188,11 @@ fn check(
             record: None,
         });
     }
-    let by_append_time = target.rules.timestamp_type == validate::TimestampType::LogAppendTime;
     let (batch, header) = checked.stored(&records);
-    let append_time = if by_append_time { now } else { TimestampMs::NONE };
+    let append_time = match target.rules.timestamp_type {
+        TimestampType::CreateTime => TimestampMs::NONE,
+        TimestampType::LogAppendTime => now,
+    };
     let partition = PartitionId { topic: target.id, index: partition.index };
     Ok((AppendPartition { partition, batch, header }, append_time))
 }
@@ -212,11 +213,9 @@ fn refused(response: PartitionProduceResponse, refusal: Refusal) -> PartitionPro
 impl Plan {
     fn finish(mut self, broker: &Broker, context: &RequestContext, outcomes: Vec<AppendOutcome>) -> Outcome {
         assert_eq!(outcomes.len(), self.places.len(), "one outcome per batch");
-        let mut leaders = Vec::new();
         for (&(topic, partition), outcome) in self.places.iter().zip(&outcomes) {
             note(&mut self.first_error, outcome.error);
             fill(&mut self.topics[topic].partition_responses[partition], outcome, context.version());
-            leaders.extend(outcome.leader);
         }
         if self.acks == Acks::None {
             return match self.first_error {
@@ -225,8 +224,20 @@ impl Plan {
             };
         }
         let mut response = ProduceResponse::default().with_responses(self.topics);
-        if context.version() >= 10 && !leaders.is_empty() {
-            response.node_endpoints = node_endpoints(broker, context, &leaders);
+        if context.version() >= 10 {
+            let leaders = outcomes.iter().filter_map(|outcome| outcome.leader);
+            let listener = &context.connection.listener;
+            response.node_endpoints =
+                live_nodes(&broker.shard.image(), leaders.map(|leader| leader.broker), listener)
+                    .into_iter()
+                    .map(|node| {
+                        NodeEndpoint::default()
+                            .with_node_id(node.broker.0.into())
+                            .with_host(node.host)
+                            .with_port(i32::from(node.port))
+                            .with_rack(node.rack)
+                    })
+                    .collect();
         }
         context.reply(response, self.first_error)
     }
@@ -245,24 +256,4 @@ fn fill(response: &mut PartitionProduceResponse, outcome: &AppendOutcome, versio
             .with_leader_id(leader.broker.0.into())
             .with_leader_epoch(leader.epoch.0);
     }
-}
-
-fn node_endpoints(broker: &Broker, context: &RequestContext, leaders: &[Leader]) -> Vec<NodeEndpoint> {
-    let image = broker.shard.image();
-    let mut told: Vec<NodeEndpoint> = Vec::new();
-    for leader in leaders {
-        if told.iter().any(|node| node.node_id.0 == leader.broker.0) {
-            continue;
-        }
-        if let Some(node) = live_node(&image, leader.broker, &context.connection.listener) {
-            told.push(
-                NodeEndpoint::default()
-                    .with_node_id(node.broker.0.into())
-                    .with_host(node.host)
-                    .with_port(node.port)
-                    .with_rack(node.rack),
-            );
-        }
-    }
-    told
 }

@@ -25,6 +25,8 @@ pub trait Service {
 pub struct Request {
     pub connection: Rc<ConnectionContext>,
     pub header: RequestHeader,
+    /// A reply whose size is the broker's to choose should not be larger: other replies wait for slow clients.
+    pub reply_bytes_max: usize,
 }
 
 /// How far the first stage came.
