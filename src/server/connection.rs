@@ -20,7 +20,9 @@ use crate::reactor::{Instant, TcpStream, now, sleep_until, spawn, turn};
 
 /// Requests of one connection may keep the shard busy that long before the others get a turn.
 const SLICE: Duration = Duration::from_micros(200);
-/// While others wait for memory, a frame must arrive within this and the time its bytes take at the rate below.
+/// While others wait for memory, a frame must not stand still for this long, and must arrive within the time its
+/// bytes take at the rate below, and some.
+const STILL_MAX: Duration = Duration::from_secs(10);
 const FRAME_PATIENCE: Duration = Duration::from_secs(30);
 const FRAME_BYTES_PER_SECOND: u64 = 100_000;
 
@@ -60,6 +62,8 @@ enum End {
     Idle,
     /// Others waited for the memory of a frame that did not come.
     Stalled,
+    /// Others needed the memory of a reply that was not taken.
+    Slow,
     Frame(network::Error),
     Refused(Refusal),
     Handler(CloseReason),
@@ -81,10 +85,11 @@ impl Connection {
             Rc::clone(&shared.buffers),
             Rc::clone(&shared.budget),
             shared.settings.request_bytes_max,
+            is_produce,
         );
         let connection = Rc::new(Connection {
             stream,
-            replies: Replies::default(),
+            replies: Replies::new(Rc::clone(&shared.ready_bytes)),
             partial: frames.partial(),
             active: Cell::new(now()),
             reader: Cell::new(Reader::Receiving),
@@ -118,6 +123,9 @@ impl Connection {
                 Ok(None) => return End::ByPeer,
                 Err(error) => return End::Frame(error),
             };
+            if self.stopping.get() {
+                break; // it came too late
+            }
             self.reader.set(Reader::Waiting);
             let mut received = now();
             self.active.set(received);
@@ -164,7 +172,9 @@ impl Connection {
                 }
                 .map_err(|WriterEnded| None)?;
                 self.reader.set(Reader::Calling);
-                let request = Request { connection: Rc::clone(&self.context), header };
+                let connection = Rc::clone(&self.context);
+                let reply_bytes_max = self.shared.reply_bytes_max();
+                let request = Request { connection, header, reply_bytes_max };
                 (api, Rc::clone(&self.shared.service).call(request).await)
             }
         };
@@ -178,14 +188,12 @@ impl Connection {
         loop {
             match self.replies.next(&mut gathered, &self.shared.metrics).await {
                 Next::Send => {
-                    if let Err(error) = self.stream.send(&mut gathered.parts).await {
+                    if let Err(error) = self.send(&mut gathered).await {
                         self.note_end(End::Send(error));
                         break;
                     }
-                    let now = now();
-                    self.active.set(now);
                     if !gathered.mute.is_zero() {
-                        self.muted_until.set(now.after(gathered.mute));
+                        self.muted_until.set(now().after(gathered.mute));
                     }
                     self.replies.sent(&mut gathered);
                     if self.stopping.get() && self.is_quiet() {
@@ -204,6 +212,14 @@ impl Connection {
         self.stream.shutdown();
     }
 
+    async fn send(&self, gathered: &mut Gathered) -> io::Result<()> {
+        while let Some(portion) = gathered.next_portion() {
+            self.stream.send(portion).await?;
+            self.active.set(now());
+        }
+        Ok(())
+    }
+
     /// Ends the connection when what is in flight has been answered.
     pub(super) fn stop(&self) {
         self.stopping.set(true);
@@ -215,8 +231,7 @@ impl Connection {
 
     /// Ends the connection whatever is in flight.
     pub(super) fn cut(&self) {
-        self.note_end(End::Stopped);
-        self.stream.shutdown();
+        self.end_for(End::Stopped);
     }
 
     /// No request is in flight: none received that was not answered, no reply under way.
@@ -224,25 +239,30 @@ impl Connection {
         matches!(self.reader.get(), Reader::Receiving | Reader::Ended) && self.replies.is_empty()
     }
 
-    pub(super) fn close_if_idle(&self, now: Instant, idle_max: Option<Duration>, memory_is_short: bool) {
+    pub(super) fn close_if_idle(&self, now: Instant) {
+        let still = now.since(self.active.get());
         // while a request is being handled it is the broker who takes its time, not the client
         let handling = self.reader.get() == Reader::Calling || self.replies.any_unready();
-        if let Some(max) = idle_max
-            && !handling
-            && now.since(self.active.get()) > max
-        {
-            self.note_end(End::Idle);
-            self.stream.shutdown();
+        if self.shared.settings.idle_max.is_some_and(|max| still > max) && !handling {
+            self.end_for(End::Idle);
+        }
+        if self.shared.are_replies_short() && self.replies.ready_bytes() > 0 && still > STILL_MAX {
+            self.end_for(End::Slow);
         }
         if let Some(partial) = self.partial.get()
-            && memory_is_short
+            && self.shared.budget.is_contended()
         {
             let at_rate = Duration::from_secs(partial.bytes as u64 / FRAME_BYTES_PER_SECOND);
-            if now.since(partial.since) > FRAME_PATIENCE + at_rate {
-                self.note_end(End::Stalled);
-                self.stream.shutdown();
+            let still = now.since(partial.progress) > STILL_MAX;
+            if still || now.since(partial.since) > FRAME_PATIENCE + at_rate {
+                self.end_for(End::Stalled);
             }
         }
+    }
+
+    fn end_for(&self, end: End) {
+        self.note_end(end);
+        self.stream.shutdown();
     }
 
     fn note_end(&self, end: End) {
@@ -263,13 +283,18 @@ impl Connection {
     }
 }
 
+/// Produce is what carries bytes, and is done with them when they are appended.
+fn is_produce(frame: &[u8]) -> bool {
+    frame.starts_with(&Api::Produce.key().to_be_bytes())
+}
+
 impl End {
     /// Something is wrong with the client, and its owner will look for the reason in our log.
     fn is_reported(&self) -> bool {
         match self {
             End::ByPeer | End::Stopped | End::Idle | End::Send(_) => false,
             End::Frame(network::Error::Io(_) | network::Error::Truncated) => false,
-            End::Frame(_) | End::Stalled | End::Refused(_) | End::Handler(_) => true,
+            End::Frame(_) | End::Stalled | End::Slow | End::Refused(_) | End::Handler(_) => true,
         }
     }
 }
@@ -283,6 +308,7 @@ impl fmt::Display for End {
             End::Stalled => {
                 f.write_str("sent a part of a request and not the rest, while others needed the memory")
             }
+            End::Slow => f.write_str("did not take its reply, while others needed the memory"),
             End::Frame(error) => error.fmt(f),
             End::Refused(refusal) => refusal.fmt(f),
             End::Handler(reason) => reason.fmt(f),

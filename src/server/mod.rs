@@ -22,6 +22,8 @@ mod listener;
 mod log_rate;
 mod metrics;
 mod replies;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -48,6 +50,8 @@ use log_rate::LogRate;
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long tasks get to see that their connection was cut.
 const CUT_GRACE: Duration = Duration::from_millis(200);
+/// However much waits for slow clients, a reply may have this size.
+const REPLY_BYTES_MIN: usize = 1024 * 1024;
 /// How often idle connections are looked for, at most and at least.
 const IDLE_CHECK_MIN: Duration = Duration::from_millis(20);
 const IDLE_CHECK_MAX: Duration = Duration::from_secs(5);
@@ -63,7 +67,7 @@ pub struct BoundListener {
 pub struct Settings {
     /// Kafka's socket.request.max.bytes.
     pub request_bytes_max: usize,
-    /// Bytes of requests in flight on this shard.
+    /// Bytes of requests in flight on this shard, and of replies that wait for slow clients.
     pub request_budget_bytes: u64,
     /// Kafka's connections.max.idle.ms; `None`: idle connections stay.
     pub idle_max: Option<Duration>,
@@ -81,6 +85,8 @@ struct Shared {
     service: Rc<dyn Service>,
     buffers: Rc<ReceiveBuffers>,
     budget: Rc<RequestBudget>,
+    /// Bytes of all replies that are ready and have not left.
+    ready_bytes: Rc<Cell<usize>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
     metrics: Metrics,
@@ -125,6 +131,7 @@ impl Server {
         let shared = Rc::new(Shared {
             buffers: Rc::default(),
             budget: RequestBudget::new(settings.request_budget_bytes),
+            ready_bytes: Rc::default(),
             connections: RefCell::default(),
             // unique on the node: the shard in the upper bits
             next_connection: Cell::new(u64::from(shard_id().0) << 48),
@@ -186,6 +193,17 @@ impl Shared {
         self.connections.borrow().values().map(Rc::clone).collect()
     }
 
+    /// What the next reply may have of the bytes that are not taken by replies waiting for slow clients.
+    fn reply_bytes_max(&self) -> usize {
+        let total = usize::try_from(self.settings.request_budget_bytes).unwrap_or(usize::MAX);
+        (total.saturating_sub(self.ready_bytes.get()) / 2).max(REPLY_BYTES_MIN)
+    }
+
+    /// Replies waiting for slow clients have used up what they may.
+    fn are_replies_short(&self) -> bool {
+        self.ready_bytes.get() as u64 > self.settings.request_budget_bytes
+    }
+
     /// Waits until no connection and no accept loop is left; false at the deadline.
     async fn all_ended(&self, deadline: Instant) -> bool {
         while self.accepting.get() > 0 || !self.connections.borrow().is_empty() {
@@ -208,7 +226,7 @@ impl Shared {
 }
 
 /// Closes connections on which nothing has happened for too long, and those that hold memory for a frame they do
-/// not send while others wait for memory.
+/// not send, or a reply they do not take, while others need it.
 async fn close_idle(shared: Weak<Shared>) {
     loop {
         let Some(idle_max) = shared.upgrade().map(|shared| shared.settings.idle_max) else { return };
@@ -218,9 +236,8 @@ async fn close_idle(shared: Weak<Shared>) {
             return;
         }
         let now = now();
-        let memory_is_short = shared.budget.is_contended();
         for connection in shared.connections() {
-            connection.close_if_idle(now, idle_max, memory_is_short);
+            connection.close_if_idle(now);
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const REPLIES_MAX: usize = 256;
 const READY_BYTES_MAX: usize = 256 * 1024;
 /// The writer sends when it has gathered this much, even if more is ready.
 const GATHERED_BYTES_MAX: usize = 1024 * 1024;
+/// What is sent in one go, so that it shows that a slow client gets on.
+const PORTION_BYTES: usize = 1024 * 1024;
 
 /// Lives in its connection.
 pub(super) struct Replies {
@@ -32,6 +35,8 @@ pub(super) struct Replies {
     /// Entries in the queue whose reply is not ready, and the bytes of those that are.
     unready: Cell<usize>,
     ready_bytes: Cell<usize>,
+    /// The same of all connections of the shard.
+    shard_ready_bytes: Rc<Cell<usize>>,
     /// The writer took something that it has not sent yet.
     sending: Cell<bool>,
     /// No more will be pushed.
@@ -72,7 +77,9 @@ pub(super) enum Next {
 /// Parts of one or more whole replies, and what they hold until they have left.
 #[derive(Default)]
 pub(super) struct Gathered {
-    pub(super) parts: VecDeque<Bytes>,
+    parts: VecDeque<Bytes>,
+    /// What of it is being sent.
+    portion: VecDeque<Bytes>,
     pub(super) mute: Duration,
     bytes: usize,
     reservations: Vec<Reservation>,
@@ -82,12 +89,13 @@ pub(super) struct Gathered {
 #[derive(Debug)]
 pub(super) struct WriterEnded;
 
-impl Default for Replies {
-    fn default() -> Self {
+impl Replies {
+    pub(super) fn new(shard_ready_bytes: Rc<Cell<usize>>) -> Replies {
         Replies {
             queue: RefCell::default(),
             unready: Cell::new(0),
             ready_bytes: Cell::new(0),
+            shard_ready_bytes,
             sending: Cell::new(false),
             complete: Cell::new(false),
             writer_ended: Cell::new(false),
@@ -95,9 +103,17 @@ impl Default for Replies {
             moved: Notify::default(),
         }
     }
-}
 
-impl Replies {
+    fn grow_ready(&self, bytes: usize) {
+        self.ready_bytes.set(self.ready_bytes.get() + bytes);
+        self.shard_ready_bytes.set(self.shard_ready_bytes.get() + bytes);
+    }
+
+    fn shrink_ready(&self, bytes: usize) {
+        self.ready_bytes.set(self.ready_bytes.get() - bytes);
+        self.shard_ready_bytes.set(self.shard_ready_bytes.get() - bytes);
+    }
+
     /// Waits until a Produce may be started: whatever is not ready is a Produce, so only room counts.
     pub(super) async fn room(&self) -> Result<(), WriterEnded> {
         self.until(|| self.queue.borrow().len() < REPLIES_MAX && self.ready_bytes.get() < READY_BYTES_MAX)
@@ -122,6 +138,7 @@ impl Replies {
         }
     }
 
+    /// Queues what became of a request's first stage.
     pub(super) fn push(
         &self,
         api: Api,
@@ -150,6 +167,11 @@ impl Replies {
     /// A reply is still being worked on.
     pub(super) fn any_unready(&self) -> bool {
         self.unready.get() > 0
+    }
+
+    /// Bytes that are ready and have not left.
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.ready_bytes.get()
     }
 
     /// Nothing is queued and nothing is being sent.
@@ -224,8 +246,11 @@ impl Replies {
 
     /// What was gathered has left: its bytes no longer wait, its reservations end.
     pub(super) fn sent(&self, gathered: &mut Gathered) {
-        assert!(gathered.parts.is_empty(), "replies were not sent to their end");
-        self.ready_bytes.set(self.ready_bytes.get() - gathered.bytes);
+        assert!(
+            gathered.parts.is_empty() && gathered.portion.is_empty(),
+            "replies were not sent to their end"
+        );
+        self.shrink_ready(gathered.bytes);
         gathered.bytes = 0;
         gathered.mute = Duration::ZERO;
         gathered.reservations.clear();
@@ -238,7 +263,7 @@ impl Replies {
         match outcome {
             Outcome::Reply(reply) => {
                 metrics.count_reply(api, reply.error, took);
-                self.ready_bytes.set(self.ready_bytes.get() + reply.bytes());
+                self.grow_ready(reply.bytes());
                 State::Ready(reply)
             }
             Outcome::NoReply => {
@@ -250,7 +275,34 @@ impl Replies {
     }
 }
 
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.shrink_ready(self.ready_bytes.get());
+    }
+}
+
 impl Gathered {
+    /// What is to be sent next, a megabyte at most; `None` when all was.
+    pub(super) fn next_portion(&mut self) -> Option<&mut VecDeque<Bytes>> {
+        debug_assert!(self.portion.is_empty());
+        if self.bytes <= PORTION_BYTES {
+            std::mem::swap(&mut self.parts, &mut self.portion);
+        } else {
+            let mut room = PORTION_BYTES;
+            while room > 0
+                && let Some(part) = self.parts.front_mut()
+            {
+                if part.len() > room {
+                    self.portion.push_back(part.split_to(room));
+                    break;
+                }
+                room -= part.len();
+                self.portion.extend(self.parts.pop_front());
+            }
+        }
+        (!self.portion.is_empty()).then_some(&mut self.portion)
+    }
+
     fn take(&mut self, reply: Reply, reservation: Reservation) {
         self.bytes += reply.bytes();
         self.mute = self.mute.max(reply.mute);
