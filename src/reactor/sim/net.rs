@@ -285,8 +285,11 @@ impl TcpStream {
                         libc::ECONNRESET
                     })));
                 }
-                let room = pipe.capacity.saturating_sub(pipe.bytes).min(front.len());
-                if room == 0 {
+                let free = pipe.capacity.saturating_sub(pipe.bytes);
+                let room = free.min(front.len());
+                // as a kernel does: a full buffer takes more only when a good part of it is free again, or the two
+                // ends would exchange a few bytes at a time for ever
+                if room < front.len() && free < pipe.capacity / 4 {
                     pipe.writers.push(context.waker().clone());
                     return Poll::Pending;
                 }
