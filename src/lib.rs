@@ -17,3 +17,7 @@ pub mod log;
 pub mod metadata;
 pub mod model;
 pub mod protocol;
+
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+mod sim_tests;
