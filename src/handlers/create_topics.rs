@@ -146,6 +146,7 @@ fn failed(topic: &CreatableTopic, error: ErrorCode) -> CreatableTopicResult {
     CreatableTopicResult::default()
         .with_name(topic.name.clone())
         .with_error_code(error.code())
+        .with_error_message(None)
         .with_num_partitions(-1)
         .with_replication_factor(-1)
 }

@@ -41,7 +41,8 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     for resource in &request.resources {
         let mut response = AlterConfigsResourceResponse::default()
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone());
+            .with_resource_name(resource.resource_name.clone())
+            .with_error_message(None);
         let planned = if twice.contains(&(resource.resource_type, resource.resource_name.as_str())) {
             Err((ErrorCode::InvalidRequest, "each resource must appear at most once"))
         } else {

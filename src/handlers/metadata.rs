@@ -27,9 +27,13 @@ use crate::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::protocol::messages::{self, MetadataRequest, MetadataResponse, TopicName};
+use crate::reactor::turn;
 
 /// A client that asks for a topic waits that long for its creation.
 const CREATION_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Each is some 100 ns of work; then the rest of the shard gets a turn.
+const PARTITIONS_IN_A_ROW: usize = 1000;
 
 /// Which topics the client wants.
 enum Wanted {
@@ -55,24 +59,23 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let mut first_error = ErrorCode::None;
     let topics = match wanted(&request, version) {
         Wanted::All => {
-            let image = broker.shard.image();
-            let visible = image
-                .topics()
-                .filter(|topic| allowed(&context, Operation::Describe, Resource::Topic(&topic.name)));
-            visible.map(|topic| shape.known(&image, topic)).collect()
+            let ids: Vec<TopicId> = broker.shard.image().topics().map(|topic| topic.id).collect();
+            // one that is deleted meanwhile is left out, and so is one the client may not see
+            let visible = |image: &Image, id: TopicId| {
+                let topic = image.topic(id)?;
+                allowed(&context, Operation::Describe, Resource::Topic(&topic.name))
+                    .then(|| shape.known(image, topic))
+            };
+            broker.tell(ids, visible).await
         }
         Wanted::Names(names) => {
             let may_create = broker.settings.auto_create_topics_enable && request.allow_auto_topic_creation;
             if may_create {
                 broker.create_missing(&context, &names).await;
             }
-            let image = broker.shard.image();
-            names.into_iter().map(|name| shape.by_name(&image, name)).collect()
+            broker.tell(names, |image, name| Some(shape.by_name(image, name))).await
         }
-        Wanted::Ids(ids) => {
-            let image = broker.shard.image();
-            ids.into_iter().map(|id| shape.by_id(&image, id)).collect()
-        }
+        Wanted::Ids(ids) => broker.tell(ids, |image, id| Some(shape.by_id(image, id))).await,
         Wanted::Invalid => {
             let asked = request.topics.unwrap_or_default();
             asked.into_iter().map(|topic| invalid(topic.name, topic.topic_id, version)).collect::<Vec<_>>()
@@ -148,6 +151,26 @@ fn invalid(name: Option<TopicName>, id: uuid::Uuid, version: i16) -> MetadataRes
 }
 
 impl Broker {
+    /// The entries of these topics. The rest of the shard gets a turn now and then.
+    async fn tell<T>(
+        &self,
+        topics: Vec<T>,
+        entry: impl Fn(&Image, T) -> Option<MetadataResponseTopic>,
+    ) -> Vec<MetadataResponseTopic> {
+        let mut entries = Vec::with_capacity(topics.len());
+        let mut in_a_row = 0;
+        for topic in topics {
+            if in_a_row >= PARTITIONS_IN_A_ROW {
+                turn().await;
+                in_a_row = 0;
+            }
+            let entry = entry(&self.shard.image(), topic);
+            in_a_row += 1 + entry.as_ref().map_or(0, |entry| entry.partitions.len());
+            entries.extend(entry);
+        }
+        entries
+    }
+
     /// Creates those of the topics that do not exist and may be created, and waits a little for it.
     async fn create_missing(self: &Rc<Self>, context: &RequestContext, names: &[TopicName]) {
         let missing: Vec<_> = {
