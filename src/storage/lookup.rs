@@ -35,7 +35,8 @@ pub async fn first_at_or_after(
             if header.max_timestamp < target {
                 return None;
             }
-            record_where(header, batch, |timestamp, offset| timestamp >= target && offset < limit)
+            let holds = |timestamp, offset| timestamp >= target && offset < limit;
+            record_where(header, batch, header.base_offset, holds)
         };
         let found = batches(log, &segment, entry.offset, limit, wanted).await?;
         if found.is_some() {
@@ -75,7 +76,7 @@ pub async fn latest(log: &Rc<LogState>, limit: Offset) -> Result<Option<FoundRec
         if header.max_timestamp < timestamp {
             return None;
         }
-        record_where(header, batch, |time, offset| time >= timestamp && offset < limit)
+        record_where(header, batch, header.last_offset(), |time, offset| time >= timestamp && offset < limit)
     };
     batches(log, &segment, offset, limit, wanted).await
 }
@@ -125,11 +126,12 @@ async fn batches(
     Ok(None)
 }
 
-/// The first record of the batch that satisfies `holds`. Of records that cannot be read the batch answers: its last
-/// offset with its largest timestamp.
+/// The first record of the batch that satisfies `holds`. A batch whose records cannot be read here (they are
+/// compressed) answers as a whole: its largest timestamp, at the offset `otherwise`.
 fn record_where(
     header: &BatchHeader,
     batch: &Bytes,
+    otherwise: Offset,
     holds: impl Fn(TimestampMs, Offset) -> bool,
 ) -> Option<FoundRecord> {
     let whole =
@@ -138,10 +140,10 @@ fn record_where(
         return whole(header.max_timestamp, header.base_offset);
     }
     if header.codec() != Some(Codec::None) {
-        return whole(header.max_timestamp, header.last_offset());
+        return whole(header.max_timestamp, otherwise);
     }
     for record in Records::new(header, batch.get(HEADER_BYTES..).unwrap_or_default()) {
-        let Ok(record) = record else { return whole(header.max_timestamp, header.last_offset()) };
+        let Ok(record) = record else { return whole(header.max_timestamp, otherwise) };
         let offset = Offset(header.base_offset.0.saturating_add(i64::from(record.offset_delta)));
         let timestamp = record.timestamp(header);
         if holds(timestamp, offset) {

@@ -314,10 +314,13 @@ impl Opening {
         let header = BatchHeader::parse(first.as_slice());
         let timestamp = header.map_or(TimestampMs::NONE, |header| header.max_timestamp);
         let behind = (length % BLOCK_BYTES as u64) as usize;
-        let block = file.read(length - behind as u64, BLOCK_BYTES).await?;
-        match block.as_slice().get(..behind) {
-            Some(bytes) => Ok((timestamp, bytes.to_vec())),
-            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the segment is shorter than it was")),
+        // these bytes are written again with the next commit: they must not be another place's, so two reads agree
+        let position = length - behind as u64;
+        let (block, again) =
+            (file.read(position, BLOCK_BYTES).await?, file.read(position, BLOCK_BYTES).await?);
+        match (block.as_slice().get(..behind), again.as_slice().get(..behind)) {
+            (Some(bytes), Some(again)) if bytes == again => Ok((timestamp, bytes.to_vec())),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the segment's last block cannot be read")),
         }
     }
 

@@ -12,13 +12,15 @@ use super::segment::{Segment, WasOpen};
 use super::shard::Shard;
 use super::state::LogState;
 use super::{Error, Slices, indexes, scan};
-use crate::model::Offset;
+use crate::log::recovery::{Offsets, Start};
+use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{self, BatchHeader};
 use crate::reactor::{self, BLOCK_BYTES, SharedBuf};
 
 /// One read from disk, for a reader that goes on in sequence, and for others.
 const SEQUENTIAL_BYTES: usize = 1 << 20;
 const FIRST_BYTES: Range<usize> = 64 << 10..512 << 10;
+const LONG_BATCH_BYTES: usize = 8 << 20;
 
 /// What is asked of a log.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +192,8 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
                 }
                 Walk::Longer(at, total, next)
                     if start + at as u64 + total as u64 <= segment.durable_bytes.get()
-                        && (want < total || at > skip) =>
+                        && (want < total || at > skip)
+                        && is_plausible(log, &segment, start + at as u64, total).await? =>
                 {
                     (position, expect) = (start + at as u64, next);
                     want = want.max(total);
@@ -250,6 +253,31 @@ enum Expect {
     Base(Offset),
     /// Its last offset.
     Last(Offset),
+}
+
+/// Whether memory for a batch of that length may be taken. A long one is checked in pieces first: its length is the
+/// disk's word.
+async fn is_plausible(
+    log: &LogState,
+    segment: &Rc<Segment>,
+    position: u64,
+    total: usize,
+) -> Result<bool, Error> {
+    if total <= LONG_BATCH_BYTES {
+        return Ok(true);
+    }
+    let (file, _) = segment.file(&log.folder).await.map_err(|_| Error::Offline)?;
+    let end = position + total as u64;
+    let start = Start {
+        base_offset: segment.base,
+        position,
+        next_offset: segment.base,
+        last_epoch: LeaderEpoch::NONE,
+        offsets: Offsets::Gaps,
+        max_batch_bytes: total as u64,
+    };
+    let verdict = scan::scan(&file, start, end, |_, _| {}).await.map_err(|_| Error::Offline)?;
+    Ok(verdict.valid_bytes == end)
 }
 
 /// What was tried already when a batch looks bad.

@@ -489,3 +489,143 @@ fn a_flush_is_awaited_where_the_topic_does_not_flush() {
     });
     std::fs::remove_dir_all(folder(NAME)).unwrap();
 }
+
+/// Where the batches of the kill tests lie: all of one size, segment by segment.
+fn log_files(name: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder(name).join("t-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// 200 batches of 3 records in several segments, then the shard goes without a stop.
+fn killed(name: &'static str) {
+    on_a_shard(name, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        let log = rig.open(0, small_segments()).await;
+        let mut expected = Expected::default();
+        for n in 0..200 {
+            expected.append(&log, &Spec { seed: n, value_bytes: 300, ..Spec::default() }, LeaderEpoch(0));
+        }
+        rig.ears.durable_at(&log, expected.end).await;
+        log.state().idle().await;
+        rig.storage.stop_background().await;
+    });
+}
+
+fn set_aside(name: &str) -> Vec<(String, u64)> {
+    let mut files: Vec<(String, u64)> = std::fs::read_dir(folder(name).join("t-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+        .filter(|(file, _)| file.contains(".cut-"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn what_is_cut_is_saved_aside() {
+    const NAME: &str = "cut";
+    killed(NAME);
+    // a torn batch behind the last good one
+    let files = log_files(NAME);
+    let last = files.last().unwrap();
+    let mut bytes = std::fs::read(last).unwrap();
+    let size = batch(&Spec { value_bytes: 300, ..Spec::default() }).0.len();
+    let base: usize = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let good = (600 - base) / 3 * size;
+    assert!(bytes[good..].iter().all(|byte| *byte == 0), "preallocated");
+    let torn: Vec<u8> = bytes[..size - 100].to_vec();
+    bytes[good..good + torn.len()].copy_from_slice(&torn);
+    std::fs::write(last, &bytes).unwrap();
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        let log = rig.open(0, small_segments()).await;
+        assert_eq!(log.end_offset(), Offset(600));
+        let mut expected = Expected { end: Offset(600), ..Expected::default() };
+        expected.append(&log, &Spec::default(), LeaderEpoch(1));
+        rig.ears.durable_at(&log, expected.end).await;
+        rig.storage.stop().await.unwrap();
+    });
+    let name = format!("{}.cut-{good}", last.file_name().unwrap().to_str().unwrap());
+    assert_eq!(set_aside(NAME), [(name.clone(), torn.len() as u64)]);
+    assert_eq!(std::fs::read(folder(NAME).join("t-0").join(name)).unwrap(), torn);
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
+#[test]
+fn damage_below_the_recovery_point_stays_and_above_it_cuts() {
+    const NAME: &str = "damage";
+    for known in [true, false] {
+        killed(NAME);
+        let files = log_files(NAME);
+        let size = batch(&Spec { value_bytes: 300, ..Spec::default() }).0.len();
+        // the second batch of the third segment
+        let third = files[2].clone();
+        let base: i64 = third.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let mut bytes = std::fs::read(&third).unwrap();
+        bytes[size + 200] ^= 1;
+        std::fs::write(&third, bytes).unwrap();
+        if !known {
+            // without snapshots and recovery points nothing is known to have been durable
+            for entry in std::fs::read_dir(third.parent().unwrap()).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|ending| ending == "snapshot") {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        on_a_shard(NAME, move |root| async move {
+            let rig = Rig::start(&root, no_caches(), false);
+            let log = rig.open(0, small_segments()).await;
+            assert_eq!(log.end_offset(), if known { Offset(600) } else { Offset(base + 3) });
+            let read = log.read(Offset(base + 3), Offset(600), 1, true).await;
+            match known {
+                true => assert_eq!(read.err(), Some(Error::Corrupt)),
+                false => assert_eq!(read.unwrap().bytes, 0, "it is the end now"),
+            }
+            if known {
+                assert!(log.read(Offset(base + 6), Offset(600), 1, true).await.is_ok());
+            }
+            rig.storage.stop().await.unwrap();
+        });
+        let aside = set_aside(NAME);
+        if known {
+            assert_eq!(aside, []);
+        } else {
+            assert_eq!(aside.len(), files.len() - 2, "the third's rest and all later ones: {aside:?}");
+            assert_eq!(log_files(NAME), files[..3]);
+        }
+        std::fs::remove_dir_all(folder(NAME)).unwrap();
+    }
+}
+
+#[test]
+fn leftovers_of_a_crash_go_at_the_next_start() {
+    const NAME: &str = "leftovers";
+    killed(NAME);
+    let root = folder(NAME);
+    let left = [
+        "00000000000000000000.log.deleted",
+        "leader-epoch-checkpoint.tmp",
+        "00000000000000000003.log.cleaned",
+    ];
+    left.iter().for_each(|name| std::fs::write(root.join("t-0").join(name), b"x").unwrap());
+    let deleted = root.join("u-3.0123456789abcdef0123456789abcdef-delete");
+    std::fs::create_dir_all(deleted.join("deeper")).unwrap();
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        let log = rig.open(0, small_segments()).await;
+        assert_eq!(log.end_offset(), Offset(600));
+        while root.join("u-3.0123456789abcdef0123456789abcdef-delete").exists() {
+            reactor::sleep(Duration::from_millis(1)).await;
+        }
+        rig.storage.stop().await.unwrap();
+    });
+    left.iter().for_each(|name| assert!(!root.join("t-0").join(name).exists(), "{name}"));
+    std::fs::remove_dir_all(root).unwrap();
+}
