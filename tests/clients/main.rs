@@ -1,1 +1,17 @@
+//! Real clients against the built binary: kafka-python, confluent-kafka-python, kcat, and Kafka's own tools from its
+//! Maven jars. What is missing is installed into `target/tmp/clients` once (`install.rs`); a test whose tool cannot
+//! be installed fails and says what to do, it never skips.
 
+mod dump_log;
+#[path = "../it/harness.rs"]
+#[allow(dead_code, reason = "tests/it uses the rest")]
+mod harness;
+mod install;
+mod kafka_tools;
+mod kcat;
+mod mission;
+mod python;
+mod run;
+#[path = "../it/wire.rs"]
+#[allow(dead_code, reason = "tests/it uses the rest")]
+mod wire;

@@ -7,4 +7,9 @@
 mod allocations;
 mod guard;
 mod guard_table;
+mod harness;
 mod layering;
+mod records;
+mod recovery;
+mod start_stop;
+mod wire;

@@ -1,0 +1,149 @@
+//! Kafka's own kafka-dump-log reads the files of a broker that was stopped cleanly and finds nothing to complain of.
+
+use crate::harness::{Broker, Setup};
+use crate::install::{kafka, script};
+use crate::run::run;
+use crate::wire::{self, Wire};
+use std::path::{Path, PathBuf};
+
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+/// Written by a producer with an id: the scripts give one to every second codec of their lists.
+const IDEMPOTENT: [&str; 3] = ["none", "snappy", "lz4"];
+const PARTITIONS: i32 = 2;
+const RECORDS: usize = 30_000;
+
+/// What kafka-dump-log says when something is wrong with a file; it goes on and ends with exit code 0.
+const COMPLAINTS: [&str; 7] = [
+    "Mismatches in",
+    "Found timestamp mismatch",
+    "out of order timestamp",
+    "are not found in the log",
+    "invalid bytes at the end",
+    "isvalid: false",
+    "orrupt",
+];
+
+fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("it can be listed").path())
+        .filter(|path| path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted)))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Runs kafka-dump-log over `files` and returns what it prints; panics at the first complaint.
+fn dump(files: &[PathBuf], option: &str) -> String {
+    let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let mut command = kafka("org.apache.kafka.tools.DumpLogSegments");
+    command.arg(option).arg("--files").arg(list.join(","));
+    let text = run(command).text();
+    for complaint in COMPLAINTS {
+        let line = text.lines().find(|line| line.contains(complaint));
+        assert!(line.is_none(), "kafka-dump-log complains: {}", line.unwrap_or_default());
+    }
+    // It takes -1 for the offset before the first record of any segment, and says so of every one that does not begin
+    // at 0, Kafka's own included.
+    for line in text.lines() {
+        if let Some((before, after)) = line.trim().split_once(" is followed by ") {
+            let base = files.iter().any(|file| file.ends_with(format!("{:0>20}.log", after)));
+            assert!(before == "-1" && base, "kafka-dump-log finds a gap: {line}");
+        }
+    }
+    text
+}
+
+/// The number behind `name: ` in a line of kafka-dump-log.
+fn number(line: &str, name: &str) -> Option<i64> {
+    line.split_once(&format!("{name}: "))?.1.split(' ').next()?.parse().ok()
+}
+
+#[test]
+fn kafka_dump_log_reads_our_files() {
+    // Small segments and dense indexes, so that there is something to look at.
+    let mut broker =
+        Setup::new().set("log.segment.bytes", 1 << 20).set("log.index.interval.bytes", 1024).start();
+    let prefix = wire::unique("dump");
+    let mut wire = Wire::connect(broker.bootstrap());
+    for codec in CODECS {
+        wire.create_topic(&format!("{prefix}-{codec}"), PARTITIONS, &[]);
+    }
+    // librdkafka does not compress with lz4 unless the broker serves FindCoordinator; kafka-python does.
+    write(&broker, &prefix, "confluent_roundtrip.py", "none,gzip,snappy,zstd");
+    write(&broker, &prefix, "kafka_python_roundtrip.py", "lz4");
+    broker.stop();
+    // One JVM for all: it prints the files in the order given.
+    let wanted = ["log", "index", "timeindex", "txnindex", "snapshot"];
+    let folders = CODECS.map(|codec| {
+        let of = |partition| files(&broker.data().join(format!("{prefix}-{codec}-{partition}")), &wanted);
+        (0..PARTITIONS).flat_map(of).collect::<Vec<_>>()
+    });
+    let text = dump(&folders.concat(), "--deep-iteration");
+    for (codec, files) in CODECS.iter().zip(&folders) {
+        check_topic(codec, files, &text);
+    }
+    // What Kafka itself checks when it starts.
+    let is_index =
+        |path: &PathBuf| path.extension().is_some_and(|found| found == "index" || found == "timeindex");
+    let indexes: Vec<PathBuf> = folders.concat().into_iter().filter(is_index).collect();
+    let text = dump(&indexes, "--index-sanity-check");
+    let passed = text.lines().filter(|line| line.ends_with("passed sanity check.")).count();
+    assert_eq!(passed, indexes.len(), "{text}");
+}
+
+/// What the dump says of one file.
+fn section<'a>(text: &'a str, file: &Path) -> &'a str {
+    let start = format!("Dumping {}\n", file.display());
+    let section =
+        text.split_once(&start).unwrap_or_else(|| panic!("{} is not in the dump", file.display())).1;
+    section.split_once("\nDumping ").map_or(section, |(section, _)| section)
+}
+
+fn write(broker: &Broker, prefix: &str, client: &str, codecs: &str) {
+    let mut command = script(client);
+    command.args(["write", "--bootstrap", broker.bootstrap(), "--prefix", prefix, "--codecs", codecs]);
+    command.args(["--count", &RECORDS.to_string(), "--partitions", &PARTITIONS.to_string()]);
+    command.args(["--base-ms", &wire::now_ms().to_string()]);
+    run(command);
+}
+
+fn check_topic(codec: &str, files: &[PathBuf], dump: &str) {
+    let text: Vec<&str> = files.iter().map(|file| section(dump, file)).collect();
+    let text = text.join("\n");
+    let batches: Vec<&str> = text.lines().filter(|line| line.starts_with("baseOffset: ")).collect();
+    let mut next = 0;
+    let mut partitions = 0;
+    for batch in &batches {
+        assert!(batch.contains("isvalid: true"), "{codec}: {batch}");
+        let base = number(batch, "baseOffset").expect("a batch has a base offset");
+        if base == 0 {
+            partitions += 1;
+        } else {
+            assert_eq!(base, next, "{codec}: not dense at {batch}");
+        }
+        next = number(batch, "lastOffset").expect("a batch has a last offset") + 1;
+    }
+    assert_eq!(partitions, PARTITIONS, "{codec}: each partition starts at 0");
+    let records = text.lines().filter(|line| line.starts_with("| offset: ")).count();
+    assert_eq!(records, RECORDS, "{codec}: every record is shown");
+    // Clients leave a batch as it is that would not become smaller.
+    let compressed =
+        batches.iter().filter(|batch| batch.contains(&format!("compresscodec: {codec} "))).count();
+    assert!(compressed * 10 > batches.len() * 9, "{codec}: only {compressed} of {} batches", batches.len());
+    for start in ["offset: ", "timestamp: "] {
+        let entries = text.lines().filter(|line| line.starts_with(start)).count();
+        assert!(entries > 1, "{codec}: {entries} entries like `{start}` in the indexes");
+    }
+    if IDEMPOTENT.contains(&codec) {
+        assert!(
+            text.lines().any(|line| line.starts_with("producerId: ")),
+            "{codec}: no snapshot knows the producer"
+        );
+    }
+    if codec == "none" {
+        let segments =
+            all.iter().filter(|file| file.extension().is_some_and(|extension| extension == "log")).count();
+        assert!(segments >= 4, "{codec}: {segments} segments, the test writes too little");
+    }
+}
