@@ -52,6 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         Directories::prepare(&config.log_dirs, config.node_id, || uuid::Uuid::new_v4().as_u128())
             .map_err(|error| error.to_string())?;
     let stop = StopSignal::install().map_err(|error| format!("cannot handle signals: {error}"))?;
+    let core_list = describe_cores(&cores);
     let options = reactor::Options {
         cores,
         spin: Duration::from_micros(config.spin_us),
@@ -59,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         probe_file: directories.probe_file(),
     };
     let limits = Limits::new(&config);
-    let plan = Arc::new(NodePlan { config, addresses, directories, stop, limits });
+    let plan = Arc::new(NodePlan { config, core_list, addresses, directories, stop, limits });
     let shards = Arc::clone(&plan);
     let results = reactor::run(&options, move |context| node::run_shard(context, Arc::clone(&shards)))
         .map_err(|error| error.to_string())?;
@@ -103,6 +104,20 @@ fn cores(arguments: &Arguments, config: &Config) -> Result<Cores, String> {
         (Some(count), _) => Ok(Cores::Unpinned(count)),
         (None, Some(list)) => list.parse().map_err(|error: reactor::StartError| error.to_string()),
         (None, None) => Ok(Cores::All),
+    }
+}
+
+/// For the banner: where the shards run, in shard order.
+fn describe_cores(cores: &Cores) -> String {
+    let list =
+        |ids: &mut dyn Iterator<Item = usize>| ids.map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
+    match cores {
+        Cores::All => {
+            let ids = core_affinity::get_core_ids().unwrap_or_default();
+            format!("{} (pinned)", list(&mut ids.into_iter().map(|core| core.id)))
+        }
+        Cores::List(ids) => format!("{} (pinned)", list(&mut ids.iter().copied())),
+        Cores::Unpinned(_) => "any (not pinned)".to_owned(),
     }
 }
 

@@ -23,6 +23,8 @@ type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 /// What every shard starts from.
 pub(super) struct NodePlan {
     pub(super) config: Config,
+    /// For the banner.
+    pub(super) core_list: String,
     /// Where each listener of the configuration binds, in its order; port 0 still open.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) directories: Directories,
@@ -236,6 +238,7 @@ fn print_banner(plan: &NodePlan, shard_count: usize, addresses: &[SocketAddr]) -
         plan.directories.cluster_id
     )?;
     writeln!(out, "  shards    {shard_count}")?;
+    writeln!(out, "  cores     {}", plan.core_list)?;
     for (listener, address) in config.listeners.iter().zip(addresses) {
         let advertised = endpoint(listener, *address);
         writeln!(
