@@ -50,7 +50,7 @@ fn produce_until_the_end(
 ) {
     let producer = format!("producer {index} round {round}");
     let partition = i32::try_from(index).expect("few producers") % PARTITIONS;
-    let acks = if index % 2 == 0 { -1 } else { 1 };
+    let acks = if index.is_multiple_of(2) { -1 } else { 1 };
     let mut wire = Wire::connect(bootstrap);
     let mut in_flight = VecDeque::new();
     let mut numbers = 0..;

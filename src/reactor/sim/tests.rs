@@ -352,7 +352,7 @@ fn tasks_and_timers_behave_alike() {
     on_both("timers", 2, |context, _| async move {
         assert_eq!((shard_id(), shard_count()), (context.id, 2));
         let id = context.id;
-        assert_eq!(spawn(async move { shard_id() == id }).await, true);
+        assert!(spawn(async move { shard_id() == id }).await);
         let begin = now();
         let order = Rc::new(RefCell::new(Vec::new()));
         let sleepers: Vec<_> = [30, 10, 20]
