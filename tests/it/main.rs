@@ -5,6 +5,8 @@
 //! says how to run one of them and against another broker.
 
 mod allocations;
+mod apis;
+mod connection;
 mod guard;
 mod guard_table;
 mod harness;
