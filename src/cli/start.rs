@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::logging::{self, LogFormat};
 use crate::cluster::Directories;
-use crate::config::{Config, Listener};
+use crate::config::{Config, Listener, Severity};
 use crate::partition::MESH_DEPTH;
 use crate::reactor::{self, Cores};
 use crate::server::Limits;
@@ -85,7 +85,10 @@ fn load(arguments: &Arguments) -> Result<Config, String> {
     let file = file.as_ref().map(|(path, text)| (path.as_str(), text.as_str()));
     let (config, warnings) = Config::load(file, &arguments.sets).map_err(|error| error.to_string())?;
     for warning in warnings {
-        tracing::warn!("{warning}");
+        match warning.severity {
+            Severity::Info => tracing::info!("{warning}"),
+            Severity::Warning => tracing::warn!("{warning}"),
+        }
     }
     let open: Vec<_> = config.open_listeners().into_iter().map(|listener| listener.name.as_str()).collect();
     if !open.is_empty() {

@@ -15,7 +15,7 @@ use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset};
 use crate::partition::{Acks, AppendPartition, METADATA_PARTITION, OpenPartition, Shard};
 use crate::protocol::batch::{BatchHeader, Batches, HEADER_BYTES};
 use crate::protocol::records::Records;
-use crate::storage::{Create, Durability, Log, LogConfig};
+use crate::storage::{Create, Durability, Log, LogConfig, Reserve};
 
 /// Read this much at a time at boot.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -29,6 +29,7 @@ const CONFIG: LogConfig = LogConfig {
     segment_index_bytes: 10 << 20,
     index_interval_bytes: 4096,
     durability: Durability::Flushed,
+    reserve: Reserve::Usable,
 };
 
 /// Appends for the controller's host, on shard 0.

@@ -14,7 +14,7 @@ use crate::metadata::{LogSettings, Record};
 use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::reactor;
 use crate::reactor::sync::{Receiver, oneshot};
-use crate::storage::{Create, Log, LogConfig, OpenLog};
+use crate::storage::{Create, Log, LogConfig, OpenLog, Reserve};
 
 /// Logs opened (and after a crash scanned) side by side on one shard.
 const OPENS_IN_FLIGHT: usize = 8;
@@ -255,6 +255,7 @@ fn log_config(settings: &LogSettings) -> LogConfig {
         segment_index_bytes: settings.segment_index_bytes,
         index_interval_bytes: settings.index_interval_bytes,
         durability: settings.durability,
+        reserve: Reserve::Kept,
     }
 }
 

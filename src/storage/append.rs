@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::segment::Segment;
 use super::state::{EndState, Inner, LogState, Pending, Roll, Status};
-use super::{Appended, Error};
+use super::{Appended, Error, Reserve};
 use crate::log::indexes::{Placed, SegmentIndexes};
 use crate::log::producer_state::Verdict;
 use crate::log::{producer_snapshot, roll};
@@ -49,7 +49,8 @@ pub fn append(
         if bytes as u64 > SEGMENT_BYTES_MAX {
             return Err(Error::Refused(ErrorCode::RecordListTooLarge));
         }
-        if !log.directory.space.reserve(bytes as u64, log.shard.config.reserve_bytes) {
+        let kept = if inner.config.reserve == Reserve::Kept { log.shard.config.reserve_bytes } else { 0 };
+        if !log.directory.space.reserve(bytes as u64, kept) {
             return Err(Error::Full);
         }
         let incoming =

@@ -68,6 +68,16 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// corelane.durability.
     pub durability: Durability,
+    pub reserve: Reserve,
+}
+
+/// Whether a log may use the space that is kept when the disk is nearly full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// Refused below the reserve: what clients produce.
+    Kept,
+    /// May use it: the logs without which the node could not go on.
+    Usable,
 }
 
 /// Settings of the shard's storage.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Config, Durability, LogConfig};
+use super::{Config, Durability, LogConfig, Reserve};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, patch_base_offset_and_epoch, rewrite_crc};
 
@@ -115,6 +115,7 @@ pub fn log_config() -> LogConfig {
         segment_index_bytes: 10 << 20,
         index_interval_bytes: 4_096,
         durability: Durability::Flushed,
+        reserve: Reserve::Kept,
     }
 }
 

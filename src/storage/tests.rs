@@ -466,6 +466,10 @@ fn a_full_disk_refuses_before_an_offset_is_given() {
         let (bytes, header) = batch(&Spec::default());
         assert_eq!(log.append(bytes, &header, LeaderEpoch(0), NOW), Err(Error::Full));
         assert_eq!(log.end_offset(), Offset(0));
+        // what the reserve is kept for
+        let log = rig.open(1, LogConfig { reserve: Reserve::Usable, ..log_config() }).await;
+        let (bytes, header) = batch(&Spec::default());
+        assert!(log.append(bytes, &header, LeaderEpoch(0), NOW).is_ok());
         rig.storage.stop().await.unwrap();
     });
     std::fs::remove_dir_all(folder(NAME)).unwrap();

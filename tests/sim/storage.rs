@@ -58,6 +58,7 @@ impl Plan {
                 segment_index_bytes: 10 << 20,
                 index_interval_bytes: 1 + noise.below(5_000),
                 durability: Durability::Flushed,
+                reserve: crate::storage::Reserve::Kept,
             },
             written: noise.one_in(3).then_some(0),
             faults: noise.one_in(4),
