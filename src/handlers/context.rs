@@ -11,7 +11,7 @@ use crate::protocol::api::Api;
 use crate::protocol::codec::encode_response;
 use crate::protocol::header::ResponseHeader;
 
-use super::service::{Outcome, Reply};
+use super::service::{CloseReason, Outcome, Reply};
 use super::throttle::Throttled;
 
 /// Kafka's principal: a type and a name.
@@ -70,8 +70,10 @@ impl RequestContext {
     pub fn reply<T: Throttled>(&self, mut response: T, error: ErrorCode) -> Outcome {
         let throttle = self.throttle();
         response.set_throttle_time_ms(throttle.time_ms);
-        let head = encode_response(self.header, &response);
-        Outcome::Reply(Reply { head, rest: Vec::new(), error, mute: throttle.mute })
+        match encode_response(self.header, &response) {
+            Ok(head) => Outcome::Reply(Reply { head, rest: Vec::new(), error, mute: throttle.mute }),
+            Err(not_encodable) => Outcome::Close(CloseReason::NotEncodable(not_encodable)),
+        }
     }
 
     /// The one place every response passes that can make the client wait: what the response says, and how long its

@@ -46,10 +46,12 @@ pub enum Outcome {
 }
 
 /// Why a handler wants the connection closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The body cannot be decoded.
     Malformed(codec::Error),
+    /// The response cannot be encoded.
+    NotEncodable(codec::NotEncodable),
     /// A Produce without acknowledgement failed: closing is how the client learns of it.
     UnacknowledgedProduce(ErrorCode),
 }
@@ -88,6 +90,7 @@ impl std::fmt::Display for CloseReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             CloseReason::Malformed(error) => error.fmt(f),
+            CloseReason::NotEncodable(error) => error.fmt(f),
             CloseReason::UnacknowledgedProduce(error) => {
                 write!(f, "Produce with acks=0 failed ({error:?}); closing tells the client")
             }

@@ -77,27 +77,52 @@ pub fn decode<T: Request>(request: &RequestHeader) -> Result<T, Error> {
     T::decode(&mut body, request.version).map_err(|_| malformed(None))
 }
 
+/// A response that does not fit its version or a frame. A handler's mistake, yet one that a client's own strings and
+/// counts may have led to: the connection closes, the broker goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotEncodable {
+    pub api: Api,
+    pub version: i16,
+    /// In the words of the crate, which names no field.
+    pub reason: Box<str>,
+}
+
+impl fmt::Display for NotEncodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.api.name();
+        write!(f, "{name} response of version {} cannot be encoded: {}", self.version, self.reason)
+    }
+}
+
+impl std::error::Error for NotEncodable {}
+
 /// Encodes a reply as one frame, length prefix included.
 ///
-/// Panics if a field is set that the version does not have: what a handler puts in an answer is our own doing.
-#[must_use]
-pub fn encode_response<T: Encodable>(header: ResponseHeader, response: &T) -> Bytes {
-    let body_bytes =
-        response.compute_size(header.version).unwrap_or_else(|error| not_encodable(header, &error));
+/// # Errors
+/// A field is set that the version does not have, a string is longer than it can say, or the whole is longer than
+/// a frame can be.
+pub fn encode_response<T: Encodable>(header: ResponseHeader, response: &T) -> Result<Bytes, NotEncodable> {
+    let not_encodable = |reason: &dyn fmt::Display| NotEncodable {
+        api: header.api,
+        version: header.version,
+        reason: reason.to_string().into(),
+    };
+    let body_bytes = response.compute_size(header.version).map_err(|error| not_encodable(&error))?;
+    if body_bytes > FRAME_BYTES_MAX - HEADER_BYTES_MAX {
+        return Err(not_encodable(&format_args!("it has {body_bytes} bytes")));
+    }
     let mut frame = BytesMut::with_capacity(HEADER_BYTES_MAX + body_bytes);
     begin_frame(&mut frame, header);
-    response.encode(&mut frame, header.version).unwrap_or_else(|error| not_encodable(header, &error));
+    response.encode(&mut frame, header.version).map_err(|error| not_encodable(&error))?;
     finish_frame(&mut frame, 0);
-    frame.freeze()
+    Ok(frame.freeze())
 }
 
 /// Length prefix, correlation id, no tagged fields.
 const HEADER_BYTES_MAX: usize = 9;
 
-#[cold]
-fn not_encodable(header: ResponseHeader, error: &dyn fmt::Display) -> ! {
-    panic!("{} response of version {} cannot be encoded: {error}", header.api.name(), header.version)
-}
+/// A frame's length is an `i32`.
+const FRAME_BYTES_MAX: usize = i32::MAX as usize;
 
 /// The answer to an ApiVersions request of a version we do not know: in version 0, UNSUPPORTED_VERSION, and the
 /// one entry from which the client learns which version to ask in. The whole frame.
@@ -107,14 +132,17 @@ pub fn unsupported_api_versions(correlation_id: i32) -> Bytes {
     let response = ApiVersionsResponse::default()
         .with_error_code(ErrorCode::UnsupportedVersion.code())
         .with_api_keys(vec![advertised_entry(Api::ApiVersions)]);
-    encode_response(header, &response)
+    encode_response(header, &response).expect("two integers and one entry fit any frame")
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
+    use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-    use kafka_protocol::messages::{ProduceRequest, ProduceResponse, ResponseHeader as CrateResponseHeader};
+    use kafka_protocol::messages::{
+        CreateTopicsResponse, ProduceRequest, ProduceResponse, ResponseHeader as CrateResponseHeader,
+    };
     use kafka_protocol::protocol::StrBytes;
 
     use super::*;
@@ -161,7 +189,7 @@ mod tests {
         for version in Api::Produce.accepted().iter() {
             let header = ResponseHeader { api: Api::Produce, version, correlation_id: 5 };
             let response = ProduceResponse::default().with_throttle_time_ms(9);
-            let mut frame = encode_response(header, &response);
+            let mut frame = encode_response(header, &response).unwrap();
             assert_eq!(frame.get_i32() as usize, frame.len());
             let header_version = if version >= 9 { 1 } else { 0 };
             let header = CrateResponseHeader::decode(&mut frame, header_version).unwrap();
@@ -169,6 +197,18 @@ mod tests {
             assert_eq!(ProduceResponse::decode(&mut frame, version).unwrap(), response);
             assert!(frame.is_empty());
         }
+    }
+
+    #[test]
+    fn what_a_version_cannot_say_is_an_error() {
+        let header = ResponseHeader { api: Api::CreateTopics, version: 4, correlation_id: 5 };
+        let named = |name: String| {
+            let topic = CreatableTopicResult::default().with_name(StrBytes::from_string(name).into());
+            CreateTopicsResponse::default().with_topics(vec![topic])
+        };
+        assert!(encode_response(header, &named("t".repeat(32_767))).is_ok());
+        let error = encode_response(header, &named("t".repeat(32_768))).unwrap_err();
+        assert!(error.to_string().starts_with("CreateTopics response of version 4 cannot be encoded: "));
     }
 
     #[test]

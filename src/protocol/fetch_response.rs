@@ -242,7 +242,7 @@ impl<'a> Writer<'a> {
         if self.flexible {
             self.put_varint(compact(text.len()));
         } else {
-            self.frame.put_i16(i16::try_from(text.len()).expect("names are at most 249 bytes"));
+            self.frame.put_i16(i16::try_from(text.len()).expect("no string that came in is longer"));
         }
         self.frame.put_slice(text.as_bytes());
     }

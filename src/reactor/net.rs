@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::{AsyncRead, AsyncWrite};
@@ -146,14 +147,24 @@ impl TcpStream {
     }
 }
 
-/// Fails when another process listens on the port already. The shards' own listeners cannot tell: they share the
-/// port among them (SO_REUSEPORT), and the kernel lets any process of the same user in. Called before the shards
-/// start.
+/// How long a port that is taken may take to become free. The kernel tears the rings of a killed process down after
+/// its end has been reported, and its listeners are held until then: milliseconds, more on a busy machine.
+const RELEASE_TIME: Duration = Duration::from_secs(3);
+
+/// Fails when another process listens on the port already and does not let go of it within [`RELEASE_TIME`], as one
+/// that was just killed does. The shards' own listeners cannot tell: they share the port among them (SO_REUSEPORT),
+/// and the kernel lets any process of the same user in. Called before the shards start; blocks.
 pub fn probe_port(address: SocketAddr) -> Result<(), StartError> {
     let port = address.port();
-    let error = match bound_socket(address, Sharing::Alone) {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
+    let deadline = Instant::now() + RELEASE_TIME;
+    let error = loop {
+        match bound_socket(address, Sharing::Alone) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {}
+            Err(error) => break error,
+        }
+        // Nothing tells when a port becomes free.
+        std::thread::sleep(Duration::from_millis(5));
     };
     Err(StartError(match error.kind() {
         io::ErrorKind::AddrInUse => {

@@ -219,7 +219,10 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Saves aside and cuts what lies behind the segment's good batches, and the segments behind it.
+    /// Saves aside and cuts what lies behind the segment's good batches, and the segments behind it. Writes of a killed
+    /// process may still be on their way to the disk; the kernel's truncation waits for them, so that none lands on
+    /// what is appended next. (A segment full to its last allocated block needs no cut and has no block that is
+    /// written again.)
     async fn cut(&self, segment: &Segment, later: &VecDeque<Offset>) -> io::Result<()> {
         let file = segment.open_file().expect("it was just scanned");
         let keep = segment.durable_bytes.get();

@@ -8,6 +8,7 @@
 //! already; that one is never stopped.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -247,11 +248,28 @@ impl Setup {
             };
         }
         let dir = TempDir::new();
-        let mut process = Process::spawn(self.command(&dir.path().join("data"), 0));
+        let mut process = Process::spawn(self.command(&dir.path().join("data"), free_port()));
         let banner = process.wait_ready();
         let bootstrap = listener(&banner);
         Broker { setup: self, dir, bootstrap, banner, last_stderr: String::new(), process: Some(process) }
     }
+}
+
+/// A port that nobody listens on, below those the kernel gives to outgoing connections: a broker that restarts on it
+/// cannot find it taken by a client of another test.
+pub fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    for _ in 0..COUNT {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (std::process::id().wrapping_mul(97) + tried) % COUNT;
+        let port = u16::try_from(port).expect("below 32,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from {FIRST} to {}", FIRST + COUNT);
 }
 
 /// The first listener's `host:port` as the banner prints it.

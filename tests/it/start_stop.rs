@@ -109,6 +109,17 @@ fn a_port_in_use_is_refused() {
     assert_refused("a port in use", &ended, &[&port.to_string()]);
 }
 
+/// The kernel holds the listeners of a killed process for some milliseconds; a supervisor restarts sooner.
+#[test]
+fn a_killed_broker_restarts_on_its_port_at_once() {
+    let mut broker = Broker::start();
+    for _ in 0..10 {
+        let _clients: Vec<Wire> = (0..5).map(|_| Wire::connect(broker.bootstrap())).collect();
+        broker.kill();
+        broker.restart();
+    }
+}
+
 #[test]
 fn bad_core_lists_are_refused() {
     for list in ["0-99999", "99999", "x", "1-0", "0,,1", "", "-1", "0-"] {

@@ -569,11 +569,26 @@ impl State {
 
     pub fn allocate(&mut self, inode: u64, len: u64) -> io::Result<()> {
         let needed = self.inode(inode)?.bytes_to_reserve(len);
-        self.take_space(needed)?;
+        if needed <= self.free_bytes() {
+            self.reserve(inode, len, needed);
+            return Ok(());
+        }
+        // as far as the space goes, or not at all
+        let part = len.saturating_sub(needed - self.free_bytes()) / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+        let needed = self.inode(inode)?.bytes_to_reserve(part);
+        if part > self.len(inode) && needed <= self.free_bytes() && self.random.coin() {
+            self.reserve(inode, part, needed);
+        }
+        Err(error(libc::ENOSPC))
+    }
+
+    fn reserve(&mut self, inode: u64, len: u64, needed: u64) {
+        self.used_bytes += needed;
         let sequence = self.next_sequence();
         let State { inodes, random, .. } = self;
-        inodes.get_mut(&inode).expect("it was there").reserve(sequence, len, random);
-        Ok(())
+        if let Some(file) = inodes.get_mut(&inode) {
+            file.reserve(sequence, len, random);
+        }
     }
 
     /// What a reader sees now: fewer bytes at the end of the file; under a write in flight, sectors old or new.

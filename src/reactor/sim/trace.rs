@@ -43,9 +43,9 @@ impl Trace {
     }
 
     pub fn record(&mut self, now: u64, kind: Kind, what: [u64; 3]) {
-        for value in [now, kind as u64, what[0], what[1], what[2]] {
-            self.hash = (self.hash.rotate_left(5) ^ value).wrapping_mul(0x517C_C1B7_2722_0A95);
-        }
+        let fold = |hash: u64, value: u64| (hash.rotate_left(5) ^ value).wrapping_mul(0x517C_C1B7_2722_0A95);
+        let hash = fold(fold(self.hash, now), kind as u64);
+        self.hash = fold(fold(fold(hash, what[0]), what[1]), what[2]);
         if self.text {
             eprintln!("{:>14.3} µs  {kind:?} {} {} {}", now as f64 / 1e3, what[0], what[1], what[2]);
         }
