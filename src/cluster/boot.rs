@@ -1,14 +1,16 @@
 //! From locked directories to a node whose every partition is open.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::controller_host::{ControllerHost, Loop};
-use super::metadata_log::MetadataLog;
-use crate::metadata::{Controller, Endpoint, Image, Reply, Request, Settings};
+use super::metadata_log::{MetadataLog, TOPIC_NAME};
+use crate::metadata::{Controller, Endpoint, Image, Record, Reply, Request, Settings};
+use crate::model::{BrokerId, DirectoryId, PartitionId, TopicId};
 use crate::partition::{Shard, ShardRequest};
 use crate::reactor;
-use crate::storage::{Create, LogDir};
+use crate::storage::{Create, Inventory, LogDir};
 
 /// What shard 0 needs to bring the node up.
 pub struct Boot {
@@ -37,7 +39,11 @@ pub async fn boot(
         identify()?;
     }
     let mut image = boot.image;
+    let mut deleted = HashSet::new();
     for record in &records {
+        if let Record::RemoveTopic { id } = record {
+            deleted.insert(*id);
+        }
         image.replay(record).map_err(|error| format!("the metadata log contradicts itself: {}", error.0))?;
     }
     let mut state = Loop {
@@ -57,6 +63,8 @@ pub async fn boot(
     if let Reply::Failed(error) = state.handle(register).await {
         return Err(format!("the controller refused this broker's registration: {error:?}"));
     }
+    let inventory = KnownFolders { image: state.image(), broker: shard.broker(), deleted };
+    shard.storage().set_strays_aside(&inventory).await;
     let placed = state.place_all();
     let count = placed.len();
     let started = reactor::now();
@@ -68,4 +76,27 @@ pub async fn boot(
         "opened the logs"
     );
     Ok(ControllerHost::start(state))
+}
+
+/// Which folders this node's log directories should have.
+struct KnownFolders<'a> {
+    image: &'a Image,
+    broker: BrokerId,
+    deleted: HashSet<TopicId>,
+}
+
+impl Inventory for KnownFolders<'_> {
+    fn has(&self, directory: DirectoryId, topic: &str, partition: i32) -> bool {
+        if topic == TOPIC_NAME {
+            return true;
+        }
+        let id =
+            self.image.topic_by_name(topic).map(|topic| PartitionId { topic: topic.id, index: partition });
+        let recorded = id.and_then(|id| self.image.partition(id)?.directory_of(self.broker));
+        recorded.is_some_and(|recorded| recorded == directory || recorded == DirectoryId::UNASSIGNED)
+    }
+
+    fn is_deleted(&self, topic: TopicId) -> bool {
+        self.deleted.contains(&topic)
+    }
 }

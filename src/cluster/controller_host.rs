@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::metadata_log::MetadataLog;
 use super::placement::Load;
-use crate::metadata::{AssignedReplica, Controller, Image, Record, Reply, Request};
+use crate::metadata::{AssignedReplica, Controller, Image, Record, Reply, Request, placement};
 use crate::model::{BrokerId, DirectoryId, ErrorCode, PartitionId, ShardId};
 use crate::partition::{OpenPartition, Shard, ShardReply, ShardRequest};
 use crate::reactor;
@@ -113,7 +113,7 @@ impl Loop {
         }
     }
 
-    fn image(&self) -> &Image {
+    pub(super) fn image(&self) -> &Image {
         self.controller.image()
     }
 
@@ -145,10 +145,11 @@ impl Loop {
         placed
     }
 
-    /// Every replica of this node with its shard and directory, for boot.
+    /// Every replica of this node with its shard and directory, for boot: where it was, unless the number of shards
+    /// has changed and calls for another spread.
     pub(super) fn place_all(&self) -> Vec<Placed> {
         let mut load = Load::new(self.image(), self.broker(), self.shard_count, &self.log_dirs);
-        let mut placed = Vec::new();
+        let (mut opens, mut recorded_shards) = (Vec::new(), Vec::new());
         for topic in self.image().topics() {
             for (index, state) in (0..).zip(&topic.partitions) {
                 let Some(recorded) = state.directory_of(self.broker()) else { continue };
@@ -157,13 +158,13 @@ impl Loop {
                 } else {
                     (recorded, Create::Never)
                 };
-                let shard = (load.usable(state.shard_of(self.broker())))
-                    .unwrap_or_else(|| load.place(topic.id, 1)[0]);
                 let partition = PartitionId { topic: topic.id, index };
-                placed.push(Placed { shard, open: OpenPartition { partition, directory, create } });
+                opens.push(OpenPartition { partition, directory, create });
+                recorded_shards.push((partition, state.shard_of(self.broker())));
             }
         }
-        placed
+        let shards = placement::place_all(self.shard_count, &recorded_shards);
+        opens.into_iter().zip(shards).map(|(open, placed)| Placed { shard: placed.shard, open }).collect()
     }
 
     /// Opens the logs on their shards side by side, and records where they are if that is news. Gives those

@@ -20,7 +20,7 @@ use crate::storage::{Create, Durability, Log, LogConfig, Reserve};
 /// Read this much at a time at boot.
 const CHUNK_BYTES: usize = 1 << 20;
 
-const TOPIC_NAME: &str = "__cluster_metadata";
+pub(super) const TOPIC_NAME: &str = "__cluster_metadata";
 
 /// Never rolled by time; always flushed.
 const CONFIG: LogConfig = LogConfig {

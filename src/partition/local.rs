@@ -19,6 +19,15 @@ use crate::storage::{Create, Log, LogConfig, OpenLog, Reserve};
 /// Logs opened (and after a crash scanned) side by side on one shard.
 const OPENS_IN_FLIGHT: usize = 8;
 
+/// What committed records leave to be done on a shard.
+#[derive(Default)]
+pub(super) struct Replayed {
+    /// Partitions of removed topics.
+    removed: Vec<Rc<Partition>>,
+    /// Logs whose durability was raised from written to flushed.
+    to_flush: Vec<Log>,
+}
+
 /// Appended; perhaps waiting for durability.
 pub(super) enum LocalAppend {
     Settled(Vec<AppendOutcome>),
@@ -134,31 +143,50 @@ impl Shard {
         Ok((partition, log))
     }
 
-    /// Takes committed records into the image and the partitions; gives the partitions of removed topics.
-    pub(super) fn replay(&self, records: &[Record]) -> Vec<Rc<Partition>> {
+    /// Takes committed records into the image and the partitions; what is left to do then is [`Self::settle`]'s.
+    pub(super) fn replay(&self, records: &[Record]) -> Replayed {
         let mut image = self.image.borrow_mut();
         for record in records {
             image.replay(record).expect("the controller's own records follow from each other");
         }
-        let mut removed = Vec::new();
+        let mut replayed = Replayed::default();
         self.partitions.borrow_mut().retain(|id, partition| {
             if *id == super::METADATA_PARTITION {
                 return true;
             }
             let (Some(topic), Some(state)) = (image.topic(id.topic), image.partition(*id)) else {
-                removed.push(Rc::clone(partition));
+                replayed.removed.push(Rc::clone(partition));
                 return false;
             };
             partition.leader_epoch.set(state.leader_epoch);
             if let Some(log) = &partition.log {
+                let was_flushed = log.is_flushed();
                 log.set_config(log_config(&topic.settings));
+                if log.is_flushed() && !was_flushed {
+                    replayed.to_flush.push(log.clone());
+                }
             }
             true
         });
-        removed
+        replayed
     }
 
-    pub(super) async fn delete_logs(&self, partitions: Vec<Rc<Partition>>) {
+    /// Awaits what a change promises before it is answered: what was acknowledged as written is flushed where the
+    /// topic now says `flushed`, and the folders of removed topics are gone.
+    pub(super) async fn settle(&self, replayed: Replayed) {
+        // Side by side, so that they share commit rounds.
+        let flushes: Vec<_> = (replayed.to_flush.into_iter())
+            .map(|log| reactor::spawn(async move { log.flush().await }))
+            .collect();
+        for flush in flushes {
+            if let Err(error) = flush.await {
+                tracing::error!(?error, "a log could not be flushed after its durability was raised");
+            }
+        }
+        self.delete_logs(replayed.removed).await;
+    }
+
+    async fn delete_logs(&self, partitions: Vec<Rc<Partition>>) {
         for partition in partitions {
             partition.fail_waiters(ErrorCode::UnknownTopicOrPartition);
             let Some(log) = &partition.log else { continue };

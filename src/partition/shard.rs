@@ -298,9 +298,9 @@ impl Shard {
                 Box::pin(async move { ShardReply::Control(reply.await) })
             }
             ShardRequest::Replay(records) => {
-                let removed = self.replay(&records);
+                let replayed = self.replay(&records);
                 Box::pin(async move {
-                    shard.delete_logs(removed).await;
+                    shard.settle(replayed).await;
                     ShardReply::Done
                 })
             }

@@ -13,7 +13,7 @@ use super::*;
 use crate::metadata::{self, Image, NewPartition, TopicDefaults};
 use crate::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, ShardId};
 use crate::protocol::batch::{BatchHeader, Batches};
-use crate::reactor::sim::{self, Disk, Simulation};
+use crate::reactor::sim::{self, CrashKind, Disk, Simulation};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext};
 use crate::storage::{self, Create, LogDir};
@@ -66,7 +66,17 @@ fn with_two_shards<T: 'static>(
 ) -> (u64, Option<T>) {
     let disk = Disk::new();
     disk.create_dir_all("/data").unwrap();
-    let outcome = Simulation::new(seed).shards(2).disk(&disk).mesh_depth(MESH_DEPTH).run(
+    let outcome = with_two_shards_on(&disk, seed, work);
+    let trace = outcome.trace;
+    (trace, outcome.done().swap_remove(0))
+}
+
+fn with_two_shards_on<T: 'static>(
+    disk: &Disk,
+    seed: u64,
+    work: impl AsyncFn(Rc<Shard>) -> T + Clone + 'static,
+) -> sim::Outcome<Option<T>> {
+    Simulation::new(seed).shards(2).disk(disk).mesh_depth(MESH_DEPTH).run(
         move |context: ShardContext<Message>| {
             let work = work.clone();
             async move {
@@ -99,9 +109,7 @@ fn with_two_shards<T: 'static>(
                 Some(result)
             }
         },
-    );
-    let trace = outcome.trace;
-    (trace, outcome.done().swap_remove(0))
+    )
 }
 
 fn batch(count: i64) -> Bytes {
@@ -262,4 +270,32 @@ fn a_budget_is_spent_in_the_order_of_the_request() {
             assert_eq!(counts, expected, "the first gets its batch, the second does not fit");
         }
     });
+}
+
+#[test]
+fn what_was_only_written_is_flushed_before_a_topic_is_said_to_flush() {
+    let durability = |value: &str| {
+        let change = metadata::Record::Config {
+            resource: metadata::ConfigResource::topic("t"),
+            key: "corelane.durability".to_owned(),
+            value: Some(value.to_owned()),
+        };
+        Arc::new(vec![change])
+    };
+    for seed in 0..20 {
+        let disk = Disk::new();
+        disk.create_dir_all("/data").unwrap();
+        with_two_shards_on(&disk, seed, async move |shard| {
+            shard.ask(ShardId(1), ShardRequest::Replay(durability("written"))).await;
+            for _ in 0..5 {
+                shard.append(Acks::All, 1000, vec![append(1, 3)]).await.await;
+            }
+            shard.ask(ShardId(1), ShardRequest::Replay(durability("flushed"))).await;
+            sim::crash(CrashKind::PowerCut).await;
+        });
+        let recovered = with_two_shards_on(&disk, seed, async |shard| {
+            record_count(&shard.fetch(fetch(vec![read(1, 0)], 1, 0)).await[0])
+        });
+        assert_eq!(recovered.done()[0], Some(15), "seed {seed}");
+    }
 }

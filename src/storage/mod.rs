@@ -38,6 +38,7 @@ mod shard;
 mod space;
 mod state;
 mod stop;
+mod strays;
 mod tail;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -54,6 +55,7 @@ use crate::model::{DirectoryId, Offset, PartitionId};
 
 pub use handle::Log;
 pub use shard::Storage;
+pub use strays::Inventory;
 
 /// Settings of one partition's log: the topic's, resolved against the broker's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]

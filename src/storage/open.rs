@@ -16,7 +16,7 @@ use super::{Create, Error, LogConfig, OpenLog, indexes, roll, scan, space, stop}
 use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
 use crate::log::epoch_cache::EpochCache;
 use crate::log::files::{
-    FileKind, FileState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, folder_name,
+    FileKind, FileState, FolderState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, folder_name,
 };
 use crate::log::indexes::SegmentIndexes;
 use crate::log::offset_index::OffsetIndex;
@@ -154,6 +154,7 @@ impl Opening {
                         &self.folder,
                         &self.what.topic_name,
                         self.what.partition.index,
+                        FolderState::Delete,
                     );
                     renamed.await.map_err(|error| self.unwritable(&error))?;
                     return Ok(false);

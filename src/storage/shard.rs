@@ -10,7 +10,9 @@ use super::handle::Log;
 use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
-use super::{Config, Error, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop};
+use super::{
+    Config, Error, Inventory, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop, strays,
+};
 use crate::model::{DirectoryId, PartitionId, ShardId};
 use crate::reactor;
 use crate::reactor::sync::Notify;
@@ -118,6 +120,12 @@ impl Storage {
     /// queued never become durable.
     pub async fn delete(&self, log: &Log) -> Result<(), Error> {
         stop::delete(&self.shard, log.state()).await
+    }
+
+    /// Renames the folders that metadata gives no partition of this node, and removes those of deleted topics. For
+    /// one shard, when metadata is known and no log is being created.
+    pub async fn set_strays_aside(&self, inventory: &dyn Inventory) {
+        strays::set_aside(&self.shard, inventory).await;
     }
 
     /// Clean stop: commits what is queued, trims preallocated space, writes indexes, snapshots and recovery

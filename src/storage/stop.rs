@@ -1,6 +1,6 @@
 //! The ends of a log: a clean stop, and deletion.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::concurrent::Lanes;
@@ -88,7 +88,8 @@ pub async fn delete(shard: &Rc<Shard>, log: &Rc<LogState>) -> Result<(), Error> 
     shard.chunks.forget(log.id);
     shard.logs.borrow_mut().remove(&log.partition);
     let topic = log.name.rsplit_once('-').map_or(log.name.as_str(), |(topic, _)| topic);
-    match set_aside(shard, &log.directory, &log.folder, topic, log.partition.index).await {
+    let (partition, state) = (log.partition.index, FolderState::Delete);
+    match set_aside(shard, &log.directory, &log.folder, topic, partition, state).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             let what = format!("{}: cannot rename the folder of a deleted topic", log.name);
             log.directory.fail(shard, &what, &error);
@@ -98,22 +99,24 @@ pub async fn delete(shard: &Rc<Shard>, log: &Rc<LogState>) -> Result<(), Error> 
     }
 }
 
-/// Renames a partition's folder to Kafka's `-delete` form, durably, and removes it in the background. A folder
-/// that is left over by a crash is removed at the next start.
+/// Renames a partition's folder to Kafka's `-delete` or `-stray` form, durably; gives the new path. The first is then
+/// removed in the background (at the next start, if a crash comes before that), the second stays.
 pub async fn set_aside(
     shard: &Rc<Shard>,
     directory: &Directory,
-    folder: &std::path::Path,
+    folder: &Path,
     topic: &str,
     partition: i32,
-) -> std::io::Result<()> {
+    state: FolderState,
+) -> std::io::Result<PathBuf> {
     let unique = u128::from(reactor::random_u64()) << 64 | u128::from(reactor::random_u64());
-    let name = renamed_folder_name(topic, partition, unique, FolderState::Delete);
-    let renamed = directory.path.join(name);
+    let renamed = directory.path.join(renamed_folder_name(topic, partition, unique, state));
     fs::rename(folder, &renamed).await?;
     fs::sync_dir(&directory.path).await?;
-    reactor::spawn(remove(shard.background(), renamed));
-    Ok(())
+    if state == FolderState::Delete {
+        reactor::spawn(remove(shard.background(), renamed.clone()));
+    }
+    Ok(renamed)
 }
 
 /// Removes the folders that deletions before the last stop have left. One shard does it.

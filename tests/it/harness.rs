@@ -354,6 +354,12 @@ impl Broker {
         self.restart_with(&[]);
     }
 
+    /// The same with another number of shards.
+    pub fn restart_on(&mut self, shards: usize) {
+        self.setup.shards = shards;
+        self.restart();
+    }
+
     /// The same with more arguments behind the others.
     pub fn restart_with(&mut self, arguments: &[&str]) {
         assert!(self.process.is_none(), "stop or kill it first");

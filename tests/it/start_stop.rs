@@ -285,6 +285,82 @@ fn a_lost_partition_is_offline_and_the_others_serve() {
     broker.stop();
 }
 
+/// A deletion that a crash cut short is finished; a folder nobody knows is kept, out of the way.
+#[test]
+fn folders_that_metadata_does_not_know_are_set_aside() {
+    let mut broker = Broker::start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    for topic in ["stays", "goes"] {
+        wire.create_topic(topic, 1, &[]);
+        assert_eq!(wire.produce(topic, 0, -1, batch(&value("kept"))).error_code, 0);
+    }
+    let (data, saved) = (broker.data(), broker.scratch().join("goes-0"));
+    copy_folder(&data.join("goes-0"), &saved);
+    wire.delete_topic("goes");
+    broker.stop();
+    std::fs::rename(&saved, data.join("goes-0")).expect("the folder goes back");
+    let unknown = "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAACg\n";
+    copy_folder(&data.join("stays-0"), &data.join("ghost-7"));
+    std::fs::write(data.join("ghost-7/partition.metadata"), unknown).expect("a folder of ours");
+    broker.restart();
+    let folders = || -> Vec<String> {
+        let entries =
+            std::fs::read_dir(&data).expect("the data directory").map(|entry| entry.expect("an entry"));
+        let mut names: Vec<_> = (entries.filter(|entry| entry.path().is_dir()))
+            .map(|entry| entry.file_name().into_string().expect("names are ASCII"))
+            .collect();
+        names.sort();
+        names
+    };
+    // A stop waits for removals under way.
+    assert_eq!(Wire::connect(broker.bootstrap()).read_all("stays", 0).len(), 1);
+    broker.stop();
+    let found = folders();
+    let [metadata, ghost, stays] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((metadata.as_str(), stays.as_str()), ("__cluster_metadata-0", "stays-0"));
+    assert!(ghost.starts_with("ghost-7.") && ghost.ends_with("-stray"), "{ghost}");
+    assert!(data.join(ghost).join("00000000000000000000.log").metadata().is_ok_and(|file| file.len() > 0));
+    assert!(broker.stderr().contains("set aside"), "{}", broker.stderr());
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a new folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let name = entry.expect("an entry").file_name();
+        std::fs::copy(from.join(&name), to.join(&name)).expect("a plain file");
+    }
+}
+
+/// Nothing is lost when the number of shards changes, after a clean stop and after a crash.
+#[test]
+fn more_and_fewer_shards_serve_the_same_records() {
+    let mut broker = Setup::new().shards(1).start();
+    let topics = ["one", "two"];
+    let mut wire = Wire::connect(broker.bootstrap());
+    topics.iter().for_each(|topic| wire.create_topic(topic, 5, &[]));
+    for (round, shards) in (1..).zip([3, 2, 4, 1]) {
+        let mut wire = Wire::connect(broker.bootstrap());
+        for (topic, partition) in
+            topics.iter().flat_map(|topic| (0..5).map(move |partition| (topic, partition)))
+        {
+            let stored = wire.produce(topic, partition, -1, batch(&value(&format!("round {round}"))));
+            assert_eq!((stored.error_code, stored.base_offset), (0, round - 1));
+        }
+        if round % 2 == 0 {
+            broker.kill();
+        } else {
+            broker.stop();
+        }
+        broker.restart_on(shards);
+        let mut wire = Wire::connect(broker.bootstrap());
+        for (topic, partition) in
+            topics.iter().flat_map(|topic| (0..5).map(move |partition| (topic, partition)))
+        {
+            assert_eq!(wire.read_all(topic, partition).len() as i64, round, "{topic} {partition}");
+        }
+    }
+}
+
 #[test]
 fn too_little_locked_memory_is_refused() {
     let dir = TempDir::new();

@@ -12,8 +12,8 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, CreateTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest,
-    MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+    ApiKey, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest,
+    MetadataRequest, MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
@@ -162,6 +162,14 @@ impl Wire {
             (0..partitions)
                 .for_each(|partition| while self.offset_answer(topic, partition).error_code != 0 {});
         }
+    }
+
+    /// Deletes a topic and expects success.
+    pub fn delete_topic(&mut self, topic: &str) {
+        let names = vec![TopicName(string(topic))];
+        let request = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(30_000);
+        let result = self.call(&request, 5).responses.remove(0);
+        assert_eq!(result.error_code, 0, "{topic} cannot be deleted: {result:?}");
     }
 
     /// Metadata of one topic, never creating it.
