@@ -64,11 +64,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let shards = Arc::clone(&plan);
     let results = reactor::run(&options, move |context| node::run_shard(context, Arc::clone(&shards)))
         .map_err(|error| error.to_string())?;
-    let mut broker_epoch = -1;
+    let (mut broker_epoch, mut unclean) = (-1, Vec::new());
     for result in results {
-        broker_epoch = broker_epoch.max(result?);
+        let ended = result?;
+        broker_epoch = broker_epoch.max(ended.broker_epoch);
+        unclean.extend(ended.unclean);
     }
-    plan.directories.mark_clean(broker_epoch).map_err(|error| error.to_string())?;
+    plan.directories.mark_clean(broker_epoch, &unclean).map_err(|error| error.to_string())?;
     tracing::info!("stopped cleanly");
     Ok(())
 }

@@ -65,6 +65,7 @@ pub async fn boot(
     }
     let inventory = KnownFolders { image: state.image(), broker: shard.broker(), deleted };
     shard.storage().set_strays_aside(&inventory).await;
+    let clean = state.log_dirs.iter().all(|directory| directory.clean);
     let placed = state.place_all();
     let count = placed.len();
     let started = reactor::now();
@@ -72,6 +73,7 @@ pub async fn boot(
     tracing::info!(
         partitions = count,
         offline = failed.len(),
+        after_clean_stop = clean,
         seconds = reactor::now().since(started).as_secs_f64(),
         "opened the logs"
     );

@@ -106,13 +106,26 @@ impl Directories {
         write_properties(&first.path, &self.cluster_id, self.node_id, first.id)
     }
 
-    /// Every log is flushed, trimmed and closed: the next start scans nothing.
-    pub fn mark_clean(&self, broker_epoch: i64) -> Result<(), Error> {
-        for directory in &self.log_dirs {
+    /// Every log is flushed, trimmed and closed, except in the `unclean` directories: the next start scans nothing
+    /// in the others.
+    ///
+    /// # Errors
+    /// Names the unclean directories, if there are any; the others are marked all the same.
+    pub fn mark_clean(&self, broker_epoch: i64, unclean: &[DirectoryId]) -> Result<(), Error> {
+        let (dirty, clean): (Vec<_>, Vec<_>) =
+            self.log_dirs.iter().partition(|directory| unclean.contains(&directory.id));
+        for directory in clean {
             let text = checkpoint::encode_clean_shutdown(broker_epoch);
             write_durable(&directory.path, CLEAN_SHUTDOWN, &text)?;
         }
-        Ok(())
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<_> = dirty.iter().map(|directory| directory.path.display().to_string()).collect();
+        Err(Error(format!(
+            "stopped, but not cleanly: {} could not be written; mend the disk, the next start recovers what is there",
+            paths.join(", ")
+        )))
     }
 }
 

@@ -401,9 +401,8 @@ impl storage::Listener for DurableEnds {
         }
     }
 
-    fn failed(&self, directory: DirectoryId, reason: &str) {
+    fn failed(&self, directory: DirectoryId) {
         let Some(shard) = self.0.upgrade() else { return };
-        tracing::error!(%directory, reason, "log directory is offline for writing; restart after mending the disk");
         let concerned: Vec<_> =
             shard.partitions.borrow().values().filter(|p| p.directory == directory).map(Rc::clone).collect();
         for partition in concerned {

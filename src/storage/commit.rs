@@ -154,14 +154,19 @@ async fn write_aligned(log: &LogState, file: &File, written: &Written) -> io::Re
     if let Some(length) = written.segment.allocation(needed, segment_bytes) {
         match file.allocate(length).await {
             Ok(()) => written.segment.allocated.set(length),
-            // reserving ahead is only for speed: whether there is room for the bytes, the write itself says
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(error) if only_ahead(&error) => {}
             Err(error) => return Err(error),
         }
     }
     file.write(buf, *position).await?;
     written.segment.allocated.set(written.segment.allocated.get().max(needed));
     Ok(())
+}
+
+/// Reserving ahead is only for speed: where it meets a limit, the write itself says whether there is room for the bytes.
+fn only_ahead(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, Unsupported};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | Unsupported)
 }
 
 async fn flush(part: &mut Part) {

@@ -76,7 +76,7 @@ impl Directory {
             log.drop_pending();
         }
         self.work.notify();
-        shard.listener.failed(self.id, &reason);
+        shard.listener.failed(self.id);
     }
 }
 

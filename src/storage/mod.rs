@@ -141,7 +141,7 @@ pub struct Slices {
 pub trait Listener {
     fn durable(&self, partition: PartitionId, end: Offset);
     /// A write or flush failed: nothing more becomes durable in this directory.
-    fn failed(&self, directory: DirectoryId, reason: &str);
+    fn failed(&self, directory: DirectoryId);
 }
 
 /// What to open.

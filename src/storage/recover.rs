@@ -84,7 +84,7 @@ pub async fn recover(opening: &Opening, found: &mut Found) -> Result<Loaded, Err
     }
     let kept = scan.keep(segments.last().expect("one was scanned"), &found.snapshots);
     kept.await.map_err(|error| opening.unwritable(&error))?;
-    tracing::info!(
+    tracing::debug!(
         log = opening.name,
         recovery_point = scan.recovery_point.0,
         end = scan.next.0,

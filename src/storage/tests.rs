@@ -31,7 +31,7 @@ impl Listener for Ears {
         self.heard.notify();
     }
 
-    fn failed(&self, _: DirectoryId, _: &str) {
+    fn failed(&self, _: DirectoryId) {
         assert!(!self.failed.replace(true), "said once");
         self.heard.notify();
     }

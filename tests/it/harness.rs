@@ -340,6 +340,26 @@ impl Broker {
         self.process = None;
     }
 
+    /// SIGTERM, where something was wrong: how it ended.
+    pub fn stop_uncleanly(&mut self) -> ExitStatus {
+        let process = self.own();
+        process.signal(libc::SIGTERM);
+        let status = process.wait_exit();
+        self.last_stderr = process.stderr();
+        self.process = None;
+        status
+    }
+
+    /// From now on no file of the broker can grow beyond this many bytes.
+    pub fn limit_file_size(&mut self, bytes: u64) {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        // SAFETY: prlimit reads the struct given and writes nothing; the process is our child.
+        let result = unsafe {
+            libc::prlimit(self.own().pid(), libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut())
+        };
+        assert_eq!(result, 0, "the limit could not be set: {}", std::io::Error::last_os_error());
+    }
+
     /// SIGKILL: what was not durable is gone.
     pub fn kill(&mut self) {
         let process = self.own();

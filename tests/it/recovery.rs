@@ -203,3 +203,34 @@ fn kill_9_under_load_loses_nothing_acknowledged() {
     check_all(&broker, &topic, &acknowledged);
     broker.stop();
 }
+
+/// A disk that refuses writes (here by a limit on file sizes) takes its log directory offline for writing and loses
+/// nothing; such a stop is not a clean one.
+#[test]
+fn a_failed_write_refuses_produce_and_loses_nothing() {
+    const KAFKA_STORAGE_ERROR: i16 = 56;
+    let mut broker = Setup::new().shards(1).start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic("full", 1, &[]);
+    broker.limit_file_size(6 << 20);
+    let values = [Bytes::from(vec![b'~'; 512 << 10])];
+    let mut stored = 0;
+    let refused = loop {
+        let answer = wire.produce("full", 0, -1, batch(&values));
+        match answer.error_code {
+            0 => stored += 1,
+            error => break error,
+        }
+    };
+    assert_eq!(refused, KAFKA_STORAGE_ERROR);
+    assert!(stored >= 8, "{stored} batches fit below the limit");
+    assert_eq!(wire.read_all("full", 0).len(), stored, "what was stored is still served");
+    let status = broker.stop_uncleanly();
+    assert_eq!(status.code(), Some(1));
+    assert!(broker.stderr().contains("error: stopped, but not cleanly"), "{}", broker.stderr());
+    broker.restart();
+    let mut wire = Wire::connect(broker.bootstrap());
+    assert_eq!(wire.read_all("full", 0).len(), stored);
+    let again = wire.produce("full", 0, -1, batch(&values));
+    assert_eq!((again.error_code, again.base_offset), (0, stored as i64));
+}

@@ -148,7 +148,7 @@ impl Listener for World {
         self.heard.notify();
     }
 
-    fn failed(&self, _: DirectoryId, _: &str) {
+    fn failed(&self, _: DirectoryId) {
         self.failed.set(true);
         self.heard.notify();
     }

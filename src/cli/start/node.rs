@@ -11,7 +11,7 @@ use super::stop::StopSignal;
 use crate::cluster::{self, Boot, ControllerHost, Directories};
 use crate::config::{Config, Listener};
 use crate::metadata::{self, Endpoint, Image};
-use crate::model::ShardId;
+use crate::model::{DirectoryId, ShardId};
 use crate::partition::{Host, Lifecycle, Message, Shard, ShardRequest};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext, TcpListener};
@@ -33,8 +33,16 @@ pub(super) struct NodePlan {
     pub(super) limits: Arc<Limits>,
 }
 
-/// One shard's life. Gives the broker epoch (shard 0; -1 on the others), or why the node cannot run.
-pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan>) -> Result<i64, String> {
+/// How a shard ended.
+pub(super) struct Ended {
+    /// On shard 0; -1 on the others.
+    pub(super) broker_epoch: i64,
+    /// Log directories that this shard could not leave clean.
+    pub(super) unclean: Vec<DirectoryId>,
+}
+
+/// One shard's life; why the node cannot run, if it cannot.
+pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan>) -> Result<Ended, String> {
     let ShardContext { id, count, core, mesh } = context;
     tracing::debug!(shard = id.0, ?core, "shard runs");
     let config = &plan.config;
@@ -43,12 +51,13 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
     let node = Rc::new(Node::new(Arc::clone(&plan), &shard));
     let log_dirs = plan.directories.log_dirs.clone();
     shard.start(storage_config(config), log_dirs, Box::new(NodeHost(Rc::clone(&node))));
-    if id == ShardId::ZERO {
-        node.lead(count, image).await
+    let broker_epoch = if id == ShardId::ZERO {
+        node.lead(count, image).await?
     } else {
         node.ended.notified().await;
-        Ok(-1)
-    }
+        -1
+    };
+    Ok(Ended { broker_epoch, unclean: node.unclean.take() })
 }
 
 fn storage_config(config: &Config) -> storage::Config {
@@ -69,6 +78,7 @@ struct Node {
     bound: RefCell<Vec<TcpListener>>,
     /// StopStorage has been answered.
     ended: Notify,
+    unclean: RefCell<Vec<DirectoryId>>,
 }
 
 struct NodeHost(Rc<Node>);
@@ -94,6 +104,7 @@ impl Node {
             server: RefCell::new(None),
             bound: RefCell::default(),
             ended: Notify::default(),
+            unclean: RefCell::default(),
         }
     }
 
@@ -116,12 +127,12 @@ impl Node {
                 }
             }
             Lifecycle::StopStorage => {
-                if let Err(error) = self.shard().storage().stop().await {
-                    tracing::error!(
-                        ?error,
-                        "the logs could not be closed cleanly; the next start recovers them"
-                    );
-                }
+                let shard = self.shard();
+                // An error says that a directory is offline; which, says the question below.
+                let _ = shard.storage().stop().await;
+                let directories = self.plan.directories.log_dirs.iter().map(|directory| directory.id);
+                *self.unclean.borrow_mut() =
+                    directories.filter(|&directory| !shard.storage().is_online(directory)).collect();
                 self.ended.notify();
             }
         }

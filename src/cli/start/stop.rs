@@ -22,6 +22,8 @@ impl StopSignal {
     /// The first signal asks for a clean stop, the second ends the process at once.
     pub(super) fn install() -> io::Result<StopSignal> {
         let stop = StopSignal::default();
+        // A limit on file sizes is then an error of the write, which takes one log directory offline, not the end.
+        signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let asked = stop.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
