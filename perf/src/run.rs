@@ -32,6 +32,14 @@ struct Target {
     pid: Option<u32>,
 }
 
+impl Target {
+    /// The partitions that one connection goes through in turn: all connections together go through all.
+    fn partitions_of(&self, connection: usize, partitions: i32) -> impl Iterator<Item = i32> + use<> {
+        let first = i32::try_from(connection).unwrap_or(i32::MAX) % partitions;
+        (first..partitions).step_by(self.connections)
+    }
+}
+
 #[derive(Args)]
 pub struct Produce {
     #[command(flatten)]
@@ -83,15 +91,20 @@ pub fn produce(run: &Produce) -> Result<()> {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let batch = client::batch(run.records_per_batch, run.record_bytes, i64::try_from(now_ms)?)?;
     let totals = measure("produce", &run.target, |thread, partitions, progress| {
-        let partition = i32::try_from(thread)? % partitions;
-        let mut request = client::produce_request(&run.target.topic, partition, run.acks, &batch)?;
+        let requests = run
+            .target
+            .partitions_of(thread, partitions)
+            .map(|partition| client::produce_request(&run.target.topic, partition, run.acks, &batch));
+        let mut requests = requests.collect::<Result<Vec<_>>>()?;
+        let mut next = 0;
         let mut connection = Connection::open(&run.target.bootstrap)?;
         let mut latency = Histogram::new(3)?;
         let mut sent = VecDeque::with_capacity(run.in_flight);
         loop {
             while sent.len() < run.in_flight && progress.goes_on() {
                 sent.push_back(Instant::now());
-                connection.send(&mut request)?;
+                connection.send(&mut requests[next])?;
+                next = (next + 1) % requests.len();
             }
             let Some(at) = sent.pop_front() else { return Ok(latency) };
             let error = client::produce_error(connection.receive()?)?;
@@ -111,22 +124,24 @@ pub fn produce(run: &Produce) -> Result<()> {
 pub fn fetch(run: &Fetch) -> Result<()> {
     let topic = &run.target.topic;
     let totals = measure("fetch", &run.target, |thread, partitions, progress| {
-        let partition = i32::try_from(thread)? % partitions;
+        let mut places: Vec<(i32, i64)> =
+            run.target.partitions_of(thread, partitions).map(|partition| (partition, 0)).collect();
         let mut connection = Connection::open(&run.target.bootstrap)?;
         let mut latency = Histogram::new(3)?;
-        let mut offset = 0;
         while progress.goes_on() {
-            let mut request = client::fetch_request(topic, partition, offset, run.max_bytes)?;
-            let at = Instant::now();
-            connection.send(&mut request)?;
-            let fetched = client::fetched(connection.receive()?, topic, offset)?;
-            ensure!(fetched.records > 0 || offset > 0, "partition {partition} is empty: produce first");
-            if fetched.records > 0 {
-                latency.record(micros(at))?;
+            for (partition, offset) in &mut places {
+                let mut request = client::fetch_request(topic, *partition, *offset, run.max_bytes)?;
+                let at = Instant::now();
+                connection.send(&mut request)?;
+                let fetched = client::fetched(connection.receive()?, topic, *offset)?;
+                ensure!(fetched.records > 0 || *offset > 0, "partition {partition} is empty: produce first");
+                if fetched.records > 0 {
+                    latency.record(micros(at))?;
+                }
+                // at the end: again from the beginning
+                *offset = if fetched.records == 0 { 0 } else { fetched.next_offset };
+                progress.add(fetched.records, fetched.bytes);
             }
-            // at the end: again from the beginning
-            offset = if fetched.records == 0 { 0 } else { fetched.next_offset };
-            progress.add(fetched.records, fetched.bytes);
         }
         Ok(latency)
     })?;

@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         mesh_depth: MESH_DEPTH,
         probe_file: directories.probe_file(),
     };
-    let limits = Limits::new(&config);
+    let limits = Limits::new(&config)?;
     let plan = Arc::new(NodePlan { config, core_list, addresses, directories, stop, limits });
     let shards = Arc::clone(&plan);
     let results = reactor::run(&options, move |context| node::run_shard(context, Arc::clone(&shards)))

@@ -1,6 +1,6 @@
 //! Hosts the pure controller on shard 0: one decision at a time, committed, replayed everywhere, then answered.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +24,11 @@ pub struct ControllerHost {
 struct Queue {
     requests: RefCell<VecDeque<(Request, Sender<Reply>)>>,
     arrived: Notify,
+    /// A decision is under way.
+    busy: Cell<bool>,
+    /// No decision begins any more; `idle` is notified when the last has ended.
+    ending: Cell<bool>,
+    idle: Notify,
 }
 
 /// The loop's own state.
@@ -48,9 +53,14 @@ impl ControllerHost {
         let host = ControllerHost { queue: Rc::clone(&queue) };
         reactor::spawn(async move {
             loop {
-                let next = queue.requests.borrow_mut().pop_front();
+                let next = queue.requests.borrow_mut().pop_front().filter(|_| !queue.ending.get());
                 match next {
-                    Some((request, sender)) => sender.send(state.handle(request).await),
+                    Some((request, sender)) => {
+                        queue.busy.set(true);
+                        sender.send(state.handle(request).await);
+                        queue.busy.set(false);
+                        queue.idle.notify();
+                    }
                     None => queue.arrived.notified().await,
                 }
             }
@@ -58,8 +68,21 @@ impl ControllerHost {
         host
     }
 
+    /// Lets the decision under way come to its end and begins no other: the logs may be closed then. Who still waits
+    /// is answered BROKER_NOT_AVAILABLE.
+    pub async fn end(&self) {
+        self.queue.ending.set(true);
+        self.queue.requests.borrow_mut().clear();
+        while self.queue.busy.get() {
+            self.queue.idle.notified().await;
+        }
+    }
+
     /// Queues a request; its reply comes when its records are committed and in force on every shard.
     pub async fn handle(&self, request: Request) -> Reply {
+        if self.queue.ending.get() {
+            return Reply::Failed(ErrorCode::BrokerNotAvailable);
+        }
         let (sender, receiver) = oneshot();
         self.queue.requests.borrow_mut().push_back((request, sender));
         self.queue.arrived.notify();

@@ -35,7 +35,7 @@ pub struct Directories {
     pub cluster_id: String,
     /// In the order of log.dirs; the first holds the metadata log.
     pub log_dirs: Vec<LogDir>,
-    /// The first directory has never served: the metadata log is to be created, then [`Self::identify_first`].
+    /// The first directory has never served: the metadata log is to be created, then [`Self::identify_fresh`].
     pub fresh: bool,
     node_id: BrokerId,
     _locks: Vec<File>,
@@ -75,14 +75,14 @@ impl Directories {
         let cluster_id =
             cluster_id.unwrap_or_else(|| crate::model::TopicId(random_id(&mut random)).to_string());
         let mut log_dirs = Vec::new();
-        for (index, (path, properties)) in paths.iter().zip(found).enumerate() {
+        for (path, properties) in paths.iter().zip(found) {
             let id = match properties {
                 Some(properties) => properties.directory_id,
                 None => {
                     refuse_unidentified_data(path)?;
                     let id = DirectoryId(random_id(&mut random));
-                    // The first is identified when its metadata log is there; see `identify_first`.
-                    if index > 0 {
+                    // On a fresh node that comes when its metadata log is there; see `identify_fresh`.
+                    if !fresh {
                         write_properties(path, &cluster_id, node_id, id)?;
                     }
                     id
@@ -100,10 +100,13 @@ impl Directories {
         self.log_dirs[0].path.join(PROBE)
     }
 
-    /// A fresh node's metadata log is durable: from now on its absence is a loss.
-    pub fn identify_first(&self) -> Result<(), Error> {
-        let first = &self.log_dirs[0];
-        write_properties(&first.path, &self.cluster_id, self.node_id, first.id)
+    /// A fresh node's metadata log is durable: from now on its absence is a loss. The directory that holds it goes
+    /// first: without it the others would look as if it had been lost.
+    pub fn identify_fresh(&self) -> Result<(), Error> {
+        for directory in &self.log_dirs {
+            write_properties(&directory.path, &self.cluster_id, self.node_id, directory.id)?;
+        }
+        Ok(())
     }
 
     /// Every log is flushed, trimmed and closed, except in the `unclean` directories: the next start scans nothing

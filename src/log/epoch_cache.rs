@@ -59,8 +59,7 @@ impl EpochCache {
     /// The last epoch ends at the log's end. An older one gives the largest known epoch at or below it and the start
     /// of the next known one. Below all known ones: itself and the first known start. Above: unknown.
     ///
-    /// A leader whose own epoch has no batch yet answers for it before it comes here: only epochs with batches are
-    /// known.
+    /// A leadership that has appended nothing is known too: it was assigned when it began.
     #[must_use]
     pub fn end_offset_for(&self, epoch: LeaderEpoch, log_end: Offset) -> (LeaderEpoch, Offset) {
         if epoch == LeaderEpoch::NONE {

@@ -1,5 +1,7 @@
 //! One setting's definition, of a topic or of the broker: name, type, default, what is allowed, what it does.
 
+use std::collections::HashSet;
+
 /// Kafka's `DescribeConfigsResponse.ConfigType`; the discriminant is Kafka's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
@@ -126,10 +128,10 @@ impl Setting {
     }
 
     fn list_fits(&self, items: &[&str]) -> bool {
-        let distinct = items.iter().enumerate().all(|(at, item)| !items[..at].contains(item));
+        let distinct = || items.iter().collect::<HashSet<_>>().len() == items.len();
         match self.valid {
-            Valid::ListOf(allowed) => distinct && items.iter().all(|item| allowed.contains(item)),
-            Valid::NotEmpty => distinct && !items.is_empty() && items.iter().all(|item| !item.is_empty()),
+            Valid::ListOf(allowed) => items.iter().all(|item| allowed.contains(item)) && distinct(),
+            Valid::NotEmpty => !items.is_empty() && items.iter().all(|item| !item.is_empty()) && distinct(),
             Valid::ThrottledReplicas => items == ["*"] || items.iter().all(|item| is_replica_pair(item)),
             _ => true,
         }

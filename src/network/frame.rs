@@ -177,6 +177,7 @@ impl FrameReader {
         let step = self.cut_next(receive);
         self.budget.note_received(self.noted, self.received.len());
         self.noted = self.received.len();
+        self.release_chunk();
         step
     }
 
@@ -238,6 +239,7 @@ impl FrameReader {
             if self.received_in_a_row >= RECEIVED_IN_A_ROW_MAX {
                 return Ok(Step::Turn);
             }
+            self.release_chunk();
             let small = self.expect_large || self.budget.is_short();
             let max = if small { RECEIVE_BYTES_SMALL } else { RECEIVE_BYTES };
             match self.buffers.receive(max, &mut receive).map_err(Error::Io)? {
@@ -250,6 +252,14 @@ impl FrameReader {
                     self.received = received;
                 }
             }
+        }
+    }
+
+    /// An empty rest still shares the shard's chunk, which could then never be used again: an idle connection holds no
+    /// receive buffer.
+    fn release_chunk(&mut self) {
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
         }
     }
 
@@ -527,6 +537,14 @@ mod tests {
         assert_eq!(small.bytes, frame(4));
         drop((large, small));
         assert_eq!(budget.free_bytes(), 100_000);
+    }
+
+    #[test]
+    fn an_idle_reader_holds_no_receive_buffer() {
+        let mut fixture = Fixture::new();
+        let (frames, _) = fixture.read(vec![stream(&[frame(10), frame(5_000)])]);
+        assert_eq!(frames.len(), 2);
+        assert_eq!(fixture.reader.received.capacity(), 0);
     }
 
     #[test]

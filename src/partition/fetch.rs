@@ -15,6 +15,9 @@ use crate::model::{ErrorCode, LeaderEpoch, Offset, ShardId};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, Instant};
 
+/// Read before the rest of the shard gets a turn.
+const PARTITIONS_IN_A_ROW: usize = 512;
+
 impl Shard {
     /// Outcomes in the order of the request's partitions; waits for `min_bytes` up to `max_wait_ms`.
     pub async fn fetch(self: &Rc<Self>, request: FetchRequest) -> Vec<ReadOutcome> {
@@ -32,6 +35,8 @@ impl Shard {
                 return within_budget(outcomes, max_bytes);
             }
             self.wait_for_more(&plan, &outcomes, min_bytes, deadline).await;
+            // Whatever the above takes for a reason to read again, the shard's other work comes in between.
+            reactor::turn().await;
         }
     }
 
@@ -139,7 +144,8 @@ impl Shard {
         registered
     }
 
-    /// Whether a read would give `min_bytes` (by position, nothing is read) or an answer that cannot wait.
+    /// Whether a read would give `min_bytes` (by position, nothing is read) or an answer that cannot wait. It says so
+    /// wherever the read then does, or the fetch would go round without waiting for anything.
     fn has_enough(&self, read: &ReadRequest, min_bytes: usize) -> bool {
         let mut bytes = 0;
         for part in &read.partitions {
@@ -149,8 +155,9 @@ impl Shard {
                 continue;
             }
             match log.read_cached(part.fetch_offset, limit, part.max_bytes, true) {
+                Some(slices) if slices.next < limit => return true,
                 Some(slices) => bytes += slices.bytes,
-                None => return true, // on disk: far behind, there is enough
+                None => return true, // on disk: only a read can tell
             }
             if bytes >= min_bytes {
                 return true;
@@ -164,7 +171,10 @@ impl Shard {
         let mut outcomes = Vec::with_capacity(request.partitions.len());
         let mut left = request.max_bytes;
         let mut at_least_one = true;
-        for part in &request.partitions {
+        for (index, part) in request.partitions.iter().enumerate() {
+            if index % PARTITIONS_IN_A_ROW == PARTITIONS_IN_A_ROW - 1 {
+                reactor::turn().await;
+            }
             let outcome = self.read_one(part, request.isolation, left, at_least_one).await;
             let outcome = outcome.unwrap_or_else(ReadOutcome::failed);
             left = left.saturating_sub(outcome.records_bytes);
@@ -206,7 +216,11 @@ impl Shard {
         }
         let limit = read_limit(&partition, isolation);
         let max_bytes = read.max_bytes.min(left);
-        if read.fetch_offset >= limit || (max_bytes == 0 && !at_least_one) {
+        if read.fetch_offset >= limit {
+            return Ok(outcome);
+        }
+        if max_bytes == 0 && !at_least_one {
+            outcome.has_more = true;
             return Ok(outcome);
         }
         let slices = match log.read_cached(read.fetch_offset, limit, max_bytes, at_least_one) {
@@ -216,6 +230,7 @@ impl Shard {
         match slices {
             Ok(slices) => {
                 outcome.records_bytes = slices.bytes;
+                outcome.has_more = slices.next < limit;
                 outcome.records = slices.parts;
             }
             Err(error) => outcome.error = error_code(error),

@@ -158,8 +158,11 @@ impl Shard {
                 replayed.removed.push(Rc::clone(partition));
                 return false;
             };
-            partition.leader_epoch.set(state.leader_epoch);
+            let before = partition.leader_epoch.replace(state.leader_epoch);
             if let Some(log) = &partition.log {
+                if before != state.leader_epoch {
+                    log.begin_epoch(state.leader_epoch);
+                }
                 let was_flushed = log.is_flushed();
                 log.set_config(log_config(&topic.settings));
                 if log.is_flushed() && !was_flushed {
@@ -237,7 +240,12 @@ impl Shard {
             };
             (topic.name.clone(), log_config(&topic.settings), state.leader_epoch)
         };
-        self.open_log(open, topic_name, config, epoch).await
+        let partition = open.partition;
+        let opened = self.open_log(open, topic_name, config, epoch).await?;
+        if let Some(log) = self.log(partition) {
+            log.begin_epoch(epoch);
+        }
+        Ok(opened)
     }
 
     /// Opens one log and serves it. A log that cannot be opened is served as offline, never as empty.

@@ -173,6 +173,8 @@ pub struct ReadOutcome {
     /// Whole batches, to be spliced into the answer as they are.
     pub records: Vec<Bytes>,
     pub records_bytes: usize,
+    /// There is more to read behind the records: a limit on bytes, or the way the disk is read, ended them.
+    pub has_more: bool,
     /// With `ReadCommitted`: (producer, first offset) of aborted transactions in the returned range.
     pub aborted: Option<Vec<(ProducerId, Offset)>>,
     /// The client's log leaves ours here: (epoch, end offset) of the last common epoch.
@@ -190,16 +192,17 @@ impl ReadOutcome {
             log_start_offset: Offset::NONE,
             records: Vec::new(),
             records_bytes: 0,
+            has_more: false,
             aborted: None,
             diverging: None,
             leader: None,
         }
     }
 
-    /// A reason to answer the fetch at once.
+    /// A reason to answer the fetch at once, however little there is: waiting would not bring more.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        !self.error.is_none() || self.diverging.is_some()
+        !self.error.is_none() || self.diverging.is_some() || self.has_more
     }
 }
 

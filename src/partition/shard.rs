@@ -23,6 +23,9 @@ use crate::storage::{self, Storage};
 /// How often appends are checked for their timeout. Kafka's purgatory is as coarse.
 const EXPIRY_TICK: Duration = Duration::from_millis(200);
 
+/// Requests of one shard that may wait for the controller.
+const CONTROL_REQUESTS_MAX: u64 = 128;
+
 pub(super) type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// What the layers above do when another shard asks for it.
@@ -48,6 +51,8 @@ pub struct Shard {
     /// Fetches of other shards' connections that wait here.
     pub(super) parked_for: RefCell<HashMap<(ShardId, u64), Rc<Parked>>>,
     producer_ids: ProducerIdBlock,
+    /// Requests to the controller under way: they must not take all credits from the data's requests, and not pile up.
+    control_room: Credits,
 }
 
 /// What is left of the block of producer ids this shard was given.
@@ -80,6 +85,7 @@ impl Shard {
             next_wait: Cell::new(0),
             parked_for: RefCell::default(),
             producer_ids: ProducerIdBlock { next: Cell::new(0), end: Cell::new(0), turn: Credits::new(1) },
+            control_room: Credits::new(CONTROL_REQUESTS_MAX),
         })
     }
 
@@ -198,8 +204,18 @@ impl Shard {
         answers
     }
 
-    /// Asks the controller, wherever it is; see [`metadata::Request`] for when it answers.
+    /// Asks the controller, wherever it is; see [`metadata::Request`] for when it answers. REQUEST_TIMED_OUT at once
+    /// when too many wait already.
     pub async fn control(&self, request: metadata::Request) -> metadata::Reply {
+        if !self.control_room.try_take(1) {
+            return metadata::Reply::Failed(ErrorCode::RequestTimedOut);
+        }
+        let reply = self.ask_controller(request).await;
+        self.control_room.give(1);
+        reply
+    }
+
+    async fn ask_controller(&self, request: metadata::Request) -> metadata::Reply {
         if self.id == ShardId::ZERO {
             return self.host().control(request).await;
         }

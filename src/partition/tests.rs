@@ -88,6 +88,8 @@ fn with_two_shards_on<T: 'static>(
                     read_ahead_bytes: 1 << 20,
                     reserve_bytes: 0,
                     checkpoint_interval_ms: 60_000,
+                    producer_expiration_ms: i64::MAX,
+                    producer_state_bytes: 1 << 20,
                 };
                 let dirs = vec![LogDir { id: DIRECTORY, path: PathBuf::from("/data"), clean: false }];
                 shard.start(config, dirs, Box::new(TestHost(Rc::clone(&ended))));
@@ -297,5 +299,30 @@ fn what_was_only_written_is_flushed_before_a_topic_is_said_to_flush() {
             record_count(&shard.fetch(fetch(vec![read(1, 0)], 1, 0)).await[0])
         });
         assert_eq!(recovered.done()[0], Some(15), "seed {seed}");
+    }
+}
+
+/// A read stops at limits that a fetch's wait does not have: it must not go round and round between the two.
+#[test]
+fn a_fetch_that_a_limit_stops_is_answered_at_once() {
+    let one = batch(1).len();
+    for (max_bytes, min_bytes, partition_bytes) in [
+        (one * 3 / 2, one * 3 / 2, 1 << 20),
+        (1 << 20, one * 3 / 2, one * 3 / 2),
+        (1 << 20, 1 << 19, one - 1),
+    ] {
+        with_two_shards(6, async move |shard| {
+            for _ in 0..3 {
+                shard.append(Acks::All, 1000, vec![append(0, 1), append(1, 1)]).await.await;
+            }
+            for index in 0..2 {
+                let begin = reactor::now();
+                let reads = vec![ReadPartition { max_bytes: partition_bytes, ..read(index, 0) }];
+                let outcomes =
+                    shard.fetch(FetchRequest { max_bytes, ..fetch(reads, min_bytes, 300_000) }).await;
+                assert_eq!(record_count(&outcomes[0]), 1);
+                assert!(reactor::now().since(begin) < Duration::from_secs(1), "{max_bytes} {min_bytes}");
+            }
+        });
     }
 }

@@ -240,3 +240,10 @@ pub(super) fn io_error(error: GlommioError<()>) -> io::Error {
         other => io::Error::other(other.to_string()),
     }
 }
+
+/// Nothing is wrong with the disk: the system is short of something that may be there again later.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}

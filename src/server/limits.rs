@@ -4,7 +4,7 @@
 //! ends, never by a request, so a lock and an atomic do no harm here; without a per-address limit there is no lock.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +15,8 @@ use crate::config::Config;
 pub struct Limits {
     connections_max: usize,
     per_address_max: usize,
+    /// Instead of `per_address_max`.
+    overrides: HashMap<IpAddr, usize>,
     connections: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -39,25 +41,40 @@ pub(super) enum Refusal {
 const NO_LIMIT: usize = i32::MAX as usize;
 
 impl Limits {
-    #[must_use]
-    pub fn new(config: &Config) -> Arc<Limits> {
-        Limits::of(config.max_connections, config.max_connections_per_ip)
+    /// # Errors
+    /// A host of max.connections.per.ip.overrides has no address.
+    pub fn new(config: &Config) -> Result<Arc<Limits>, String> {
+        let mut overrides = HashMap::new();
+        for (host, count) in &config.max_connections_per_ip_overrides {
+            let addresses = (host.as_str(), 0).to_socket_addrs().map_err(|error| {
+                format!(
+                    "max.connections.per.ip.overrides: {host}: {error}; use an address or a name that has one"
+                )
+            })?;
+            overrides.extend(addresses.map(|address| (address.ip(), *count)));
+        }
+        Ok(Limits::of(config.max_connections, config.max_connections_per_ip, overrides))
     }
 
-    pub(super) fn of(connections_max: usize, per_address_max: usize) -> Arc<Limits> {
+    pub(super) fn of(
+        connections_max: usize,
+        per_address_max: usize,
+        overrides: HashMap<IpAddr, usize>,
+    ) -> Arc<Limits> {
         Arc::new(Limits {
             connections_max,
             per_address_max,
+            overrides,
             connections: AtomicUsize::new(0),
             by_address: Mutex::default(),
         })
     }
 
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admission, Refusal> {
-        if self.per_address_max < NO_LIMIT {
+        if let Some(most) = self.most_from(address) {
             let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             let count = by_address.get(&address).copied().unwrap_or(0);
-            if count >= self.per_address_max {
+            if count >= most {
                 return Err(Refusal::AddressFull);
             }
             by_address.insert(address, count + 1);
@@ -71,6 +88,12 @@ impl Limits {
         Ok(admission)
     }
 
+    /// `None`: as many as there are.
+    fn most_from(&self, address: IpAddr) -> Option<usize> {
+        let most = self.overrides.get(&address).copied().unwrap_or(self.per_address_max);
+        (most < NO_LIMIT).then_some(most)
+    }
+
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -80,7 +103,7 @@ impl Limits {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.limits.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.limits.per_address_max < NO_LIMIT {
+        if self.limits.most_from(self.address).is_some() {
             let mut by_address = self.limits.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = by_address.get_mut(&self.address) {
                 *count -= 1;
@@ -98,7 +121,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_per_node_and_per_address() {
-        let limits = Limits::of(3, 2);
+        let limits = Limits::of(3, 2, HashMap::new());
         let [a, b]: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
         let first = limits.admit(a).unwrap();
         let _second = limits.admit(a).unwrap();
@@ -114,5 +137,18 @@ mod tests {
         drop((_first, _second, _third));
         assert_eq!(limits.count(), 0);
         assert!(limits.by_address.lock().unwrap().is_empty(), "addresses are forgotten");
+    }
+
+    #[test]
+    fn an_override_counts_instead() {
+        let [a, b]: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        for per_address_max in [usize::MAX, 2] {
+            let limits = Limits::of(usize::MAX, per_address_max, HashMap::from([(a, 1)]));
+            let first = limits.admit(a).unwrap();
+            assert_eq!(limits.admit(a).unwrap_err(), Refusal::AddressFull);
+            let _others = [limits.admit(b).unwrap(), limits.admit(b).unwrap()];
+            drop(first);
+            let _first = limits.admit(a).unwrap();
+        }
     }
 }

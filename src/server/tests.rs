@@ -190,7 +190,7 @@ fn settings() -> Settings {
 }
 
 fn no_limits() -> Arc<Limits> {
-    Limits::of(usize::MAX, usize::MAX)
+    Limits::of(usize::MAX, usize::MAX, HashMap::new())
 }
 
 /// Runs `test` on a shard, with a broker of these settings.
@@ -454,7 +454,7 @@ fn idle_connections_are_closed_and_waiting_ones_are_not() {
 fn an_address_has_its_share_of_connections() {
     with_broker(
         settings(),
-        || Limits::of(usize::MAX, 2),
+        || Limits::of(usize::MAX, 2, HashMap::new()),
         async |broker: Broker| {
             let mut first = broker.connect().await;
             let mut second = broker.connect().await;
@@ -478,7 +478,7 @@ fn an_address_has_its_share_of_connections() {
 fn a_full_node_lets_newcomers_wait() {
     with_broker(
         settings(),
-        || Limits::of(1, usize::MAX),
+        || Limits::of(1, usize::MAX, HashMap::new()),
         async |broker: Broker| {
             let mut first = broker.connect().await;
             first.send([metadata(1)]).await;

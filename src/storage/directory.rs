@@ -24,6 +24,8 @@ pub struct Directory {
     offline: Cell<bool>,
     /// As found at boot; loaded by the first log that needs it.
     pub found_points: RefCell<Option<Rc<RecoveryPoints>>>,
+    /// Those of them whose logs could not be opened here.
+    pub kept_points: RefCell<RecoveryPoints>,
     /// As last written by this shard.
     pub written_points: RefCell<Option<RecoveryPoints>>,
 }
@@ -39,6 +41,7 @@ impl Directory {
             work: Notify::default(),
             offline: Cell::new(false),
             found_points: RefCell::new(None),
+            kept_points: RefCell::default(),
             written_points: RefCell::new(None),
         }
     }

@@ -107,7 +107,14 @@ impl Log {
         lookup::latest(&self.state, limit).await
     }
 
-    /// The epoch of the last batch; `LeaderEpoch::NONE` when empty.
+    /// A leadership begins: the epoch is known from here on, even if it never appends anything.
+    pub fn begin_epoch(&self, epoch: LeaderEpoch) {
+        let mut inner = self.state.borrow_mut();
+        let end = inner.end;
+        inner.epochs.assign(epoch, end);
+    }
+
+    /// The newest epoch known; `LeaderEpoch::NONE` when there is none.
     #[must_use]
     pub fn last_epoch(&self) -> LeaderEpoch {
         self.state.borrow().epochs.last_epoch()

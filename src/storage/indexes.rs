@@ -46,11 +46,15 @@ pub async fn with<T>(
 
 /// The segment's largest timestamp so far, and the last offset of its batch.
 pub async fn latest(log: &LogState, segment: &Rc<Segment>) -> Result<TimestampOffset, Error> {
-    if let Some(latest) = segment.latest.get().filter(|_| segment.closed.get()) {
+    // What is said of a segment that still grows is true only now.
+    let closed = segment.closed.get();
+    if let Some(latest) = segment.latest.get().filter(|_| closed) {
         return Ok(latest);
     }
     let latest = with(log, segment, SegmentIndexes::max_timestamp).await?;
-    segment.latest.set(Some(latest));
+    if closed {
+        segment.latest.set(Some(latest));
+    }
     Ok(latest)
 }
 

@@ -12,10 +12,15 @@ use super::{Error, Slices};
 use crate::log::time_index::TimestampOffset;
 use crate::model::{LeaderEpoch, Offset, TimestampMs};
 use crate::protocol::batch::{BatchHeader, Batches, Codec, HEADER_BYTES, TimestampType};
+use crate::protocol::compression;
 use crate::protocol::records::Records;
+use crate::reactor;
 
 /// Timestamp, offset and leader epoch of a record.
 pub type FoundRecord = (TimestampMs, Offset, LeaderEpoch);
+
+/// A compressed batch that holds more answers as a whole.
+const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// One read on the way.
 const STEP_BYTES: usize = 256 << 10;
@@ -31,14 +36,15 @@ pub async fn first_at_or_after(
             continue;
         }
         let entry = indexes::with(log, &segment, |indexes| indexes.times.lookup(target)).await?;
-        let wanted = |header: &BatchHeader, batch: &Bytes| {
+        let wanted = |header: &BatchHeader, records: &[u8]| {
             if header.max_timestamp < target {
                 return None;
             }
             let holds = |timestamp, offset| timestamp >= target && offset < limit;
-            record_where(header, batch, header.base_offset, holds)
+            record_where(header, records, header.base_offset, holds)
         };
-        let found = batches(log, &segment, entry.offset, limit, wanted).await?;
+        let inside = |header: &BatchHeader| header.max_timestamp >= target && has_times(header);
+        let found = batches(log, &segment, entry.offset, limit, inside, wanted).await?;
         if found.is_some() {
             return Ok(found);
         }
@@ -57,14 +63,14 @@ pub async fn latest(log: &Rc<LogState>, limit: Offset) -> Result<Option<FoundRec
             entry = indexes::with(log, &segment, |indexes| indexes.times.lookup(below)).await?;
         }
         let mut highest = entry;
-        let note = |header: &BatchHeader, _: &Bytes| {
+        let note = |header: &BatchHeader, _: &[u8]| {
             if header.max_timestamp > highest.timestamp && header.last_offset() < limit {
                 highest = TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() };
             }
             None
         };
         if segment_end(log, &segment) > limit {
-            batches(log, &segment, entry.offset, limit, note).await?;
+            batches(log, &segment, entry.offset, limit, |_| false, note).await?;
         }
         let better = best.as_ref().is_none_or(|(timestamp, ..)| highest.timestamp > *timestamp);
         if better && highest.timestamp > TimestampMs::NONE {
@@ -72,13 +78,16 @@ pub async fn latest(log: &Rc<LogState>, limit: Offset) -> Result<Option<FoundRec
         }
     }
     let Some((timestamp, segment, offset)) = best else { return Ok(None) };
-    let wanted = |header: &BatchHeader, batch: &Bytes| {
+    let wanted = |header: &BatchHeader, records: &[u8]| {
         if header.max_timestamp < timestamp {
             return None;
         }
-        record_where(header, batch, header.last_offset(), |time, offset| time >= timestamp && offset < limit)
+        record_where(header, records, header.last_offset(), |time, offset| {
+            time >= timestamp && offset < limit
+        })
     };
-    batches(log, &segment, offset, limit, wanted).await
+    let inside = |header: &BatchHeader| header.max_timestamp >= timestamp && has_times(header);
+    batches(log, &segment, offset, limit, inside, wanted).await
 }
 
 /// Exclusive end of what the segment may hold.
@@ -93,13 +102,15 @@ fn segments_below(log: &LogState, limit: Offset) -> Vec<Rc<Segment>> {
     inner.segments.iter().filter(|segment| segment.base < limit).cloned().collect()
 }
 
-/// Gives `look` the segment's batches from the one that holds `from`, below `limit`, until it answers.
+/// Gives `look` the segment's batches from the one that holds `from`, below `limit`, until it answers: the header
+/// and the records, which are still compressed unless it `looks_inside`.
 async fn batches(
     log: &Rc<LogState>,
     segment: &Segment,
     from: Offset,
     limit: Offset,
-    mut look: impl FnMut(&BatchHeader, &Bytes) -> Option<FoundRecord>,
+    looks_inside: impl Fn(&BatchHeader) -> bool,
+    mut look: impl FnMut(&BatchHeader, &[u8]) -> Option<FoundRecord>,
 ) -> Result<Option<FoundRecord>, Error> {
     let limit = limit.min(segment_end(log, segment));
     let mut from = from.max(segment.base).max(log.borrow().start);
@@ -113,8 +124,15 @@ async fn batches(
                 let at = walk.position();
                 let Some(batch) = walk.next() else { break };
                 let (header, bytes) = batch.map_err(|_| Error::Corrupt)?;
-                if let Some(found) = look(&header, &part.slice(at..at + bytes.len())) {
-                    return Ok(Some(found));
+                let compressed = header.codec() != Some(Codec::None) && looks_inside(&header);
+                let found = if compressed {
+                    let batch = part.slice(at..at + bytes.len());
+                    look(&header, &decompressed(&header, batch).await)
+                } else {
+                    look(&header, bytes.get(HEADER_BYTES..).unwrap_or_default())
+                };
+                if found.is_some() {
+                    return Ok(found);
                 }
                 from = header.next_offset();
             }
@@ -126,11 +144,26 @@ async fn batches(
     Ok(None)
 }
 
-/// The first record of the batch that satisfies `holds`. A batch whose records cannot be read here (they are
-/// compressed) answers as a whole: its largest timestamp, at the offset `otherwise`.
+/// Its records have timestamps of their own.
+fn has_times(header: &BatchHeader) -> bool {
+    header.timestamp_type() == TimestampType::CreateTime
+}
+
+/// The records of a compressed batch; nothing if they cannot be had.
+async fn decompressed(header: &BatchHeader, batch: Bytes) -> Bytes {
+    let Some(codec) = header.codec() else { return Bytes::new() };
+    reactor::blocking(move || {
+        compression::decompress(codec, batch.get(HEADER_BYTES..).unwrap_or_default(), DECOMPRESSED_BYTES_MAX)
+    })
+    .await
+    .unwrap_or_default()
+}
+
+/// The first record of the batch that satisfies `holds`. A batch whose records cannot be read (they are damaged, or
+/// grow beyond bounds) answers as a whole: its largest timestamp, at the offset `otherwise`.
 fn record_where(
     header: &BatchHeader,
-    batch: &Bytes,
+    records: &[u8],
     otherwise: Offset,
     holds: impl Fn(TimestampMs, Offset) -> bool,
 ) -> Option<FoundRecord> {
@@ -139,10 +172,7 @@ fn record_where(
     if header.timestamp_type() == TimestampType::LogAppendTime {
         return whole(header.max_timestamp, header.base_offset);
     }
-    if header.codec() != Some(Codec::None) {
-        return whole(header.max_timestamp, otherwise);
-    }
-    for record in Records::new(header, batch.get(HEADER_BYTES..).unwrap_or_default()) {
+    for record in Records::new(header, records) {
         let Ok(record) = record else { return whole(header.max_timestamp, otherwise) };
         let offset = Offset(header.base_offset.0.saturating_add(i64::from(record.offset_delta)));
         let timestamp = record.timestamp(header);

@@ -92,6 +92,10 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// How often recovery points are written.
     pub checkpoint_interval_ms: u64,
+    /// Kafka's producer.id.expiration.ms.
+    pub producer_expiration_ms: i64,
+    /// Budget of idempotent producers' state, in bytes.
+    pub producer_state_bytes: usize,
 }
 
 /// One log directory as this shard sees it.
@@ -131,10 +135,18 @@ pub struct Appended {
 }
 
 /// Whole batches, in order; each slice holds one or more of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Slices {
     pub parts: Vec<Bytes>,
     pub bytes: usize,
+    /// Where reading goes on.
+    pub next: Offset,
+}
+
+impl Slices {
+    fn none_from(next: Offset) -> Slices {
+        Slices { parts: Vec::new(), bytes: 0, next }
+    }
 }
 
 /// Storage calls this on the shard after a commit round, once per partition whose durable end moved.

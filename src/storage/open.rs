@@ -12,7 +12,7 @@ use super::recover::{self, Found};
 use super::segment::Segment;
 use super::shard::Shard;
 use super::state::{Identity, Inner, LogState, Status, Work};
-use super::{Create, Error, LogConfig, OpenLog, indexes, roll, scan, space, stop};
+use super::{Create, Error, LogConfig, OpenLog, indexes, recovery_points, roll, scan, space, stop};
 use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
 use crate::log::epoch_cache::EpochCache;
 use crate::log::files::{
@@ -67,8 +67,16 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
     let name = folder_name(&what.topic_name, what.partition.index);
     let folder = directory.path.join(&name);
     let opening = Opening { shard: Rc::clone(shard), directory, what, name, folder };
-    let loaded = opening.load().await?;
-    let log = opening.finish(loaded).await?;
+    let (partition, directory) = (opening.what.partition, Rc::clone(&opening.directory));
+    let opened = match opening.load().await {
+        Ok(loaded) => opening.finish(loaded).await,
+        Err(error) => Err(error),
+    };
+    if opened.is_err() {
+        let point = recovery_points::found(&directory).await.get(&partition).copied();
+        directory.kept_points.borrow_mut().extend(point.map(|point| (partition, point)));
+    }
+    let log = opened?;
     shard.logs.borrow_mut().insert(log.partition, Rc::clone(&log));
     Ok(log)
 }
@@ -377,6 +385,13 @@ impl Opening {
     }
 
     pub fn unwritable(&self, error: &io::Error) -> Error {
+        if reactor::is_shortage(error) {
+            tracing::error!(
+                log = self.name, %error,
+                "cannot open: the partition is offline until the next start; make room or raise the limit"
+            );
+            return Error::Offline;
+        }
         self.directory.fail(&self.shard, &format!("{}: cannot open", self.name), error);
         Error::Offline
     }

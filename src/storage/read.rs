@@ -35,17 +35,17 @@ pub struct Request {
 /// See [`Log::read_cached`](super::Log::read_cached).
 pub fn cached(log: &Rc<LogState>, request: &Request) -> Option<Slices> {
     let bounded = bounds(log, request).ok()?;
-    let Some(request) = bounded else { return Some(Slices::default()) };
-    let mut slices = Slices::default();
-    from_memory(log, &request, request.from, &mut slices).then_some(slices)
+    let mut slices = Slices::none_from(request.from);
+    let Some(request) = bounded else { return Some(slices) };
+    from_memory(log, &request, &mut slices).then_some(slices)
 }
 
 /// See [`Log::read`](super::Log::read).
 pub async fn read(log: &Rc<LogState>, request: Request) -> Result<Slices, Error> {
-    let mut slices = Slices::default();
+    let mut slices = Slices::none_from(request.from);
     loop {
         let Some(request) = bounds(log, &request)? else { return Ok(slices) };
-        if from_memory(log, &request, request.from, &mut slices) {
+        if from_memory(log, &request, &mut slices) {
             return Ok(slices);
         }
         let _turn = match log.shard.chunks.turn(log.id, request.from) {
@@ -56,8 +56,8 @@ pub async fn read(log: &Rc<LogState>, request: Request) -> Result<Slices, Error>
             }
         };
         let chunk = load(log, request.from, request.max_bytes).await?;
-        if let Some(next) = take(&chunk, &request, request.from, &mut slices) {
-            from_memory(log, &request, next, &mut slices);
+        if take(&chunk, &request, &mut slices) {
+            from_memory(log, &request, &mut slices);
         }
         read_ahead(log, &chunk);
         return Ok(slices);
@@ -87,11 +87,11 @@ fn bounds(log: &LogState, request: &Request) -> Result<Option<Request>, Error> {
     Ok((request.from < limit).then_some(Request { limit, ..*request }))
 }
 
-/// Adds what lies in memory from `from` on; false if that offset is not there.
-fn from_memory(log: &Rc<LogState>, request: &Request, from: Offset, slices: &mut Slices) -> bool {
-    let mut from = from;
+/// Adds what lies in memory from where the slices end; false if that offset is not there.
+fn from_memory(log: &Rc<LogState>, request: &Request, slices: &mut Slices) -> bool {
     let mut found = false;
     loop {
+        let from = slices.next;
         let room = request.max_bytes.saturating_sub(slices.bytes);
         let wanted = request.at_least_one && slices.bytes == 0;
         if from >= request.limit || (room == 0 && !wanted) {
@@ -100,22 +100,27 @@ fn from_memory(log: &Rc<LogState>, request: &Request, from: Offset, slices: &mut
         if let Some(tail) = log.borrow().tail.read(from, request.limit, room, wanted) {
             slices.bytes += tail.bytes;
             slices.parts.extend(tail.parts);
+            slices.next = tail.next;
             return true;
         }
         let Some(chunk) = log.shard.chunks.get(log.id, from) else { return found };
         read_ahead(log, &chunk);
-        let Some(next) = take(&chunk, request, from, slices) else { return true };
-        (from, found) = (next, true);
+        if !take(&chunk, request, slices) {
+            return true;
+        }
+        found = true;
     }
 }
 
-/// Adds what the chunk has; where to go on if the chunk is used up and there is room.
-fn take(chunk: &Chunk, request: &Request, from: Offset, slices: &mut Slices) -> Option<Offset> {
+/// Adds what the chunk has; whether it is used up.
+fn take(chunk: &Chunk, request: &Request, slices: &mut Slices) -> bool {
     let room = request.max_bytes.saturating_sub(slices.bytes);
-    let taken = chunk.run.take(from, request.limit, room, request.at_least_one && slices.bytes == 0)?;
+    let wanted = request.at_least_one && slices.bytes == 0;
+    let Some(taken) = chunk.run.take(slices.next, request.limit, room, wanted) else { return false };
     slices.bytes += taken.bytes.len();
     slices.parts.push(taken.bytes);
-    taken.to_end.then_some(taken.next)
+    slices.next = taken.next;
+    taken.to_end
 }
 
 /// Has the next chunk read if somebody reads in sequence and it is not there yet.

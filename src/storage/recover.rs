@@ -63,11 +63,18 @@ pub async fn recover(opening: &Opening, found: &mut Found) -> Result<Loaded, Err
             .await
             .map_err(|error| opening.unreadable(&opening.folder, &error))?;
         segment.set_file(file);
+        let end = match end {
+            End::Good if rest.is_empty() && scan.next < scan.recovery_point => {
+                scan.report_lost_end(&segment);
+                End::Damaged
+            }
+            end => end,
+        };
         let goes_on = match (end, rest.front()) {
             (End::Good, Some(&next)) => scan.reaches(next),
             (End::Cut, _) | (End::Good, None) => false,
             (End::Damaged, next) => {
-                scan.next = next.copied().unwrap_or(scan.next);
+                scan.next = next.copied().unwrap_or(scan.next.max(scan.recovery_point));
                 true
             }
         };
@@ -340,6 +347,16 @@ impl Scan<'_> {
             offset = self.next.0,
             ?reason,
             "the log is cut at the first bad batch above the recovery point"
+        );
+    }
+
+    fn report_lost_end(&self, segment: &Segment) {
+        tracing::error!(
+            log = self.opening.name,
+            segment = segment.base.0,
+            from = self.next.0,
+            to = self.recovery_point.0,
+            "records below the recovery point are missing: they were on disk and are lost; the log goes on behind them"
         );
     }
 

@@ -35,6 +35,7 @@ pub async fn keep(shard: Rc<Shard>) {
         }
         next = reactor::now().after(interval);
         let _background = shard.background();
+        shard.expire_producers();
         for directory in shard.directories.values() {
             flush_written(&shard, directory).await;
             // an error takes the directory offline, which says everything
@@ -61,14 +62,23 @@ pub async fn write(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), E
     if directory.is_offline() {
         return Err(Error::Offline);
     }
-    let points: RecoveryPoints =
-        shard.logs_of(directory).iter().map(|log| (log.partition, log.borrow().recovery_point())).collect();
+    if shard.booting.get() {
+        return Ok(());
+    }
+    // Those of logs that could not be opened stay: what was flushed then still counts when they can be.
+    let mut points = directory.kept_points.borrow().clone();
+    points.extend(shard.logs_of(directory).iter().map(|log| (log.partition, log.borrow().recovery_point())));
     if directory.written_points.borrow().as_ref() == Some(&points) {
         return Ok(());
     }
     let text = encode(&points);
     let path = directory.path.join(format!("{FILE_PREFIX}{}", reactor::shard_id().0));
     if let Err(error) = fs::write_durable(&path, text.into_bytes()).await {
+        if reactor::is_shortage(&error) {
+            // An older point is as true, it only means more to scan.
+            tracing::warn!(path = %path.display(), %error, "cannot write the recovery points now");
+            return Ok(());
+        }
         directory.fail(shard, "cannot write the recovery points", &error);
         return Err(Error::Offline);
     }

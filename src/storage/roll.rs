@@ -17,11 +17,16 @@ use crate::reactor::{self, File, OpenMode, fs};
 /// Rolls the log whose next batch opens a segment; [`Work::rolling`](super::state::Work) is set already.
 pub fn spawn(log: Rc<LogState>) {
     reactor::spawn(async move {
-        let (roll, old, end) = {
+        let due = {
             let inner = &mut *log.borrow_mut();
-            let first = inner.pending.front_mut();
-            let roll = first.and_then(|first| first.opens.take()).expect("a roll is due");
-            (roll, Rc::clone(&inner.committing), inner.durable_end)
+            let roll = inner.pending.front_mut().and_then(|first| first.opens.take());
+            // The log was deleted or its directory has failed since: what was queued is gone.
+            inner.work.rolling = roll.is_some();
+            roll.map(|roll| (roll, Rc::clone(&inner.committing), inner.durable_end))
+        };
+        let Some((roll, old, end)) = due else {
+            log.settled.notify();
+            return;
         };
         assert_eq!(roll.segment.base, end, "everything before the roll is committed");
         let made = create_segment_file(&log.folder, &roll.segment).await;

@@ -13,7 +13,7 @@ use super::warm::Warm;
 use super::{
     Config, Error, Inventory, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop, strays,
 };
-use crate::model::{DirectoryId, PartitionId, ShardId};
+use crate::model::{DirectoryId, PartitionId, ShardId, TimestampMs};
 use crate::reactor;
 use crate::reactor::sync::Notify;
 
@@ -33,6 +33,8 @@ pub struct Shard {
     pub warm: Warm,
     /// Bytes of batches that are appended and not yet durable.
     pub pending_bytes: Cell<usize>,
+    /// Not all logs are open yet: recovery points on disk stay as the last run left them.
+    pub booting: Cell<bool>,
     /// No new work.
     pub stopping: Cell<bool>,
     /// Nothing is written any more.
@@ -73,6 +75,38 @@ impl Shard {
         id
     }
 
+    /// Forgets producers that have been silent for Kafka's producer.id.expiration.ms, and beyond the budget those that
+    /// were silent longest.
+    pub fn expire_producers(&self) {
+        let now = TimestampMs(reactor::wall_clock_ms());
+        let mut used = 0;
+        for log in self.logs.borrow().values() {
+            let producers = &mut log.borrow_mut().producers;
+            producers.expire(now, self.config.producer_expiration_ms);
+            used += producers.memory_bytes();
+        }
+        let Some(excess) = used.checked_sub(self.config.producer_state_bytes).filter(|&excess| excess > 0)
+        else {
+            return;
+        };
+        // Well below the budget, each log by its share, so that this is not for every new producer.
+        let aim = (excess + self.config.producer_state_bytes / 4) as u128;
+        let mut forgotten = 0;
+        for log in self.logs.borrow().values() {
+            let producers = &mut log.borrow_mut().producers;
+            let bytes = producers.memory_bytes();
+            let share = (bytes as u128 * aim / used as u128) as usize;
+            forgotten += producers.shed(bytes.saturating_sub(share));
+        }
+        tracing::warn!(
+            forgotten,
+            bytes = used,
+            budget = self.config.producer_state_bytes,
+            "too many idempotent producers: the longest silent are forgotten; raise \
+             corelane.shard.producer.state.bytes or lower producer.id.expiration.ms"
+        );
+    }
+
     pub fn logs_of(&self, directory: &Directory) -> Vec<Rc<LogState>> {
         self.logs.borrow().values().filter(|log| log.directory.id == directory.id).cloned().collect()
     }
@@ -91,6 +125,7 @@ impl Storage {
             listener,
             logs: RefCell::default(),
             pending_bytes: Cell::new(0),
+            booting: Cell::new(false),
             stopping: Cell::new(false),
             stopped: Cell::new(false),
             background: Cell::new(0),
@@ -126,6 +161,16 @@ impl Storage {
     /// one shard, when metadata is known and no log is being created.
     pub async fn set_strays_aside(&self, inventory: &dyn Inventory) {
         strays::set_aside(&self.shard, inventory).await;
+    }
+
+    /// Until [`Self::boot_is_done`] the recovery points on disk stay as the last run left them: a boot that fails half
+    /// way must not forget those of logs it has not opened.
+    pub fn boot_begins(&self) {
+        self.shard.booting.set(true);
+    }
+
+    pub fn boot_is_done(&self) {
+        self.shard.booting.set(false);
     }
 
     /// Clean stop: commits what is queued, trims preallocated space, writes indexes, snapshots and recovery

@@ -151,6 +151,8 @@ impl LogState {
         while !self.is_idle() {
             self.settled.notified().await;
         }
+        // A notification wakes one: a stop may wait here beside a deletion.
+        self.settled.notify();
     }
 
     /// Lets the commit loop or a roll take up what is queued, unless one already has it. Called after every change

@@ -11,6 +11,7 @@ use super::state::{EndState, LogState, Status};
 use super::{Error, recovery_points};
 use crate::log::files::{FolderState, parse_folder, renamed_folder_name};
 use crate::log::producer_snapshot;
+use crate::model::ShardId;
 use crate::reactor::{self, fs};
 
 /// Logs closed side by side at a stop.
@@ -32,12 +33,14 @@ pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
     }
     let mut lanes = Lanes::new(CONCURRENT_LOGS);
     lanes.run(logs.iter().map(|log| close(shard, log))).await;
+    shard.background_ended().await;
     for directory in shard.directories.values() {
-        if recovery_points::write(shard, directory).await.is_ok() {
+        let written = recovery_points::write(shard, directory).await.is_ok();
+        // Shard 0 is the last to stop: what it finds of other numbers of shards is in the files of this one now.
+        if written && reactor::shard_id() == ShardId::ZERO && !shard.booting.get() {
             recovery_points::remove_stale(&directory.path).await;
         }
     }
-    shard.background_ended().await;
     shard.stopped.set(true);
     for log in &logs {
         log.borrow_mut().status = Status::Closed;

@@ -71,16 +71,14 @@ impl Tail {
         if first == 0 && self.runs.front().is_none_or(|(run, _)| from < run.first_offset()) {
             return None;
         }
-        let mut slices = Slices::default();
-        let mut from = from;
+        let mut slices = Slices::none_from(from);
         for (run, _) in self.runs.iter().skip(first) {
             let wanted = at_least_one && slices.bytes == 0;
-            let Some(taken) = run.take(from, limit, max_bytes - slices.bytes.min(max_bytes), wanted) else {
-                break;
-            };
+            let room = max_bytes.saturating_sub(slices.bytes);
+            let Some(taken) = run.take(slices.next, limit, room, wanted) else { break };
             slices.bytes += taken.bytes.len();
             slices.parts.push(taken.bytes);
-            from = taken.next;
+            slices.next = taken.next;
             if !taken.to_end || slices.bytes >= max_bytes {
                 break;
             }

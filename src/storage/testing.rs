@@ -125,5 +125,7 @@ pub fn config() -> Config {
         read_ahead_bytes: 16 << 20,
         reserve_bytes: 0,
         checkpoint_interval_ms: 60_000,
+        producer_expiration_ms: i64::MAX,
+        producer_state_bytes: 16 << 20,
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use super::testing::{Spec, batch, config, log_config, stored};
 use super::*;
 use crate::model::{ErrorCode, LeaderEpoch, TimestampMs, TopicId};
+use crate::protocol::batch::{BatchHeader, HEADER_BYTES, rewrite_crc};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, Cores, Options};
 
@@ -632,4 +634,137 @@ fn leftovers_of_a_crash_go_at_the_next_start() {
     });
     left.iter().for_each(|name| assert!(!root.join("t-0").join(name).exists(), "{name}"));
     std::fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn a_deletion_may_come_before_a_roll_that_is_due() {
+    const NAME: &str = "roll-delete";
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        let log = rig.open(0, small_segments()).await;
+        let mut expected = Expected::default();
+        let mut seed = 0..100;
+        while !log.state().borrow().work.rolling {
+            log.state().idle().await;
+            let seed = seed.next().expect("a segment is full long before");
+            expected.append(&log, &Spec { seed, value_bytes: 300, ..Spec::default() }, LeaderEpoch(0));
+        }
+        // The roll has its turn only now, with nothing left to roll for.
+        rig.storage.delete(&log).await.unwrap();
+        rig.storage.stop().await.unwrap();
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
+#[test]
+fn times_are_found_in_a_segment_that_was_asked_about_while_it_grew() {
+    const NAME: &str = "times";
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        let log = rig.open(0, small_segments()).await;
+        let mut expected = Expected::default();
+        for (seed, base_timestamp) in (0..).zip([1_000, 2_000].into_iter().chain([5_000; 40])) {
+            let spec = Spec { seed, value_bytes: 300, base_timestamp, ..Spec::default() };
+            expected.append(&log, &spec, LeaderEpoch(0));
+            rig.ears.durable_at(&log, expected.end).await;
+            let latest = log.find_max_timestamp(expected.end).await.unwrap().unwrap();
+            assert_eq!(latest.0, TimestampMs(base_timestamp + 2));
+        }
+        log.state().idle().await;
+        assert!(log.state().borrow().segments[0].closed.get());
+        let found = log.find_timestamp(TimestampMs(1_500), expected.end).await.unwrap();
+        assert_eq!(found, Some((TimestampMs(2_000), Offset(3), LeaderEpoch(0))));
+        rig.storage.stop().await.unwrap();
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
+#[test]
+fn times_are_found_inside_compressed_batches() {
+    const NAME: &str = "times-gzip";
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        let log = rig.open(0, log_config()).await;
+        for base_timestamp in [1_000, 2_000] {
+            let (plain, _) = batch(&Spec { base_timestamp, timestamp_step: 10, ..Spec::default() });
+            let (packed, header) = gzipped(&plain);
+            log.append(packed, &header, LeaderEpoch(0), NOW).unwrap();
+        }
+        log.flush().await.unwrap();
+        let find = |target| log.find_timestamp(TimestampMs(target), Offset(6));
+        assert_eq!(find(1_005).await.unwrap(), Some((TimestampMs(1_010), Offset(1), LeaderEpoch(0))));
+        assert_eq!(find(1_020).await.unwrap(), Some((TimestampMs(1_020), Offset(2), LeaderEpoch(0))));
+        assert_eq!(find(1_021).await.unwrap(), Some((TimestampMs(2_000), Offset(3), LeaderEpoch(0))));
+        assert_eq!(find(2_021).await.unwrap(), None);
+        let latest = log.find_max_timestamp(Offset(6)).await.unwrap();
+        assert_eq!(latest, Some((TimestampMs(2_020), Offset(5), LeaderEpoch(0))));
+        rig.storage.stop().await.unwrap();
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
+fn gzipped(plain: &[u8]) -> (Bytes, BatchHeader) {
+    let mut encoder =
+        flate2::write::GzEncoder::new(plain[..HEADER_BYTES].to_vec(), flate2::Compression::fast());
+    encoder.write_all(&plain[HEADER_BYTES..]).unwrap();
+    let mut packed = encoder.finish().unwrap();
+    let length = (packed.len() - 12) as i32;
+    packed[8..12].copy_from_slice(&length.to_be_bytes());
+    packed[22] |= 1; // the codec, in the attributes
+    rewrite_crc(&mut packed);
+    let header = BatchHeader::parse(&packed).unwrap();
+    (packed.into(), header)
+}
+
+/// The recovery point says that the end was flushed, and the disk gives zeros for it: a gap that answers `Corrupt`,
+/// never offsets that are given twice.
+#[test]
+fn a_lost_end_below_the_recovery_point_is_a_gap() {
+    const NAME: &str = "lost-end";
+    killed(NAME);
+    let last = log_files(NAME).pop().unwrap();
+    let base: i64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let size = batch(&Spec { value_bytes: 300, ..Spec::default() }).0.len();
+    let mut bytes = std::fs::read(&last).unwrap();
+    bytes[size..].fill(0);
+    std::fs::write(&last, bytes).unwrap();
+    let points = format!("0\n1\n{} 0 600\n", partition(0).topic);
+    std::fs::write(folder(NAME).join("recovery-points-0"), points).unwrap();
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, no_caches(), false);
+        let log = rig.open(0, small_segments()).await;
+        assert_eq!(log.end_offset(), Offset(600));
+        assert!(log.read(Offset(base), Offset(600), 1, true).await.is_ok());
+        assert_eq!(log.read(Offset(base + 3), Offset(600), 1, true).await.err(), Some(Error::Corrupt));
+        let (bytes, header) = batch(&Spec::default());
+        assert_eq!(log.append(bytes, &header, LeaderEpoch(0), NOW).unwrap().base_offset, Offset(600));
+        rig.storage.stop().await.unwrap();
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
+/// A boot that fails half way stops what it has started; what was flushed before stays known.
+#[test]
+fn a_boot_that_fails_forgets_no_recovery_point() {
+    const NAME: &str = "failed-boot";
+    killed(NAME);
+    let path = folder(NAME).join("recovery-points-0");
+    let points = format!("0\n1\n{} 0 600\n", partition(0).topic);
+    std::fs::write(&path, &points).unwrap();
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        rig.storage.boot_begins();
+        rig.open(1, small_segments()).await;
+        rig.storage.stop().await.unwrap();
+    });
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), points);
+    // a log that cannot be opened keeps its point in a run that goes on
+    std::fs::rename(folder(NAME).join("t-0"), folder(NAME).join("elsewhere")).unwrap();
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, config(), false);
+        assert!(rig.try_open(0, small_segments(), Create::Never).await.is_err());
+        rig.storage.stop().await.unwrap();
+    });
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), points);
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
 }

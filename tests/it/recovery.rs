@@ -204,6 +204,32 @@ fn kill_9_under_load_loses_nothing_acknowledged() {
     broker.stop();
 }
 
+/// Each start is a new leadership; one that appended nothing is known all the same, or clients see a truncation.
+#[test]
+fn a_leadership_without_records_is_no_truncation() {
+    let mut broker = Setup::new().start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic("epochs", 1, &[]);
+    assert_eq!(wire.produce("epochs", 0, -1, batch(&[Bytes::from_static(b"a")])).error_code, 0);
+    for round in 1..4 {
+        if round % 2 == 0 {
+            broker.stop();
+        } else {
+            broker.kill();
+        }
+        broker.restart();
+        let mut wire = Wire::connect(broker.bootstrap());
+        for epoch in 0..=round {
+            let (error, known, end) = wire.end_of_epoch("epochs", 0, epoch);
+            assert!(
+                error == 0 && end == 1 && (0..=epoch).contains(&known),
+                "{round} {epoch}: {error} {known} {end}"
+            );
+        }
+        assert_eq!(wire.end_of_epoch("epochs", 0, round + 1), (0, -1, -1));
+    }
+}
+
 /// A disk that refuses writes (here by a limit on file sizes) takes its log directory offline for writing and loses
 /// nothing; such a stop is not a clean one.
 #[test]

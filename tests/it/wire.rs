@@ -9,11 +9,15 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
     ApiKey, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest,
-    MetadataRequest, MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+    MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
@@ -170,6 +174,21 @@ impl Wire {
         let request = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(30_000);
         let result = self.call(&request, 5).responses.remove(0);
         assert_eq!(result.error_code, 0, "{topic} cannot be deleted: {result:?}");
+    }
+
+    /// OffsetForLeaderEpoch of one partition: error, epoch, end offset.
+    pub fn end_of_epoch(&mut self, topic: &str, partition: i32, epoch: i32) -> (i16, i32, i64) {
+        let partition = OffsetForLeaderPartition::default()
+            .with_partition(partition)
+            .with_current_leader_epoch(-1)
+            .with_leader_epoch(epoch);
+        let topic = OffsetForLeaderTopic::default()
+            .with_topic(TopicName(string(topic)))
+            .with_partitions(vec![partition]);
+        let request =
+            OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let answer = self.call(&request, 4).topics.remove(0).partitions.remove(0);
+        (answer.error_code, answer.leader_epoch, answer.end_offset)
     }
 
     /// Metadata of one topic, never creating it.

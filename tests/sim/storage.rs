@@ -51,6 +51,8 @@ impl Plan {
                 read_ahead_bytes: [0, 100_000, 4 << 20][noise.below(3) as usize],
                 reserve_bytes: 0,
                 checkpoint_interval_ms: 1 + noise.below(100),
+                producer_expiration_ms: i64::MAX,
+                producer_state_bytes: 16 << 20,
             },
             log: LogConfig {
                 segment_bytes: [3_000, 20_000, 200_000][noise.below(3) as usize],

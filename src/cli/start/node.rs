@@ -51,6 +51,7 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
     let node = Rc::new(Node::new(Arc::clone(&plan), &shard));
     let log_dirs = plan.directories.log_dirs.clone();
     shard.start(storage_config(config), log_dirs, Box::new(NodeHost(Rc::clone(&node))));
+    shard.storage().boot_begins();
     let broker_epoch = if id == ShardId::ZERO {
         node.lead(count, image).await?
     } else {
@@ -66,6 +67,8 @@ fn storage_config(config: &Config) -> storage::Config {
         read_ahead_bytes: config.shard.read_ahead_bytes,
         reserve_bytes: config.disk_reserve_bytes,
         checkpoint_interval_ms: config.checkpoint_interval_ms,
+        producer_expiration_ms: config.producer_id_expiration_ms,
+        producer_state_bytes: config.shard.producer_state_bytes,
     }
 }
 
@@ -115,6 +118,7 @@ impl Node {
     async fn step(&self, step: Lifecycle) {
         match step {
             Lifecycle::Serve(addresses) => {
+                self.shard().storage().boot_is_done();
                 let listeners = self.bind(&addresses);
                 let server =
                     Server::start(&self.plan.config, self.shard(), listeners, Arc::clone(&self.plan.limits));
@@ -184,6 +188,9 @@ impl Node {
         }
         self.plan.stop.asked().await;
         self.every_shard(shard_count, &Lifecycle::StopServing).await;
+        if let Some(controller) = self.controller.get() {
+            controller.end().await;
+        }
         let epoch = shard.image().last_broker_epoch().0;
         self.every_shard(shard_count, &Lifecycle::StopStorage).await;
         Ok(epoch)
@@ -201,7 +208,7 @@ impl Node {
             endpoints: listeners.map(|(listener, address)| endpoint(listener, *address)).collect(),
             rack: config.rack.clone(),
         };
-        let identify = || directories.identify_first().map_err(|error| error.to_string());
+        let identify = || directories.identify_fresh().map_err(|error| error.to_string());
         let controller = cluster::boot(&self.shard(), boot, identify).await?;
         assert!(self.controller.set(controller).is_ok(), "a node boots once");
         Ok(())

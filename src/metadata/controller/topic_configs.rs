@@ -135,12 +135,10 @@ impl Controller {
         let operand = split_list(operand);
         let mut items = split_list(&list);
         if change.operation == ConfigOperation::Append {
-            for item in operand {
-                if !items.contains(&item) {
-                    items.push(item);
-                }
-            }
+            let mut known: HashSet<&str> = items.iter().copied().collect();
+            items.extend(operand.into_iter().filter(|item| known.insert(item)));
         } else {
+            let operand: HashSet<&str> = operand.into_iter().collect();
             items.retain(|item| !operand.contains(item));
         }
         Ok(items.join(","))
