@@ -242,11 +242,16 @@ impl Connection {
     pub(super) fn close_if_idle(&self, now: Instant) {
         let still = now.since(self.active.get());
         // while a request is being handled it is the broker who takes its time, not the client
-        let handling = self.reader.get() == Reader::Calling || self.replies.any_unready();
+        // (and it takes none of those that lie behind a reply which the client does not read)
+        let waits_for_client = self.replies.ready_bytes() > 0;
+        let handling =
+            !waits_for_client && (self.reader.get() == Reader::Calling || self.replies.any_unready());
         if self.shared.settings.idle_max.is_some_and(|max| still > max) && !handling {
             self.end_for(End::Idle);
         }
-        if self.shared.are_replies_short() && self.replies.ready_bytes() > 0 && still > STILL_MAX {
+        // What such a client has asked for holds room that others wait for: of replies, or of requests.
+        let is_short = self.shared.are_replies_short() || self.shared.budget.is_contended();
+        if is_short && waits_for_client && still > STILL_MAX {
             self.end_for(End::Slow);
         }
         if let Some(partial) = self.partial.get()

@@ -768,3 +768,36 @@ fn a_boot_that_fails_forgets_no_recovery_point() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), points);
     std::fs::remove_dir_all(folder(NAME)).unwrap();
 }
+
+#[test]
+fn producers_are_forgotten_when_they_are_silent_or_too_many() {
+    const NAME: &str = "producers";
+    on_a_shard(NAME, move |root| async move {
+        let budget = 100_000;
+        let config = Config { producer_expiration_ms: 3_600_000, producer_state_bytes: budget, ..config() };
+        let rig = Rig::start(&root, config, false);
+        let logs = [rig.open(0, log_config()).await, rig.open(1, log_config()).await];
+        let now = reactor::wall_clock_ms();
+        let append = |log: &Log, id: i64, base_timestamp: i64, sequence: i32| {
+            let producer = Some((id, 0, sequence));
+            let (bytes, header) = batch(&Spec { producer, base_timestamp, ..Spec::default() });
+            log.append(bytes, &header, LeaderEpoch(0), NOW).map(|appended| appended.duplicate)
+        };
+        append(&logs[0], 1, now - 7_200_000, 0).unwrap();
+        append(&logs[0], 2, now, 0).unwrap();
+        let shard = &logs[0].state().shard;
+        shard.expire_producers();
+        assert_eq!(append(&logs[0], 1, now, 0), Ok(false), "it is nobody's batch any more");
+        assert_eq!(append(&logs[0], 2, now, 0), Ok(true));
+        for id in 0..2_000 {
+            append(&logs[usize::from(id % 4 == 0)], 100 + id, now, 0).unwrap();
+        }
+        let used = || logs.iter().map(|log| log.state().borrow().producers.memory_bytes()).sum::<usize>();
+        assert!(used() > budget);
+        shard.expire_producers();
+        assert!((budget / 2..budget).contains(&used()), "{}", used());
+        assert_eq!(append(&logs[1], 2_096, now, 0), Ok(true), "the newest stay");
+        rig.storage.stop().await.unwrap();
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
