@@ -149,7 +149,7 @@ impl TcpStream {
 
 /// How long a port that is taken may take to become free. The kernel tears the rings of a killed process down after
 /// its end has been reported, and its listeners are held until then: milliseconds, more on a busy machine.
-const RELEASE_TIME: Duration = Duration::from_secs(3);
+const RELEASE_TIME: Duration = Duration::from_secs(5);
 
 /// Fails when another process listens on the port already and does not let go of it within [`RELEASE_TIME`], as one
 /// that was just killed does. The shards' own listeners cannot tell: they share the port among them (SO_REUSEPORT),
