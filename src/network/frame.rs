@@ -162,7 +162,17 @@ impl FrameReader {
                     self.waits += 1;
                 }
                 Step::Reserve(bytes) => match &mut self.reservation {
-                    Some(reservation) => reservation.extend(bytes).await,
+                    Some(reservation) => {
+                        // Meanwhile the peer is not to blame for a frame that does not grow.
+                        let (partial, since) = (self.partial.take(), now());
+                        reservation.extend(bytes).await;
+                        let waited = now().since(since);
+                        self.partial.set(partial.map(|partial| PartialFrame {
+                            since: partial.since.after(waited),
+                            progress: now(),
+                            ..partial
+                        }));
+                    }
                     None => self.reservation = Some(self.budget.reserve(bytes).await),
                 },
                 Step::End => return Ok(None),

@@ -344,7 +344,8 @@ impl Shard {
         state.shard_of(self.broker).filter(|&shard| state.leader == self.broker && shard != self.id)
     }
 
-    /// Groups items by the shard that owns their partition, keeping their places; items nobody owns stay out.
+    /// Groups items by the shard that owns their partition, in the order of shards, keeping their places; items nobody
+    /// owns stay out.
     pub(super) fn split<T>(&self, items: Vec<T>, partition: impl Fn(&T) -> PartitionId) -> Split<T> {
         let mut split = Split { count: items.len(), local: Part::default(), remote: Vec::new() };
         for (index, item) in items.into_iter().enumerate() {
@@ -363,6 +364,8 @@ impl Shard {
             part.places.push(index);
             part.items.push(item);
         }
+        // Credits are taken in the same order by all: two requests never hold what the other waits for.
+        split.remote.sort_unstable_by_key(|(owner, _)| *owner);
         split
     }
 

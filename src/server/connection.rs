@@ -240,7 +240,8 @@ impl Connection {
     }
 
     pub(super) fn close_if_idle(&self, now: Instant) {
-        let still = now.since(self.active.get());
+        let progress = self.partial.get().map_or(self.active.get(), |partial| partial.progress);
+        let still = now.since(self.active.get().max(progress));
         // while a request is being handled it is the broker who takes its time, not the client
         // (and it takes none of those that lie behind a reply which the client does not read)
         let waits_for_client = self.replies.ready_bytes() > 0;
