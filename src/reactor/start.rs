@@ -229,13 +229,14 @@ where
     }
     drop(booted);
 
+    // Before the shards have started: they can lose a wake-up there, too.
+    let pacemaker = tuning.pacemaker.then(|| Pacemaker::start(pulses)).transpose();
+    let _pacemaker =
+        pacemaker.map_err(|error| StartError(format!("the pacemaker gets no thread: {error}")))?;
     // Shards connect to one another, so either all go on or none: a sender that is dropped sends them home.
     for _ in 0..count {
         boots.recv().unwrap_or_else(|_| Err(StartError("a shard ended while it started".into())))?;
     }
-    let pacemaker = tuning.pacemaker.then(|| Pacemaker::start(pulses)).transpose();
-    let _pacemaker =
-        pacemaker.map_err(|error| StartError(format!("the pacemaker gets no thread: {error}")))?;
     let threads: Vec<_> = shards
         .into_iter()
         .map(|(thread, go)| {
@@ -281,9 +282,19 @@ impl<M: Send + 'static, F> Body<M, F> {
         };
         let local = Local { id: self.id, count: self.count, pulse: Arc::clone(&self.pulse) };
         runtime::enter(Some(Runtime::Glommio(Rc::new(local))));
-        let ready = executor.run(boot(self.options.probe_file.clone()));
+        let (pulse, probe_file) = (Arc::clone(&self.pulse), self.options.probe_file.clone());
+        let ready = executor.run(async move {
+            spawn(pulse.answer(|| buffer::sweep(usize::MAX)));
+            boot(probe_file).await
+        });
         let _ = booted.send(ready);
-        let result = go.recv().ok().map(|()| executor.run(self.live()));
+        let result = match go.recv() {
+            Ok(()) => Some(executor.run(self.live())),
+            Err(_) => {
+                self.pulse.stop();
+                None
+            }
+        };
         runtime::enter(None);
         result
     }
@@ -308,7 +319,6 @@ impl<M: Send + 'static, F> Body<M, F> {
         Fut: Future<Output = T> + 'static,
         T: 'static,
     {
-        spawn(Arc::clone(&self.pulse).answer(|| buffer::sweep(usize::MAX)));
         let ends = Ends::connect(self.loose, Arc::clone(&self.group)).await;
         let context = ShardContext {
             id: self.id,

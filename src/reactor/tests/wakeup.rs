@@ -64,7 +64,9 @@ fn longest_reply(preempt_timer: Duration, pacemaker: bool, rounds: u32, patience
         })
         .unwrap();
     });
-    let mut client = std::net::TcpStream::connect(told.recv().unwrap()).unwrap();
+    // A shard can lose a wake-up while it starts, too. It is left asleep.
+    let Ok(address) = told.recv_timeout(patience) else { return patience };
+    let mut client = std::net::TcpStream::connect(address).unwrap();
     client.set_nodelay(true).unwrap();
     client.set_read_timeout(Some(patience)).unwrap();
     let mut longest = Duration::ZERO;
