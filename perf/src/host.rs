@@ -1,16 +1,19 @@
-//! What the machine says: CPU steal, a process's CPU time and memory, the host's name for the report.
+//! What the machine says: CPU steal, what a process uses, who listens on a port, the host's name for the report.
 
 use std::fs;
-use std::time::Duration;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use serde::{Deserialize, Serialize};
 
 /// Jiffies of all CPUs since boot: stolen by the hypervisor, and in total.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct CpuTime {
     steal: u64,
     total: u64,
 }
 
 impl CpuTime {
+    #[must_use]
     pub fn now() -> CpuTime {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
@@ -18,34 +21,151 @@ impl CpuTime {
         CpuTime { steal: jiffies.get(7).copied().unwrap_or(0), total: jiffies.iter().sum() }
     }
 
-    /// Per cent of the time since then that the hypervisor gave to others.
-    pub fn steal_percent_since(self) -> f64 {
-        let now = CpuTime::now();
-        let total = now.total.saturating_sub(self.total).max(1);
-        now.steal.saturating_sub(self.steal) as f64 * 100.0 / total as f64
+    /// Per cent of the time since `earlier` that the hypervisor gave to others.
+    #[must_use]
+    pub fn steal_percent_since(self, earlier: CpuTime) -> f64 {
+        let total = self.total.saturating_sub(earlier.total).max(1);
+        self.steal.saturating_sub(earlier.steal) as f64 * 100.0 / total as f64
     }
 }
 
-/// User and system time a process has used, all threads.
-pub fn process_cpu(pid: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the command's name may hold spaces: fields count from behind its closing parenthesis
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let jiffies = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(jiffies * 10))
+/// What a process has used since it began, and what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessUse {
+    /// Of all its threads, those that have ended too.
+    pub cpu_seconds: f64,
+    pub resident_bytes: u64,
+    /// To and from the disk, as far as the kernel lets us see.
+    pub written_bytes: u64,
+    pub read_bytes: u64,
+    /// Of the threads there are.
+    pub context_switches: u64,
 }
 
-/// Resident memory of a process in bytes.
-pub fn process_resident(pid: u32) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    Some(statm.split_whitespace().nth(1)?.parse::<u64>().ok()? * 4096)
+impl ProcessUse {
+    /// `None` if there is no such process.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<ProcessUse> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // the command's name may hold spaces: fields count from behind its closing parenthesis
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let jiffies = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+        let mut context_switches = 0;
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            context_switches +=
+                field(&status, "voluntary_ctxt_switches:") + field(&status, "nonvoluntary_ctxt_switches:");
+        }
+        Some(ProcessUse {
+            cpu_seconds: jiffies as f64 / rustix::param::clock_ticks_per_second() as f64,
+            resident_bytes: pages * rustix::param::page_size() as u64,
+            written_bytes: field(&io, "write_bytes:"),
+            read_bytes: field(&io, "read_bytes:"),
+            context_switches,
+        })
+    }
 }
 
-/// CPU model, count, kernel: one line.
-pub fn describe() -> String {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown CPU");
-    let count = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{count} x {}, Linux {}", model.trim_start_matches([' ', '\t', ':']), kernel.trim())
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The process on this machine that listens at this address, if it can be seen.
+#[must_use]
+pub fn listener(address: &str) -> Option<u32> {
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs().ok()?.collect();
+    let port = addresses.iter().find(|address| address.ip().is_loopback())?.port();
+    let inodes: Vec<String> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|file| listening(file, port)).collect();
+    let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        let mut targets =
+            descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+        targets.any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+    })
+}
+
+/// Inodes of the sockets that listen on the port, from one of the kernel's tables.
+fn listening(file: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let mut inodes = Vec::new();
+    for line in text.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { continue };
+        let of_port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+        if state == LISTEN && of_port == Some(port) {
+            inodes.push(inode.to_owned());
+        }
+    }
+    inodes
+}
+
+/// The command line of a process.
+#[must_use]
+pub fn command(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    Some(words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "))
+}
+
+/// The machine a run was made on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    pub cpu: String,
+    pub cpus: usize,
+    pub memory_bytes: u64,
+    pub kernel: String,
+}
+
+impl Host {
+    #[must_use]
+    pub fn this() -> Host {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown CPU");
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Host {
+            cpu: model.trim_start_matches([' ', '\t', ':']).to_owned(),
+            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            memory_bytes: memory.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024,
+            kernel: kernel.trim().to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let memory = self.memory_bytes as f64 / f64::from(1 << 30);
+        write!(f, "{} x {}, {memory:.0} GiB, Linux {}", self.cpus, self.cpu, self.kernel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_that_listens_is_found() {
+        let listener_here = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener_here.local_addr().expect("an address").to_string();
+        assert_eq!(listener(&address), Some(std::process::id()));
+        drop(listener_here);
+        assert_eq!(listener(&address), None);
+    }
+
+    #[test]
+    fn a_process_uses_something() {
+        let now = ProcessUse::of(std::process::id()).expect("this process");
+        assert!(now.resident_bytes > 100_000 && now.context_switches > 0, "{now:?}");
+        assert_eq!(ProcessUse::of(u32::MAX), None);
+    }
 }

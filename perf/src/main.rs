@@ -1,40 +1,22 @@
-//! The load generator that corelane brings: closed-loop produce and fetch runs against any Kafka broker.
-//!
-//! One thread per connection, blocking sockets, every request encoded once and sent again and again with a new
-//! correlation id, so that what is measured is the broker. With `--pid` it says what the broker's process paid.
+//! `corelane bench` without the broker around it.
 
-mod client;
-mod host;
-mod report;
-mod run;
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
 #[derive(Parser)]
-#[command(name = "corelane-perf", about, version)]
+#[command(name = "corelane-perf", about, version, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: corelane_perf::Command,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Write records.
-    Produce(run::Produce),
-    /// Read records from the beginning of the partitions, again and again if need be.
-    Fetch(run::Fetch),
-}
-
-fn main() -> std::process::ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Produce(produce) => run::produce(&produce),
-        Command::Fetch(fetch) => run::fetch(&fetch),
-    };
-    match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            std::process::ExitCode::FAILURE
+fn main() -> ExitCode {
+    match corelane_perf::run(&Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,211 +1,655 @@
-//! The runs: connections on threads of their own, a progress line, the totals.
+//! One run: topics, threads, the seconds as they pass, and the report.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use clap::Args;
-use hdrhistogram::Histogram;
+use anyhow::{Context, Result, bail, ensure};
+use kafka_protocol::messages::ApiKey;
 
-use crate::client::{self, Connection};
-use crate::host::{self, CpuTime};
-use crate::report::{self, Totals};
+use crate::clock::{Clock, nanos};
+use crate::engine::{
+    AtEnd, Budget, ConsumerPlan, Findings, ProducePlan, RecordPlan, Shared, Work, WorkerEnd, work,
+};
+use crate::group::Group;
+use crate::host::Host;
+use crate::measure::{Interval, Role, Series, histogram};
+use crate::options::{Consume, Length, Output, Produce, Target, Topics};
+use crate::report::{FORMAT, GeneratorUse, Latency, Report, RoleReport, STEAL_PERCENT_MAX, Second};
+use crate::schedule::Schedule;
+use crate::units::{show_bytes, show_count, show_micros};
+use crate::watch::{Used, Watch};
+use crate::wire::control::{self, Connection, Layout, NewTopic};
+use crate::wire::produce;
 
-/// What every run needs.
-#[derive(Args)]
-struct Target {
-    #[arg(long, default_value = "localhost:9092")]
-    bootstrap: String,
-    #[arg(long, default_value = "perf")]
-    topic: String,
-    /// Partitions of the topic, if it is created.
-    #[arg(long, default_value_t = 8)]
-    partitions: i32,
-    #[arg(long, default_value_t = 4)]
-    connections: usize,
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Of the broker, on this machine: says what the run cost it.
-    #[arg(long)]
-    pid: Option<u32>,
+/// How long what is in flight may take when the time is over.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long consumers wait for records that were acknowledged and do not come.
+const ARRIVAL: Duration = Duration::from_secs(10);
+/// Threads hand over a second this long after it ended, at the latest.
+const HAND_OVER: Duration = Duration::from_millis(60);
+const END: i64 = -1;
+const BEGINNING: i64 = -2;
+
+/// What is to be run.
+pub struct Run<'a> {
+    pub kind: &'a str,
+    pub target: &'a Target,
+    pub topics: &'a Topics,
+    pub length: &'a Length,
+    pub produce: Option<&'a Produce>,
+    pub readers: Vec<Readers<'a>>,
+    pub output: &'a Output,
+    /// Bytes that are written before, if the topic is the run's own.
+    pub preload: u64,
 }
 
-impl Target {
-    /// The partitions that one connection goes through in turn: all connections together go through all.
-    fn partitions_of(&self, connection: usize, partitions: i32) -> impl Iterator<Item = i32> + use<> {
-        let first = i32::try_from(connection).unwrap_or(i32::MAX) % partitions;
-        (first..partitions).step_by(self.connections)
-    }
+/// Consumers of one role.
+#[derive(Clone)]
+pub struct Readers<'a> {
+    pub role: Role,
+    pub count: u32,
+    pub options: &'a Consume,
 }
 
-#[derive(Args)]
-pub struct Produce {
-    #[command(flatten)]
-    target: Target,
-    #[arg(long, default_value_t = 1024)]
-    record_bytes: usize,
-    #[arg(long, default_value_t = 16)]
-    records_per_batch: usize,
-    #[arg(long, default_value_t = 5)]
-    in_flight: usize,
-    /// -1 (all) or 1.
-    #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
-    acks: i16,
-}
-
-#[derive(Args)]
-pub struct Fetch {
-    #[command(flatten)]
-    target: Target,
-    #[arg(long, default_value_t = 1 << 20)]
-    max_bytes: i32,
-}
-
-/// Counted by the threads as they go, read by the progress line.
-#[derive(Default)]
-struct Progress {
-    records: AtomicU64,
-    bytes: AtomicU64,
-    stop: AtomicBool,
-}
-
-impl Progress {
-    fn add(&self, records: u64, bytes: u64) {
-        self.records.fetch_add(records, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Relaxed)
-    }
-}
-
-pub fn produce(run: &Produce) -> Result<()> {
-    ensure!(run.acks == 1 || run.acks == -1, "--acks {}: use -1 (all) or 1", run.acks);
-    ensure!(
-        run.in_flight > 0 && run.records_per_batch > 0,
-        "--in-flight and --records-per-batch are at least 1"
-    );
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let batch = client::batch(run.records_per_batch, run.record_bytes, i64::try_from(now_ms)?)?;
-    let totals = measure("produce", &run.target, |thread, partitions, progress| {
-        let requests = run
-            .target
-            .partitions_of(thread, partitions)
-            .map(|partition| client::produce_request(&run.target.topic, partition, run.acks, &batch));
-        let mut requests = requests.collect::<Result<Vec<_>>>()?;
-        let mut next = 0;
-        let mut connection = Connection::open(&run.target.bootstrap)?;
-        let mut latency = Histogram::new(3)?;
-        let mut sent = VecDeque::with_capacity(run.in_flight);
-        loop {
-            while sent.len() < run.in_flight && progress.goes_on() {
-                sent.push_back(Instant::now());
-                connection.send(&mut requests[next])?;
-                next = (next + 1) % requests.len();
-            }
-            let Some(at) = sent.pop_front() else { return Ok(latency) };
-            let error = client::produce_error(connection.receive()?)?;
-            ensure!(error == 0, "Produce answered error {error}");
-            latency.record(micros(at))?;
-            progress.add(run.records_per_batch as u64, batch.len() as u64);
+/// Makes the run; topics of its own are deleted whatever happens.
+///
+/// # Errors
+/// What stopped it.
+pub fn run(run: &Run<'_>) -> Result<Report> {
+    let mut control = Connection::open(&run.target.bootstrap)?;
+    let now = Clock::begins_in(Duration::ZERO).wall_ms();
+    let is_own = run.topics.topic.is_none();
+    let base = run.topics.topic.clone().unwrap_or_else(|| format!("bench-{now}-{}", std::process::id()));
+    let names: Vec<String> = match run.topics.topics {
+        1 => vec![base],
+        count => (0..count).map(|i| format!("{base}-{i}")).collect(),
+    };
+    let mut made = Vec::new();
+    let result = make_topics(run, &mut control, &names, &mut made).and_then(|()| {
+        let layout = Arc::new(control.layout(&names)?);
+        // metadata may know leaders that do not know it yet: they answer this when they do
+        control::offsets(&layout, END)?;
+        if is_own && run.preload > 0 {
+            preload(run, &layout)?;
         }
-    })?;
-    let settings = format!(
-        "{} connections, {} in flight, {} records of {} B a batch, acks={}",
-        run.target.connections, run.in_flight, run.records_per_batch, run.record_bytes, run.acks
-    );
-    report::print(&totals, &settings);
+        Running::begin(run, &mut control, &layout)?.finish()
+    });
+    if is_own && !run.topics.keep_topic && !made.is_empty() {
+        let deleted =
+            Connection::open(&run.target.bootstrap).and_then(|mut control| control.delete_topics(&made));
+        if let (Ok(_), Err(error)) = (&result, deleted) {
+            eprintln!("warning: the run's topics {made:?} could not be deleted: {error:#}");
+        }
+    }
+    result
+}
+
+fn make_topics(
+    run: &Run<'_>,
+    control: &mut Connection,
+    names: &[String],
+    made: &mut Vec<String>,
+) -> Result<()> {
+    for name in names {
+        let topic = NewTopic {
+            name,
+            partitions: run.topics.partitions,
+            replication_factor: run.topics.replication_factor,
+            configs: &run.topics.topic_config,
+        };
+        if control.create_topic(&topic)? {
+            made.push(name.clone());
+        }
+    }
     Ok(())
 }
 
-pub fn fetch(run: &Fetch) -> Result<()> {
-    let topic = &run.target.topic;
-    let totals = measure("fetch", &run.target, |thread, partitions, progress| {
-        let mut places: Vec<(i32, i64)> =
-            run.target.partitions_of(thread, partitions).map(|partition| (partition, 0)).collect();
-        let mut connection = Connection::open(&run.target.bootstrap)?;
-        let mut latency = Histogram::new(3)?;
-        while progress.goes_on() {
-            for (partition, offset) in &mut places {
-                let mut request = client::fetch_request(topic, *partition, *offset, run.max_bytes)?;
-                let at = Instant::now();
-                connection.send(&mut request)?;
-                let fetched = client::fetched(connection.receive()?, topic, *offset)?;
-                ensure!(fetched.records > 0 || *offset > 0, "partition {partition} is empty: produce first");
-                if fetched.records > 0 {
-                    latency.record(micros(at))?;
-                }
-                // at the end: again from the beginning
-                *offset = if fetched.records == 0 { 0 } else { fetched.next_offset };
-                progress.add(fetched.records, fetched.bytes);
-            }
-        }
-        Ok(latency)
-    })?;
-    let settings = format!("{} connections, at most {} bytes a fetch", run.target.connections, run.max_bytes);
-    report::print(&totals, &settings);
+/// Fills the run's own topic for readers, as fast as it goes.
+fn preload(run: &Run<'_>, layout: &Arc<Layout>) -> Result<()> {
+    let produce = run.produce.context("a preload needs to know what to write")?;
+    let produce = Produce { rate: None, search: None, ..produce.clone() };
+    let length = Length {
+        duration: Duration::from_secs(3600),
+        warm_up: Duration::ZERO,
+        records: None,
+        bytes: Some(run.preload),
+    };
+    let loading = Run {
+        kind: "preload",
+        target: run.target,
+        topics: run.topics,
+        length: &length,
+        produce: Some(&produce),
+        readers: Vec::new(),
+        output: run.output,
+        preload: 0,
+    };
+    let mut control = Connection::open(&run.target.bootstrap)?;
+    Running::begin(&loading, &mut control, layout)?.finish()?;
     Ok(())
 }
 
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+/// A run under way.
+struct Running<'a> {
+    run: &'a Run<'a>,
+    shared: Arc<Shared>,
+    clock: Clock,
+    intervals: mpsc::Receiver<Interval>,
+    threads: Vec<thread::JoinHandle<Result<WorkerEnd>>>,
+    /// Threads that have producers.
+    producing: usize,
+    series: Series,
+    watch: Watch,
+    groups: Vec<Group>,
+    warm_up_seconds: u64,
+    warnings: Vec<String>,
 }
 
-/// Runs one thread per connection for the time asked, with a progress line on stderr.
-fn measure(
-    what: &'static str,
-    target: &Target,
-    work: impl Fn(usize, i32, &Progress) -> Result<Histogram<u64>> + Sync,
-) -> Result<Totals> {
-    let partitions = Connection::open(&target.bootstrap)?.ensure_topic(&target.topic, target.partitions)?;
-    let progress = Progress::default();
-    let cpu_before = target.pid.map(|pid| host::process_cpu(pid).context("no process has that --pid"));
-    let cpu_before = cpu_before.transpose()?;
-    let steal = CpuTime::now();
-    let begin = Instant::now();
-    let mut latency = Histogram::<u64>::new(3)?;
-    thread::scope(|scope| -> Result<()> {
-        let (progress, work) = (&progress, &work);
-        let threads: Vec<_> = (0..target.connections)
-            .map(|thread| scope.spawn(move || work(thread, partitions, progress)))
+impl<'a> Running<'a> {
+    /// Connects everything and sets the clock.
+    fn begin(run: &'a Run<'a>, control: &mut Connection, layout: &Arc<Layout>) -> Result<Running<'a>> {
+        let mut warnings = Vec::new();
+        let cores = cores(run.output);
+        let clients = run.produce.filter(|_| writes(run)).map_or(0, |produce| produce.producers as usize)
+            + run.readers.iter().map(|readers| readers.count as usize).sum::<usize>();
+        let threads = run.output.threads.map_or(cores.len().div_ceil(2), |threads| threads as usize);
+        let threads = threads.min(clients).max(1);
+        let id = (Clock::begins_in(Duration::ZERO).wall_ms() as u32).wrapping_mul(std::process::id() | 1);
+        let mut works: Vec<Work> = (0..threads)
+            .map(|thread| Work {
+                core: (!cores.is_empty()).then(|| cores[thread % cores.len()]),
+                producers: Vec::new(),
+                produce: None,
+                schedule: None,
+                budget: Budget { records: u64::MAX, bytes: u64::MAX },
+                consumers: Vec::new(),
+            })
             .collect();
-        for _ in 0..target.seconds {
-            let before = progress.records.load(Ordering::Relaxed);
-            thread::sleep(Duration::from_secs(1));
-            let rate = progress.records.load(Ordering::Relaxed) - before;
-            eprint!("\r{what}: {:>3.0} s  {rate:>10} records/s ", begin.elapsed().as_secs_f64());
-            if threads.iter().any(thread::ScopedJoinHandle::is_finished) {
+        if let Some(options) = run.produce.filter(|_| writes(run)) {
+            plan_producers(run, options, id, control, layout, &mut works)?;
+        }
+        let stamps = run.produce.filter(|_| writes(run)).map(|options| (id, options.producers));
+        let mut groups = Vec::new();
+        for readers in &run.readers {
+            plan_consumers(readers, run, stamps, layout, &mut works, &mut groups, &mut warnings)?;
+        }
+        let producing = works.iter().filter(|work| !work.producers.is_empty()).count();
+        let shared = Arc::new(Shared::default());
+        let clock = Arc::new(OnceLock::new());
+        let barrier = Arc::new(Barrier::new(threads + 1));
+        let (out, intervals) = mpsc::channel();
+        let threads: Vec<_> = works
+            .into_iter()
+            .enumerate()
+            .map(|(index, of_thread)| {
+                let (shared, barrier) = (Arc::clone(&shared), Arc::clone(&barrier));
+                let (clock, out) = (Arc::clone(&clock), out.clone());
+                let thread = thread::Builder::new().name(format!("load-{index}"));
+                thread.spawn(move || work(of_thread, &shared, &barrier, &clock, &out))
+            })
+            .collect::<Result<_, _>>()?;
+        barrier.wait();
+        // before anything is sent: a run without a warm-up is measured from here
+        let watch = Watch::new(run.target);
+        let started = *clock.get_or_init(|| Clock::begins_in(Duration::from_millis(20)));
+        barrier.wait();
+        let warm_up_seconds = run.length.warm_up_seconds();
+        Ok(Running {
+            run,
+            shared,
+            clock: started,
+            intervals,
+            threads,
+            producing,
+            series: Series::default(),
+            watch,
+            groups,
+            warm_up_seconds,
+            warnings,
+        })
+    }
+
+    /// Lets the time pass, ends the run, reports.
+    fn finish(mut self) -> Result<Report> {
+        let end = self.pass_time();
+        self.watch.end();
+        self.shared.stop_producing.store(true, Ordering::Release);
+        self.drain();
+        self.shared.stop.store(true, Ordering::Release);
+        for group in std::mem::take(&mut self.groups) {
+            self.warnings.extend(group.leave());
+        }
+        let mut ends = Vec::new();
+        let mut failed = None;
+        for thread in std::mem::take(&mut self.threads) {
+            match thread.join() {
+                Ok(Ok(end)) => ends.push(end),
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Err(_) => bail!("a thread of the load generator panicked"),
+            }
+        }
+        self.progress_end();
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        while let Ok(interval) = self.intervals.try_recv() {
+            self.series.add(&interval);
+        }
+        Ok(self.report(end, ends))
+    }
+
+    /// Until the duration is over, the limits are reached or a thread has ended; gives the moment.
+    fn pass_time(&mut self) -> u64 {
+        let until = self.run.length.until();
+        let mut second = 0;
+        loop {
+            second += 1;
+            let boundary = (second * 1_000_000_000).min(until);
+            if self.wait_until(boundary) {
+                return self.clock.nanos();
+            }
+            self.watch.second(self.clock.nanos());
+            if second == self.warm_up_seconds {
+                self.watch.begin();
+            }
+            if boundary >= until {
+                return until;
+            }
+            self.wait_until(boundary + nanos(HAND_OVER));
+            self.progress(second - 1);
+        }
+    }
+
+    /// Takes in what threads hand over until then; true if the run is at its end before.
+    fn wait_until(&mut self, moment: u64) -> bool {
+        loop {
+            let wait = self.clock.until(moment);
+            if wait.is_zero() {
+                return false;
+            }
+            // Limits are looked at as often as this.
+            if let Ok(interval) = self.intervals.recv_timeout(wait.min(Duration::from_millis(5))) {
+                self.series.add(&interval);
+            }
+            if self.shared.ended.load(Ordering::Acquire) > 0 || self.is_at_limit() {
+                return true;
+            }
+        }
+    }
+
+    fn is_at_limit(&self) -> bool {
+        if self.producing > 0 {
+            return self.shared.drained.load(Ordering::Acquire) == self.producing;
+        }
+        let received = self.shared.received.load(Ordering::Relaxed);
+        self.run.length.records.is_some_and(|records| received >= records)
+            || self
+                .run
+                .length
+                .bytes
+                .is_some_and(|bytes| self.shared.received_bytes.load(Ordering::Relaxed) >= bytes)
+    }
+
+    /// What is in flight ends; records on their way to consumers arrive.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + DRAIN;
+        let is_failed = |shared: &Shared| shared.ended.load(Ordering::Acquire) > 0;
+        while self.shared.drained.load(Ordering::Acquire) < self.producing && !is_failed(&self.shared) {
+            if Instant::now() > deadline {
+                self.warnings
+                    .push(format!("records were still not acknowledged {} s after the end", DRAIN.as_secs()));
                 break;
             }
+            thread::sleep(Duration::from_millis(1));
         }
-        eprintln!();
-        progress.stop.store(true, Ordering::Relaxed);
-        for thread in threads {
-            let of_thread =
-                thread.join().map_err(|_| anyhow::anyhow!("a connection's thread panicked"))??;
-            latency.add(of_thread)?;
+        if !self.run.readers.iter().any(|readers| readers.role == Role::EndToEnd) {
+            return;
         }
-        Ok(())
-    })?;
-    let elapsed = begin.elapsed();
-    let broker = match (target.pid, cpu_before) {
-        (Some(pid), Some(before)) => {
-            let cpu = host::process_cpu(pid).context("the broker ended during the run")?;
-            Some((cpu.saturating_sub(before), host::process_resident(pid).unwrap_or(0)))
+        let deadline = Instant::now() + ARRIVAL;
+        while !is_failed(&self.shared) {
+            let acknowledged = self.shared.acknowledged.load(Ordering::Relaxed);
+            let received = self.shared.received.load(Ordering::Relaxed);
+            if received >= acknowledged {
+                break;
+            }
+            if Instant::now() > deadline {
+                let missing = acknowledged - received;
+                self.warnings.push(format!(
+                    "{missing} acknowledged records had not come {} s later",
+                    ARRIVAL.as_secs()
+                ));
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
         }
-        _ => None,
+    }
+
+    fn report(self, end: u64, ends: Vec<WorkerEnd>) -> Report {
+        let run = self.run;
+        let mut warnings = self.warnings;
+        // A run that ended in its warm-up by its own limits is measured whole.
+        let is_short = end / 1_000_000_000 < self.warm_up_seconds;
+        let warm_up_seconds = if is_short { 0 } else { self.warm_up_seconds };
+        if is_short {
+            warnings.push("the run ended within its warm-up: the figures include it".to_owned());
+        }
+        let measured_seconds = (end as f64 / 1e9 - warm_up_seconds as f64).max(1e-9);
+        let last_second = end.div_ceil(1_000_000_000);
+        let mut findings = Findings::default();
+        let (mut errors, mut lateness, mut not_sent) = (BTreeMap::new(), histogram(), 0);
+        for of_thread in &ends {
+            findings.add(of_thread.findings);
+            not_sent += of_thread.not_taken;
+            let _ = lateness.add(&of_thread.lateness);
+            for (error, records) in &of_thread.errors {
+                *errors.entry(error.clone()).or_insert(0) += records;
+            }
+        }
+        let rate = run.produce.and_then(|produce| produce.rate).map(|rate| rate as f64);
+        let roles: Vec<RoleReport> = (self.series.roles().into_iter())
+            .map(|role| {
+                let asked = rate.filter(|_| role == Role::Produce);
+                role_report(&self.series, role, warm_up_seconds, last_second, measured_seconds, asked)
+            })
+            .collect();
+        for role in &roles {
+            if let Some(asked) = role.asked_rate.filter(|asked| role.records_per_second < asked * 0.98) {
+                let (reached, asked) = (show_count(role.records_per_second), show_count(asked));
+                warnings.push(format!(
+                    "the rate was not reached: {reached} of {asked} records/s; latencies are lower bounds"
+                ));
+            }
+        }
+        if roles.is_empty() {
+            warnings.push("nothing was measured".to_owned());
+        }
+        warnings.extend(findings_as_warnings(findings));
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        let main_role = roles.iter().find(|role| role.role == Role::Produce).or(roles.first());
+        let used = self.watch.finish(main_role, measured_seconds, warm_up_seconds);
+        let Used { broker, own_cpu_seconds: cpu_seconds, steal_percent, metrics } = used;
+        let threads = ends.len();
+        Report {
+            format: FORMAT,
+            label: run.output.label.clone().unwrap_or_else(|| run.kind.to_owned()),
+            kind: run.kind.to_owned(),
+            workload: run.kind.to_owned(),
+            date: humantime::format_rfc3339_seconds(
+                std::time::UNIX_EPOCH + Duration::from_millis(self.clock.wall_ms().unsigned_abs()),
+            )
+            .to_string(),
+            tool: format!("corelane bench {}", env!("CARGO_PKG_VERSION")),
+            host: Host::this(),
+            settings: settings(run),
+            measured_seconds,
+            warm_up_seconds: warm_up_seconds as f64,
+            steal_percent,
+            is_noisy: steal_percent > STEAL_PERCENT_MAX,
+            roles,
+            broker,
+            generator: GeneratorUse {
+                threads,
+                cpu_seconds,
+                cores: cpu_seconds / measured_seconds,
+                lateness_p50: micros(lateness.value_at_quantile(0.5)),
+                lateness_p99: micros(lateness.value_at_quantile(0.99)),
+                lateness_max: if lateness.is_empty() { 0.0 } else { micros(lateness.max()) },
+                not_sent,
+            },
+            metrics,
+            search: Vec::new(),
+            errors,
+            warnings,
+        }
+    }
+
+    /// One line that stays where it is, or on a pipe a line for every ten seconds.
+    fn progress(&self, second: u64) {
+        if self.run.output.quiet || !(std::io::stderr().is_terminal() || second % 10 == 9) {
+            return;
+        }
+        let mut line = format!("{:>4} s", second + 1);
+        if second < self.warm_up_seconds {
+            line += " warm-up";
+        }
+        for role in self.series.roles() {
+            let Some(interval) = self.series.second(role, second) else { continue };
+            let at = |quantile: f64| show_micros(interval.latency.value_at_quantile(quantile) as f64 / 1e3);
+            let (rate, bytes) =
+                (show_count(interval.records as f64), show_bytes(interval.payload_bytes as f64));
+            line += &format!(" | {} {rate}/s {bytes}/s p50 {} p99 {}", role.name(), at(0.5), at(0.99));
+        }
+        line += &self.watch.progress();
+        let mut err = std::io::stderr().lock();
+        let _ = if err.is_terminal() { write!(err, "\r\x1b[K{line}") } else { writeln!(err, "{line}") };
+    }
+
+    fn progress_end(&self) {
+        if !self.run.output.quiet && std::io::stderr().is_terminal() {
+            eprintln!();
+        }
+    }
+}
+
+/// Whether the run itself has producers (a consume run only knows what to preload).
+fn writes(run: &Run<'_>) -> bool {
+    run.kind != "consume"
+}
+
+/// The CPUs for threads, in the order they are taken.
+fn cores(output: &Output) -> Vec<core_affinity::CoreId> {
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    match &output.cores {
+        Some(wanted) => wanted.0.iter().map(|id| core_affinity::CoreId { id: *id }).collect(),
+        None => allowed.into_iter().rev().collect(),
+    }
+}
+
+fn plan_producers(
+    run: &Run<'_>,
+    options: &Produce,
+    id: u32,
+    control: &mut Connection,
+    layout: &Arc<Layout>,
+    works: &mut [Work],
+) -> Result<()> {
+    ensure!(options.acks == -1 || !options.idempotence, "--idempotence needs --acks all");
+    ensure!(options.in_flight <= 5 || !options.idempotence, "--idempotence needs --in-flight 5 or fewer");
+    ensure!(options.rate != Some(0), "--rate 0: leave it out for as fast as the broker answers");
+    if let Some(keys) = options.keys {
+        ensure!((1..=1 << 32).contains(&keys), "--keys {keys}: from 1 to 4294967296");
+    }
+    let small = |bytes: u64| usize::try_from(bytes.min(1 << 30)).unwrap_or(1 << 30);
+    let plan = Arc::new(ProducePlan {
+        records: RecordPlan::new(options, id),
+        layout: Arc::clone(layout),
+        version: control.version(ApiKey::Produce, &produce::VERSIONS)?,
+        acks: options.acks,
+        timeout_ms: i32::try_from(options.timeout.as_millis()).unwrap_or(i32::MAX),
+        codec: options.codec,
+        batch_bytes: small(options.batch_bytes),
+        request_bytes: small(options.request_bytes),
+        buffer_bytes: small(options.buffer_bytes),
+        linger_nanos: nanos(options.linger),
+        in_flight: options.in_flight as usize,
+        keep_going: options.keep_going,
+    });
+    let threads = works.len();
+    let until = run.length.until();
+    for index in 0..options.producers {
+        let identity = options.idempotence.then(|| control.init_producer_id()).transpose()?;
+        works[index as usize % threads].producers.push((index, identity));
+    }
+    let (mut records, mut bytes) = (run.length.records, run.length.bytes);
+    let mut rest = u64::from(options.producers);
+    for (place, work) in works.iter_mut().enumerate().filter(|(_, work)| !work.producers.is_empty()) {
+        // each thread its share of what is left, so that the shares add up
+        let of_thread = work.producers.len() as u64;
+        let share = |limit: &mut Option<u64>| {
+            limit.as_mut().map_or(u64::MAX, |left| {
+                let share = (u128::from(*left) * u128::from(of_thread) / u128::from(rest)) as u64;
+                *left -= share;
+                share
+            })
+        };
+        work.budget = Budget { records: share(&mut records), bytes: share(&mut bytes) };
+        rest -= of_thread;
+        work.schedule = options.rate.map(|rate| {
+            let of_all = of_thread as f64 / f64::from(options.producers);
+            Schedule::new(rate as f64 * of_all, place as f64 / threads as f64, until)
+        });
+        work.produce = Some(Arc::clone(&plan));
+    }
+    Ok(())
+}
+
+fn plan_consumers(
+    readers: &Readers<'_>,
+    run: &Run<'_>,
+    stamps: Option<(u32, u32)>,
+    layout: &Arc<Layout>,
+    works: &mut [Work],
+    groups: &mut Vec<Group>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let options = readers.options;
+    let int = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
+    let wraps = readers.role == Role::Consume;
+    if readers.role == Role::EndToEnd && run.produce.is_some_and(|produce| produce.record_bytes.min < 20) {
+        bail!("end-to-end latency is told by a stamp of 20 bytes in each value: --record-bytes 20 or more");
+    }
+    let plan = Arc::new(ConsumerPlan {
+        role: readers.role,
+        layout: Arc::clone(layout),
+        at_end: if wraps { AtEnd::Wrap } else { AtEnd::Wait },
+        max_wait_ms: if wraps { 0 } else { int(options.fetch_wait.as_millis() as u64) },
+        min_bytes: int(options.fetch_min_bytes),
+        max_bytes: int(options.fetch_bytes),
+        partition_max_bytes: int(options.partition_bytes),
+        verify: options.verify,
+        stamps: stamps.filter(|_| readers.role == Role::EndToEnd || options.verify),
+        positions: (0..layout.slots.len()).map(|_| AtomicI64::new(-1)).collect(),
+    });
+    let from = if readers.role == Role::EndToEnd { END } else { BEGINNING };
+    let begins: BTreeMap<usize, i64> = control::offsets(layout, from)?.into_iter().collect();
+    let mut count = readers.count as usize;
+    if count > layout.slots.len() {
+        let partitions = layout.slots.len();
+        warnings.push(format!(
+            "{count} consumers for {partitions} partitions: {} are left out",
+            count - partitions
+        ));
+        count = partitions;
+    }
+    let shares: Vec<Vec<usize>> = match &options.group {
+        Some(name) => {
+            let group = Group::join(&run.target.bootstrap, name, count, layout, &plan.positions)?;
+            let shares = group.assignments().to_vec();
+            groups.push(group);
+            shares
+        }
+        None => (0..count).map(|i| (i..layout.slots.len()).step_by(count).collect()).collect(),
     };
-    Ok(Totals {
-        what,
-        records: progress.records.load(Ordering::Relaxed),
-        bytes: progress.bytes.load(Ordering::Relaxed),
-        requests: latency.len(),
-        elapsed,
-        latency,
-        steal_percent: steal.steal_percent_since(),
-        broker,
-    })
+    let threads = works.len();
+    // from the other end than producers, so that one of each lands on either of two threads
+    for (index, slots) in shares.into_iter().enumerate() {
+        let places = slots.into_iter().map(|slot| (slot, begins.get(&slot).copied().unwrap_or(0))).collect();
+        works[(threads - 1) - index % threads].consumers.push((Arc::clone(&plan), places));
+    }
+    Ok(())
+}
+
+fn role_report(
+    series: &Series,
+    role: Role,
+    begin: u64,
+    end: u64,
+    seconds: f64,
+    asked: Option<f64>,
+) -> RoleReport {
+    let mut all = Interval::new(role, begin);
+    let mut in_time = (0, 0);
+    for interval in series.from(role, begin) {
+        all.add(interval);
+        if interval.second < end {
+            in_time = (in_time.0 + interval.records, in_time.1 + interval.payload_bytes);
+        }
+    }
+    RoleReport {
+        role,
+        records: all.records,
+        payload_bytes: all.payload_bytes,
+        wire_bytes: all.wire_bytes,
+        requests: all.requests,
+        records_per_second: in_time.0 as f64 / seconds,
+        payload_bytes_per_second: in_time.1 as f64 / seconds,
+        asked_rate: asked,
+        latency_of: role.latency_of().to_owned(),
+        latency: Latency::of(&all.latency),
+        series: series.from(role, 0).map(|interval| Second::of(interval, begin)).collect(),
+    }
+}
+
+fn findings_as_warnings(findings: Findings) -> Vec<String> {
+    let told = [
+        (findings.missing, "records are missing or came after later ones of their producer"),
+        (findings.repeated, "records came twice or out of order"),
+        (findings.bad_checksums, "batches with a wrong CRC"),
+        (findings.resets, "positions were no longer in the log: reading went on at its beginning"),
+    ];
+    told.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
+}
+
+/// What the reader of a report needs to make the run again.
+fn settings(run: &Run<'_>) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    let mut set = |key: &str, value: String| settings.insert(key.to_owned(), value);
+    set("topics", run.topics.topics.to_string());
+    set("partitions", run.topics.partitions.to_string());
+    if !run.topics.topic_config.is_empty() {
+        let pairs: Vec<String> =
+            run.topics.topic_config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        set("topic-config", pairs.join(","));
+    }
+    if let Some(produce) = run.produce {
+        let range = produce.record_bytes;
+        set(
+            "record-bytes",
+            if range.min == range.max {
+                range.min.to_string()
+            } else {
+                format!("{}..{}", range.min, range.max)
+            },
+        );
+        set("codec", format!("{:?}", produce.codec).to_lowercase());
+        set("batch-bytes", produce.batch_bytes.to_string());
+        set("payload", format!("{:?}", produce.payload).to_lowercase());
+        if writes(run) {
+            set("producers", produce.producers.to_string());
+            set("rate", produce.rate.map_or("closed loop".to_owned(), |rate| rate.to_string()));
+            set("acks", if produce.acks == -1 { "all".to_owned() } else { produce.acks.to_string() });
+            set("in-flight", produce.in_flight.to_string());
+            set("linger", humantime::format_duration(produce.linger).to_string());
+            set("idempotence", produce.idempotence.to_string());
+        }
+        if let Some(keys) = produce.keys {
+            set("keys", keys.to_string());
+        }
+        if produce.headers > 0 {
+            set("headers", format!("{} of {} B", produce.headers, produce.header_bytes));
+        }
+    }
+    for readers in &run.readers {
+        set(&format!("{} consumers", readers.role.name()), readers.count.to_string());
+        set("fetch-bytes", readers.options.fetch_bytes.to_string());
+        set("partition-bytes", readers.options.partition_bytes.to_string());
+        if let Some(group) = &readers.options.group {
+            set("group", group.clone());
+        }
+    }
+    settings
 }

@@ -19,6 +19,12 @@ struct Arguments {
 enum Command {
     /// Start the broker; without options it serves localhost:9092 from ./corelane-data.
     Start(start::Arguments),
+    /// Measure a Kafka-protocol broker: produce, consume, end-to-end and mixed load; `bench examples` has recipes.
+    #[command(subcommand)]
+    Bench(corelane_perf::Command),
+    /// See and set what the host offers the broker.
+    #[command(subcommand)]
+    Tune(corelane_tuning::Command),
 }
 
 /// Parses the arguments and runs the sub-command; the exit code is the process's.
@@ -26,6 +32,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Start(arguments) => start::run(&arguments),
+        Command::Bench(command) => corelane_perf::run(&command),
+        Command::Tune(command) => corelane_tuning::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

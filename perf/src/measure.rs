@@ -1,0 +1,215 @@
+//! What threads measure: per role and second, counts and a histogram of latencies, handed to the run's main thread
+//! once a second.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Longest latency that is told apart from longer ones.
+const LONGEST_NANOS: u64 = 600_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// Whose figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Records acknowledged; latency of each, from when it was due to its acknowledgement.
+    Produce,
+    /// Records received that the run itself produces; latency of each, from when it was due to its receipt.
+    EndToEnd,
+    /// Records read from the log; latency of each fetch that brought some.
+    Consume,
+    /// The same beside producers: readers that begin at the beginning.
+    CatchUp,
+}
+
+impl Role {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Produce => "produce",
+            Role::EndToEnd => "end-to-end",
+            Role::Consume => "consume",
+            Role::CatchUp => "catch-up",
+        }
+    }
+
+    /// What one latency is of.
+    #[must_use]
+    pub fn latency_of(self) -> &'static str {
+        match self {
+            Role::Produce => "record: due to acknowledged",
+            Role::EndToEnd => "record: due to received",
+            Role::Consume | Role::CatchUp => "fetch that brought records: sent to received",
+        }
+    }
+}
+
+/// An empty histogram of nanoseconds, three digits.
+///
+/// # Panics
+/// Never: the bounds are right.
+#[must_use]
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NANOS, 3).expect("right bounds")
+}
+
+/// One second of one role, of one thread or of all.
+#[derive(Clone)]
+pub struct Interval {
+    pub role: Role,
+    /// Seconds since the run began.
+    pub second: u64,
+    pub records: u64,
+    pub payload_bytes: u64,
+    /// Batches as they are sent, compressed.
+    pub wire_bytes: u64,
+    pub requests: u64,
+    /// Nanoseconds.
+    pub latency: Histogram<u64>,
+}
+
+impl Interval {
+    #[must_use]
+    pub fn new(role: Role, second: u64) -> Interval {
+        let latency = histogram();
+        Interval { role, second, records: 0, payload_bytes: 0, wire_bytes: 0, requests: 0, latency }
+    }
+
+    /// # Panics
+    /// Never: all histograms have the same bounds.
+    pub fn add(&mut self, other: &Interval) {
+        self.records += other.records;
+        self.payload_bytes += other.payload_bytes;
+        self.wire_bytes += other.wire_bytes;
+        self.requests += other.requests;
+        self.latency.add(&other.latency).expect("the same bounds");
+    }
+}
+
+/// One thread's part of one role.
+pub struct Recorder {
+    current: Interval,
+    out: mpsc::Sender<Interval>,
+}
+
+impl Recorder {
+    #[must_use]
+    pub fn new(role: Role, out: mpsc::Sender<Interval>) -> Recorder {
+        Recorder { current: Interval::new(role, 0), out }
+    }
+
+    /// Hands over the second that has passed, if one has. To be called before anything of `now` is recorded.
+    pub fn roll(&mut self, now: u64) {
+        let second = now / SECOND;
+        if second > self.current.second {
+            let next = Interval::new(self.current.role, second);
+            self.hand_over(next);
+        }
+    }
+
+    fn hand_over(&mut self, next: Interval) {
+        let ended = std::mem::replace(&mut self.current, next);
+        if ended.records > 0 || ended.requests > 0 {
+            // A main thread that is gone has an error of its own to tell.
+            let _ = self.out.send(ended);
+        }
+    }
+
+    pub fn latency(&mut self, nanos: u64, count: u32) {
+        let of_run = &mut self.current.latency;
+        of_run.saturating_record_n(nanos.clamp(1, LONGEST_NANOS), u64::from(count));
+    }
+
+    pub fn count(&mut self, records: u64, payload_bytes: u64, wire_bytes: u64) {
+        self.current.records += records;
+        self.current.payload_bytes += payload_bytes;
+        self.current.wire_bytes += wire_bytes;
+    }
+
+    pub fn request(&mut self) {
+        self.current.requests += 1;
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let next = Interval::new(self.current.role, self.current.second);
+        self.hand_over(next);
+    }
+}
+
+/// The seconds of a run, all threads added up.
+#[derive(Default)]
+pub struct Series {
+    seconds: BTreeMap<(Role, u64), Interval>,
+}
+
+impl Series {
+    pub fn add(&mut self, interval: &Interval) {
+        let key = (interval.role, interval.second);
+        self.seconds.entry(key).or_insert_with(|| Interval::new(key.0, key.1)).add(interval);
+    }
+
+    #[must_use]
+    pub fn roles(&self) -> Vec<Role> {
+        let mut roles: Vec<Role> = self.seconds.keys().map(|(role, _)| *role).collect();
+        roles.dedup();
+        roles
+    }
+
+    #[must_use]
+    pub fn second(&self, role: Role, second: u64) -> Option<&Interval> {
+        self.seconds.get(&(role, second))
+    }
+
+    /// The seconds from `begin` on, in order.
+    pub fn from(&self, role: Role, begin: u64) -> impl Iterator<Item = &Interval> {
+        self.seconds.range((role, begin)..=(role, u64::MAX)).map(|(_, interval)| interval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_handed_over_and_added_up() {
+        let (out, intervals) = mpsc::channel();
+        for _ in 0..2 {
+            let mut recorder = Recorder::new(Role::Produce, out.clone());
+            for second in [0, 1, 1, 5] {
+                recorder.roll(second * SECOND + 7);
+                recorder.latency(1000 * (second + 1), 3);
+                recorder.count(3, 300, 200);
+                recorder.request();
+            }
+        }
+        drop(out);
+        let mut series = Series::default();
+        intervals.iter().for_each(|interval| series.add(&interval));
+        assert_eq!(series.roles(), [Role::Produce]);
+        let found: Vec<_> = series
+            .from(Role::Produce, 1)
+            .map(|i| (i.second, i.records, i.requests, i.latency.len()))
+            .collect();
+        assert_eq!(found, [(1, 12, 4, 12), (5, 6, 2, 6)]);
+        assert_eq!(
+            series.second(Role::Produce, 0).map(|i| (i.payload_bytes, i.wire_bytes)),
+            Some((600, 400))
+        );
+    }
+
+    #[test]
+    fn a_latency_beyond_the_longest_counts_as_the_longest() {
+        let (out, intervals) = mpsc::channel();
+        let mut recorder = Recorder::new(Role::Consume, out);
+        recorder.latency(u64::MAX, 1);
+        recorder.request();
+        drop(recorder);
+        let interval = intervals.recv().expect("an interval");
+        assert!(interval.latency.max() >= LONGEST_NANOS);
+    }
+}

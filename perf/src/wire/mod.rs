@@ -1,0 +1,25 @@
+//! Kafka's protocol as a load generator needs it.
+//!
+//! What is sent and received once goes through the `kafka-protocol` crate over a blocking connection ([`control`]).
+//! What is sent and received per request under load is written and read here, in place, into buffers that are used
+//! again: [`batch`], [`produce`], [`fetch`]. Their tests hold them against the crate.
+
+pub mod batch;
+pub mod control;
+mod cursor;
+pub mod fetch;
+pub mod partitioner;
+pub mod produce;
+pub mod stamp;
+
+pub use cursor::{Cursor, Malformed};
+
+/// Kafka's name of an error code, for messages.
+#[must_use]
+pub fn error_name(code: i16) -> String {
+    match kafka_protocol::ResponseError::try_from_code(code) {
+        None => "NONE (0)".to_owned(),
+        Some(kafka_protocol::ResponseError::Unknown(code)) => format!("error {code}"),
+        Some(error) => format!("{error:?} ({code})"),
+    }
+}

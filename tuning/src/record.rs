@@ -1,0 +1,151 @@
+//! What `apply` has changed and what was there before: the file that `revert` works from.
+//!
+//! Invariants: a value is in the record, on disk, before it is written to the host; the original of a path is the
+//! value before the first `apply`, whatever later ones write; only paths under /proc and /sys are taken from it,
+//! because `revert` writes them as root.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Change;
+use crate::root::Root;
+use crate::rule::same;
+
+const DEFAULT: &str = "/var/lib/corelane/tune.json";
+
+/// A record of another version is not touched: an older program must not forget what a newer one wrote.
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) knob: String,
+    pub(crate) path: String,
+    pub(crate) original: String,
+    /// Every value that an `apply` meant to write, the last one last. All of them, because a crash may have come
+    /// between the record and the write, and then the one before is still in force.
+    pub(crate) applied: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    entries: Vec<Entry>,
+}
+
+/// The record in memory and where it lies.
+#[derive(Debug)]
+pub(crate) struct Record {
+    place: PathBuf,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Record {
+    /// Reads the record at `place` (default: the host's own); empty when there is none.
+    pub(crate) fn load(root: &Root, place: Option<&Path>) -> Result<Record, String> {
+        let place = place.map_or_else(|| root.place(DEFAULT), Path::to_path_buf);
+        let text = match fs::read_to_string(&place) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Record { place, entries: Vec::new() });
+            }
+            Err(error) => {
+                return Err(format!("the record {} cannot be read: {error}", place.display()));
+            }
+        };
+        let content: Content = serde_json::from_str(&text).map_err(|error| {
+            format!(
+                "the record {} is damaged ({error}): restore by hand what it names, then remove it",
+                place.display()
+            )
+        })?;
+        if content.version != VERSION {
+            return Err(format!(
+                "the record {} is of version {}, this program knows {VERSION}: use the program that wrote it",
+                place.display(),
+                content.version
+            ));
+        }
+        if let Some(entry) = content.entries.iter().find(|entry| !is_setting(&entry.path)) {
+            return Err(format!(
+                "the record {} names {}, which is no setting under /proc or /sys: it was not written by apply",
+                place.display(),
+                entry.path
+            ));
+        }
+        Ok(Record { place, entries: content.entries })
+    }
+
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Notes that `change` is about to be written. The original of a path that is known stays.
+    pub(crate) fn note(&mut self, knob: &str, change: &Change) {
+        assert!(is_setting(&change.path), "{} is no setting", change.path);
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.path == change.path) {
+            entry.applied.retain(|value| !same(value, &change.new));
+            entry.applied.push(change.new.clone());
+            return;
+        }
+        self.entries.push(Entry {
+            knob: knob.to_owned(),
+            path: change.path.clone(),
+            original: change.old.clone(),
+            applied: vec![change.new.clone()],
+        });
+    }
+
+    /// Makes the file say what memory says, durably; without entries there is no file.
+    pub(crate) fn save(&self) -> Result<(), String> {
+        let result = if self.entries.is_empty() { self.remove() } else { self.replace() };
+        result.map_err(|error| {
+            format!(
+                "the record {} cannot be written ({error}): run as root, or name a place with --record",
+                self.place.display()
+            )
+        })
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        let content = Content { version: VERSION, entries: self.entries.clone() };
+        let mut text = serde_json::to_string_pretty(&content)?;
+        text.push('\n');
+        if let Some(parent) = self.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut temporary = self.place.clone().into_os_string();
+        temporary.push(".new");
+        let temporary = PathBuf::from(temporary);
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.place)?;
+        self.sync_parent()
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.place) {
+            Ok(()) => self.sync_parent(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parent(&self) -> Option<&Path> {
+        self.place.parent().filter(|parent| !parent.as_os_str().is_empty())
+    }
+
+    /// A rename lasts when its directory is on disk.
+    fn sync_parent(&self) -> io::Result<()> {
+        File::open(self.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+    }
+}
+
+fn is_setting(path: &str) -> bool {
+    (path.starts_with("/proc/") || path.starts_with("/sys/")) && !path.split('/').any(|part| part == "..")
+}
