@@ -15,6 +15,7 @@ pub mod storage;
 pub mod config;
 pub mod log;
 pub mod metadata;
+pub mod metrics;
 pub mod model;
 pub mod protocol;
 

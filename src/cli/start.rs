@@ -1,16 +1,16 @@
 //! `corelane start`: configuration, directories, one shard per core, serve, stop.
 
+mod addresses;
 mod node;
 mod stop;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::logging::{self, LogFormat};
 use crate::cluster::Directories;
-use crate::config::{Config, Listener, Severity};
+use crate::config::{Config, Severity};
 use crate::partition::MESH_DEPTH;
 use crate::reactor::{self, Cores};
 use crate::server::Limits;
@@ -41,13 +41,12 @@ pub(super) struct Arguments {
 
 /// Returns after a clean stop; an error is one line that says what to change.
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
+    let started_ms = reactor::wall_clock_ms();
     logging::start(arguments.log_format, &arguments.log)?;
     let config = load(arguments)?;
     let cores = cores(arguments, &config)?;
-    let addresses = (config.listeners.iter()).map(bind_address).collect::<Result<Vec<_>, _>>()?;
-    for &address in &addresses {
-        reactor::probe_port(address).map_err(|error| error.to_string())?;
-    }
+    let addresses = addresses::listeners(&config)?;
+    let admin_addresses = addresses::admin(&config)?;
     let directories =
         Directories::prepare(&config.log_dirs, config.node_id, || uuid::Uuid::new_v4().as_u128())
             .map_err(|error| error.to_string())?;
@@ -60,7 +59,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         probe_file: directories.probe_file(),
     };
     let limits = Limits::new(&config)?;
-    let plan = Arc::new(NodePlan { config, core_list, addresses, directories, stop, limits });
+    let plan = Arc::new(NodePlan {
+        config,
+        core_list,
+        addresses,
+        admin_addresses,
+        started_ms,
+        directories,
+        stop,
+        limits,
+    });
     let shards = Arc::clone(&plan);
     let results = reactor::run(&options, move |context| node::run_shard(context, Arc::clone(&shards)))
         .map_err(|error| error.to_string())?;
@@ -124,26 +132,4 @@ fn describe_cores(cores: &Cores) -> String {
         Cores::List(ids) => format!("{} (pinned)", list(&mut ids.iter().copied())),
         Cores::Unpinned(_) => "any (not pinned)".to_owned(),
     }
-}
-
-/// `[::]` for every interface where there is IPv6 (IPv4 clients reach it too), else `0.0.0.0`.
-fn bind_address(listener: &Listener) -> Result<SocketAddr, String> {
-    if listener.host.is_empty() {
-        let any: IpAddr = if std::path::Path::new("/proc/net/if_inet6").exists() {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
-        };
-        return Ok(SocketAddr::new(any, listener.port));
-    }
-    let unknown = |why: &str| {
-        format!(
-            "listeners: {}://{}:{}: {why}; use an address of this host",
-            listener.name, listener.host, listener.port
-        )
-    };
-    let mut found = (listener.host.as_str(), listener.port)
-        .to_socket_addrs()
-        .map_err(|error| unknown(&error.to_string()))?;
-    found.next().ok_or_else(|| unknown("the name has no address"))
 }

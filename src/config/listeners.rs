@@ -102,6 +102,32 @@ fn advertise(item: &str, controllers: &[String], listeners: &mut [Listener]) -> 
     Ok(())
 }
 
+/// `host:port`, an IPv6 address in brackets, which the host then has no more.
+pub(super) fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => {
+            let inner = bracketed.strip_suffix(']')?;
+            inner.split('%').next().unwrap_or_default().parse::<Ipv6Addr>().ok()?;
+            inner
+        }
+        None => host,
+    };
+    let is_host = |character: char| {
+        character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_' | '%' | ':')
+    };
+    host.chars().all(is_host).then_some(())?;
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
+/// Both cannot be bound. Two hosts may be one address by another name; then binding says so.
+pub(super) fn clash(host: &str, port: u16, other_host: &str, other_port: u16) -> bool {
+    let everywhere =
+        |host: &str| host.is_empty() || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    let same_host = host == other_host || everywhere(host) || everywhere(other_host);
+    port == other_port && port != 0 && same_host
+}
+
 /// `NAME://host:port`.
 struct Address {
     /// In upper case: Kafka's names do not tell cases apart.
@@ -115,33 +141,17 @@ impl Address {
         let shape =
             || "must be NAME://host:port, an IPv6 address in brackets, the port from 0 to 65535".to_owned();
         let (name, address) = text.split_once("://").ok_or_else(shape)?;
-        let (host, port) = address.rsplit_once(':').ok_or_else(shape)?;
-        let host = match host.strip_prefix('[') {
-            Some(bracketed) => {
-                let inner = bracketed.strip_suffix(']').ok_or_else(shape)?;
-                let address = inner.split('%').next().unwrap_or_default();
-                address.parse::<Ipv6Addr>().map_err(|_| shape())?;
-                inner
-            }
-            None => host,
-        };
-        let is_host = |character: char| {
-            character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_' | '%' | ':')
-        };
+        let (host, port) = host_and_port(address).ok_or_else(shape)?;
         let named = !name.is_empty()
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-        if !named || !host.chars().all(is_host) {
+        if !named {
             return Err(shape());
         }
-        let port = port.parse().map_err(|_| shape())?;
-        Ok(Address { name: name.to_ascii_uppercase(), host: host.to_owned(), port })
+        Ok(Address { name: name.to_ascii_uppercase(), host, port })
     }
 
-    /// Both cannot be bound. Two hosts may be one address by another name; then binding says so.
     fn clashes(&self, host: &str, port: u16) -> bool {
-        let everywhere =
-            |host: &str| host.is_empty() || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-        self.port == port && port != 0 && (self.host == host || everywhere(&self.host) || everywhere(host))
+        clash(&self.host, self.port, host, port)
     }
 
     fn listener(self, protocol: SecurityProtocol, tells_itself: bool, notes: &mut Vec<Note>) -> Listener {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::listeners::{self, Texts};
 use super::table::{Effect, Row, TABLE};
-use super::{Config, ConfigError, Severity, ShardBudgets, Warning, ignored, properties};
+use super::{AdminListener, Config, ConfigError, Severity, ShardBudgets, Warning, ignored, properties};
 use crate::metadata::Settings;
 use crate::metadata::setting::split_list;
 use crate::metadata::topic_config::{self, TopicDefaults};
@@ -116,6 +116,7 @@ impl Loader {
         let node_id = self.node_id()?;
         let log_dirs = self.log_dirs()?;
         let listeners = self.listeners()?;
+        let admin_listener = self.admin_listener(&listeners)?;
         self.check_absent()?;
         topic_config::validate_together(&BTreeMap::new(), &self.topic_defaults)
             .map_err(|what| ConfigError(format!("defaults of topics: {what}")))?;
@@ -135,6 +136,7 @@ impl Loader {
             node_id,
             rack: self.text("broker.rack").filter(|rack| !rack.is_empty()).map(str::to_owned),
             listeners,
+            admin_listener,
             log_dirs,
             auto_create_topics_enable: self.number("auto.create.topics.enable"),
             controller: Settings {
@@ -210,6 +212,37 @@ impl Loader {
             self.warnings.push(Warning { severity: Severity::Info, text });
         }
         Ok(listeners)
+    }
+
+    fn admin_listener(&mut self, clients: &[super::Listener]) -> Result<Option<AdminListener>, ConfigError> {
+        let key = "admin.listener";
+        let text = self.text(key).unwrap_or_default();
+        if text.is_empty() || text.eq_ignore_ascii_case("none") {
+            return Ok(None);
+        }
+        let is_set = self.set.contains_key(key);
+        let (host, port) = listeners::host_and_port(text).ok_or_else(|| {
+            self.complain(
+                key,
+                "must be host:port, an IPv6 address in brackets, the port from 0 to 65535, or none",
+            )
+        })?;
+        let taken =
+            clients.iter().find(|listener| listeners::clash(&listener.host, listener.port, &host, port));
+        match taken {
+            None => Ok(Some(AdminListener { host, port, is_set })),
+            Some(listener) if is_set => {
+                Err(self.complain(key, &format!("the port is taken by the listener {}", listener.name)))
+            }
+            Some(listener) => {
+                let text = format!(
+                    "no metrics are served: the listener {} has the port of {key}; set {key} to another, or to none",
+                    listener.name
+                );
+                self.warnings.push(Warning { severity: Severity::Warning, text });
+                Ok(None)
+            }
+        }
     }
 
     /// What would be dangerous or senseless to pass over.

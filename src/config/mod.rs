@@ -34,6 +34,8 @@ pub struct Config {
     pub rack: Option<String>,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// admin.listener; `None`: off.
+    pub admin_listener: Option<AdminListener>,
     /// At least one; the first also holds the metadata log.
     pub log_dirs: Vec<PathBuf>,
     pub auto_create_topics_enable: bool,
@@ -92,6 +94,17 @@ pub struct Listener {
     pub advertised_host: String,
     /// 0: the port that was bound.
     pub advertised_port: u16,
+}
+
+/// Where metrics and health are served over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminListener {
+    /// As [`Listener::host`].
+    pub host: String,
+    /// 0: any free one (for tests).
+    pub port: u16,
+    /// Somebody has set it: a broker that cannot serve it must not start.
+    pub is_set: bool,
 }
 
 /// Worth a line in the log; the broker starts.

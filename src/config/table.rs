@@ -30,8 +30,19 @@ const fn row(
     Row { setting: Setting { name, kind, default, valid, doc }, effect }
 }
 
+/// Left as it is, it need not be free.
+pub(super) const DEFAULT_ADMIN_LISTENER: &str = "localhost:9644";
+
 /// By name.
 pub const TABLE: &[Row] = &[
+    row(
+        "admin.listener",
+        ConfigType::String,
+        Some(DEFAULT_ADMIN_LISTENER),
+        Valid::Any,
+        Effect::InForce,
+        "Where metrics and health are served over HTTP (/metrics, /healthz, /readyz), as host:port; an empty host is every interface, none is off. The default port may be taken: then the broker runs without.",
+    ),
     row(
         "advertised.listeners",
         ConfigType::List,

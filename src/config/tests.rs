@@ -41,6 +41,8 @@ fn nothing_set_serves_localhost() {
         advertised_port: 9092,
     };
     assert_eq!(config.listeners, [listener]);
+    let admin = AdminListener { host: "localhost".to_owned(), port: 9644, is_set: false };
+    assert_eq!(config.admin_listener, Some(admin));
     assert_eq!(config.controller, Settings::default());
     assert_eq!(config.topic_defaults, TopicDefaults::default());
     assert!(config.auto_create_topics_enable);
@@ -66,7 +68,7 @@ fn every_setting_arrives() {
          log.retention.check.interval.ms=20\ncorelane.shard.request.bytes=2000000\n\
          corelane.shard.tail.cache.bytes=2000001\ncorelane.shard.read.ahead.bytes=2000002\n\
          corelane.shard.producer.state.bytes=2000003\ncorelane.disk.reserve.bytes=25\ncorelane.cores=0-1\n\
-         corelane.spin.us=26\ncorelane.durability=written\n",
+         corelane.spin.us=26\ncorelane.durability=written\nadmin.listener=[::1]:27\n",
     );
     assert_eq!(config.node_id, BrokerId(7));
     assert_eq!(config.rack.as_deref(), Some("east"));
@@ -101,6 +103,32 @@ fn every_setting_arrives() {
     assert_eq!(config.shard, shard);
     assert_eq!(config.disk_reserve_bytes, 25);
     assert_eq!((config.cores.as_deref(), config.spin_us), (Some("0-1"), 26));
+    let admin = AdminListener { host: "::1".to_owned(), port: 27, is_set: true };
+    assert_eq!(config.admin_listener, Some(admin));
+}
+
+#[test]
+fn the_admin_listener_gives_way_to_clients_unless_it_is_set() {
+    let (config, warnings) = load("listeners=PLAINTEXT://:9644", &[]).unwrap();
+    assert_eq!(config.admin_listener, None);
+    assert!(warnings[0].text.contains("admin.listener"), "{warnings:?}");
+    let error = error("listeners=PLAINTEXT://:9644\nadmin.listener=localhost:9644");
+    assert!(error.contains("admin.listener") && error.contains("PLAINTEXT"), "{error}");
+}
+
+#[test]
+fn the_admin_listener_can_be_off_or_wrong() {
+    for off in ["none", "None", ""] {
+        assert_eq!(config(&format!("admin.listener={off}")).admin_listener, None, "{off}");
+    }
+    let everywhere = AdminListener { host: String::new(), port: 0, is_set: true };
+    assert_eq!(config("admin.listener=:0").admin_listener, Some(everywhere));
+    for wrong in
+        ["9644", "localhost", "localhost:", "localhost:66000", "[::1:9644", "a b:1", "http://localhost:1"]
+    {
+        let error = error(&format!("admin.listener={wrong}"));
+        assert!(error.contains("admin.listener") && error.contains("must be host:port"), "{error}");
+    }
 }
 
 /// What Kafka 4 ships as config/server.properties.

@@ -39,6 +39,14 @@ pub struct Frame {
     pub reservation: Reservation,
 }
 
+impl Frame {
+    /// What its peer has sent for it, the size in front included.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        PREFIX_BYTES + self.bytes.len()
+    }
+}
+
 /// Whether a frame carries so much, and is done with so soon, that it should not be copied out of its chunk.
 pub type KeepInPlace = fn(frame: &[u8]) -> bool;
 

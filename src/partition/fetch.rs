@@ -11,7 +11,7 @@ use super::message::{
 };
 use super::park::Parked;
 use super::shard::{Part, Shard, Split, place};
-use crate::model::{ErrorCode, LeaderEpoch, Offset, ShardId};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, PartitionId, ShardId};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, Instant};
 
@@ -32,7 +32,9 @@ impl Shard {
             let bytes: usize = outcomes.iter().map(|outcome| outcome.records_bytes).sum();
             let urgent = outcomes.iter().any(ReadOutcome::is_urgent);
             if bytes >= min_bytes || urgent || outcomes.is_empty() || reactor::now() >= deadline {
-                return within_budget(outcomes, max_bytes);
+                let outcomes = within_budget(outcomes, max_bytes);
+                self.count_sent(&plan, &outcomes);
+                return outcomes;
             }
             self.wait_for_more(&plan, &outcomes, min_bytes, deadline).await;
             // Whatever the above takes for a reason to read again, the shard's other work comes in between.
@@ -223,13 +225,21 @@ impl Shard {
             outcome.has_more = true;
             return Ok(outcome);
         }
+        let counters = &self.measures.counters;
         let slices = match log.read_cached(read.fetch_offset, limit, max_bytes, at_least_one) {
-            Some(slices) => Ok(slices),
-            None => log.read(read.fetch_offset, limit, max_bytes, at_least_one).await,
+            Some(slices) => {
+                counters.cache_hits.increment();
+                Ok(slices)
+            }
+            None => {
+                counters.cache_misses.increment();
+                log.read(read.fetch_offset, limit, max_bytes, at_least_one).await
+            }
         };
         match slices {
             Ok(slices) => {
                 outcome.records_bytes = slices.bytes;
+                outcome.record_count = u64::try_from(slices.next.0 - read.fetch_offset.0).unwrap_or(0);
                 outcome.has_more = slices.next < limit;
                 outcome.records = slices.parts;
             }
@@ -247,13 +257,22 @@ fn read_limit(partition: &super::leader::Partition, isolation: Isolation) -> Off
 }
 
 /// A fetch split by owner, kept for reading again.
-struct Plan {
+pub(super) struct Plan {
     count: usize,
     local: Option<(Vec<usize>, ReadRequest)>,
     remote: Vec<(ShardId, Vec<usize>, ReadRequest)>,
 }
 
 impl Plan {
+    /// Every partition with the place of its outcome.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = (usize, PartitionId)> {
+        let local = self.local.iter().map(|(places, read)| (places, read));
+        let remote = self.remote.iter().map(|(_, places, read)| (places, read));
+        local.chain(remote).flat_map(|(places, read)| {
+            places.iter().copied().zip(read.partitions.iter().map(|part| part.partition))
+        })
+    }
+
     fn new(split: Split<ReadPartition>, max_bytes: usize, isolation: Isolation) -> Plan {
         let request = |part: Part<ReadPartition>| {
             (part.places, ReadRequest { partitions: part.items, max_bytes, isolation })
@@ -295,6 +314,7 @@ fn within_budget(mut outcomes: Vec<ReadOutcome>, max_bytes: usize) -> Vec<ReadOu
         if used > 0 && used + outcome.records_bytes > max_bytes {
             outcome.records.clear();
             outcome.records_bytes = 0;
+            outcome.record_count = 0;
         }
         used += outcome.records_bytes;
     }

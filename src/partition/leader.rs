@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::message::AppendOutcome;
 use super::park::Parked;
+use crate::metrics::snapshot::Topic;
 use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId};
 use crate::reactor::Instant;
 use crate::reactor::sync::Sender;
@@ -18,6 +19,8 @@ pub(super) struct Partition {
     pub(super) directory: DirectoryId,
     /// `None`: the folder is missing or could not be recovered; every request gets KAFKA_STORAGE_ERROR.
     pub(super) log: Option<Log>,
+    /// What the topic counts on this shard, shared by its partitions.
+    pub(super) topic: Rc<Topic>,
     pub(super) leader_epoch: Cell<LeaderEpoch>,
     high_watermark: Cell<Offset>,
     appends: RefCell<VecDeque<AppendWaiter>>,
@@ -71,6 +74,7 @@ impl Partition {
         id: PartitionId,
         directory: DirectoryId,
         log: Option<Log>,
+        topic: Rc<Topic>,
         epoch: LeaderEpoch,
     ) -> Partition {
         // The only in-sync replica: everything recovered is durable, so all of it may be read.
@@ -79,6 +83,7 @@ impl Partition {
             id,
             directory,
             log,
+            topic,
             leader_epoch: Cell::new(epoch),
             high_watermark: Cell::new(high_watermark),
             appends: RefCell::default(),

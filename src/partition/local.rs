@@ -69,8 +69,12 @@ impl Shard {
                 outcomes.push(AppendOutcome::failed(ErrorCode::KafkaStorageError));
                 continue;
             };
+            let bytes = batch.batch.len();
             match log.append(batch.batch, &batch.header, partition.leader_epoch.get(), now) {
                 Ok(appended) => {
+                    if !appended.duplicate {
+                        partition.topic.count_received(bytes, appended.record_count());
+                    }
                     outcomes.push(AppendOutcome {
                         error: ErrorCode::None,
                         base_offset: appended.base_offset,
@@ -155,6 +159,7 @@ impl Shard {
                 return true;
             }
             let (Some(topic), Some(state)) = (image.topic(id.topic), image.partition(*id)) else {
+                self.measures.leaves(partition);
                 replayed.removed.push(Rc::clone(partition));
                 return false;
             };
@@ -171,6 +176,11 @@ impl Shard {
             }
             true
         });
+        for record in records {
+            if let Record::RemoveTopic { id } = record {
+                self.measures.forget(*id);
+            }
+        }
         replayed
     }
 
@@ -276,8 +286,13 @@ impl Shard {
         let result = if log.is_some() { Ok(directory) } else { Err(ErrorCode::KafkaStorageError) };
         // A folder that could not be made now is tried again at the next start; one that is missing stays offline.
         if log.is_some() || create == Create::Never {
-            let partition_state = Partition::new(partition, directory, log, epoch);
-            self.partitions.borrow_mut().insert(partition, Rc::new(partition_state));
+            let topic = self.measures.topic_of(partition, &self.image.borrow(), &name);
+            let partition_state = Rc::new(Partition::new(partition, directory, log, topic, epoch));
+            self.measures.comes(&partition_state);
+            let before = self.partitions.borrow_mut().insert(partition, partition_state);
+            if let Some(before) = before {
+                self.measures.leaves(&before);
+            }
         }
         result
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::metadata;
+use crate::metrics::Snapshot;
 use crate::model::{
     BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs,
 };
@@ -52,6 +53,10 @@ pub enum ShardRequest {
     /// Open these logs here; each has been placed on the asked shard.
     Open(Vec<OpenPartition>),
     Lifecycle(Lifecycle),
+    /// Everything the shard counts.
+    Metrics,
+    /// Whether it is there, and what it cannot write.
+    Ping,
 }
 
 #[derive(Debug)]
@@ -64,6 +69,9 @@ pub enum ShardReply {
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
     Open(Vec<Result<DirectoryId, ErrorCode>>),
+    Metrics(Box<Snapshot>),
+    /// With the log directories that are offline for writing here.
+    Pong(Vec<DirectoryId>),
     Done,
 }
 
@@ -173,6 +181,8 @@ pub struct ReadOutcome {
     /// Whole batches, to be spliced into the answer as they are.
     pub records: Vec<Bytes>,
     pub records_bytes: usize,
+    /// How many offsets the fetch moves on by.
+    pub record_count: u64,
     /// There is more to read behind the records: a limit on bytes, or the way the disk is read, ended them.
     pub has_more: bool,
     /// With `ReadCommitted`: (producer, first offset) of aborted transactions in the returned range.
@@ -192,6 +202,7 @@ impl ReadOutcome {
             log_start_offset: Offset::NONE,
             records: Vec::new(),
             records_bytes: 0,
+            record_count: 0,
             has_more: false,
             aborted: None,
             diverging: None,

@@ -16,6 +16,7 @@ mod error;
 mod fetch;
 mod leader;
 mod local;
+mod measure;
 mod message;
 mod park;
 mod router;

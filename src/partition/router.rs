@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::message::{Message, ShardReply, ShardRequest};
+use crate::metrics::Counter;
 use crate::model::ShardId;
 use crate::reactor::Mesh;
 use crate::reactor::sync::{Credits, Receiver, Sender, oneshot};
@@ -24,6 +25,8 @@ pub(super) struct Router {
     credits: Vec<Credits>,
     waiting: RefCell<HashMap<u64, (ShardId, Sender<ShardReply>)>>,
     next_id: Cell<u64>,
+    pub(super) sent: Counter,
+    pub(super) received: Counter,
 }
 
 /// The right to send one request to one shard; must be spent.
@@ -34,7 +37,14 @@ impl Router {
     pub(super) fn new(mesh: Mesh<Message>, shard_count: usize) -> Router {
         assert!(mesh.depth() >= MESH_DEPTH, "the mesh is shallower than the credits given out for it");
         let credits = (0..shard_count).map(|_| Credits::new(REQUESTS_IN_FLIGHT)).collect();
-        Router { mesh, credits, waiting: RefCell::default(), next_id: Cell::new(0) }
+        Router {
+            mesh,
+            credits,
+            waiting: RefCell::default(),
+            next_id: Cell::new(0),
+            sent: Counter::default(),
+            received: Counter::default(),
+        }
     }
 
     pub(super) fn on_receive(&self, receive: impl Fn(ShardId, Message) + 'static) {
@@ -74,6 +84,7 @@ impl Router {
     }
 
     fn post(&self, to: ShardId, message: Message) {
+        self.sent.increment();
         self.mesh.try_send(to, message).expect("credits keep the mesh from filling");
     }
 }

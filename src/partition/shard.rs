@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::leader::Partition;
+use super::measure::Measures;
 use super::message::{
     Acks, AppendOutcome, AppendPartition, EpochAnswer, EpochQueryPartition, Lifecycle, Message, OffsetAnswer,
     OffsetQueryPartition, ShardReply, ShardRequest,
@@ -15,6 +16,7 @@ use super::message::{
 use super::park::Parked;
 use super::router::Router;
 use crate::metadata::{self, Image};
+use crate::metrics::snapshot;
 use crate::model::{BrokerId, DirectoryId, ErrorCode, Offset, PartitionId, ProducerId, ShardId};
 use crate::reactor::sync::{Credits, Notify};
 use crate::reactor::{self, Mesh};
@@ -34,6 +36,8 @@ pub trait Host {
     fn control(&self, request: metadata::Request) -> LocalFuture<metadata::Reply>;
     /// Start serving, stop serving, end.
     fn lifecycle(&self, step: Lifecycle) -> LocalFuture<()>;
+    /// What they count on this shard; nothing while they serve no clients.
+    fn measure(&self) -> snapshot::Server;
 }
 
 /// Lives on its shard in an `Rc`; knows its own partitions and whom to ask for the others.
@@ -53,6 +57,7 @@ pub struct Shard {
     producer_ids: ProducerIdBlock,
     /// Requests to the controller under way: they must not take all credits from the data's requests, and not pile up.
     control_room: Credits,
+    pub(super) measures: Measures,
 }
 
 /// What is left of the block of producer ids this shard was given.
@@ -86,6 +91,7 @@ impl Shard {
             parked_for: RefCell::default(),
             producer_ids: ProducerIdBlock { next: Cell::new(0), end: Cell::new(0), turn: Credits::new(1) },
             control_room: Credits::new(CONTROL_REQUESTS_MAX),
+            measures: Measures::default(),
         })
     }
 
@@ -103,9 +109,12 @@ impl Shard {
             "a shard starts once"
         );
         let shard = Rc::clone(self);
-        self.router.on_receive(move |from, message| match message {
-            Message::Reply { id, reply } => shard.router.receive_reply(from, id, reply),
-            Message::Request { id, request } => shard.receive(from, id, request),
+        self.router.on_receive(move |from, message| {
+            shard.router.received.increment();
+            match message {
+                Message::Reply { id, reply } => shard.router.receive_reply(from, id, reply),
+                Message::Request { id, request } => shard.receive(from, id, request),
+            }
         });
         let shard = Rc::downgrade(self);
         reactor::spawn(async move {
@@ -259,7 +268,7 @@ impl Shard {
         if to == self.id { self.serve(to, request).await } else { self.router.ask(to, request).await }
     }
 
-    fn host(&self) -> &dyn Host {
+    pub(super) fn host(&self) -> &dyn Host {
         self.host.get().expect("the shard was started").as_ref()
     }
 
@@ -329,6 +338,11 @@ impl Shard {
                     step.await;
                     ShardReply::Done
                 })
+            }
+            ShardRequest::Metrics => Box::pin(async move { ShardReply::Metrics(shard.measure().await) }),
+            ShardRequest::Ping => {
+                let offline = self.storage().offline_directories();
+                Box::pin(std::future::ready(ShardReply::Pong(offline)))
             }
         }
     }

@@ -11,6 +11,7 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 use super::shard::LocalFuture;
 use super::*;
 use crate::metadata::{self, Image, NewPartition, TopicDefaults};
+use crate::metrics::snapshot::Server;
 use crate::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, ShardId};
 use crate::protocol::batch::{BatchHeader, Batches};
 use crate::reactor::sim::{self, CrashKind, Disk, Simulation};
@@ -38,6 +39,10 @@ impl Host for TestHost {
     fn lifecycle(&self, _: Lifecycle) -> LocalFuture<()> {
         self.0.notify();
         Box::pin(std::future::ready(()))
+    }
+
+    fn measure(&self) -> Server {
+        Server::default()
     }
 }
 

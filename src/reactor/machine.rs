@@ -56,20 +56,23 @@ impl Resource {
     }
 }
 
-/// Raises the soft limit to the hard one, and says what it is then.
-pub(super) fn raise_limit(resource: Resource) -> io::Result<Limit> {
+/// The limit as it is.
+pub(super) fn limit(resource: Resource) -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer.
     if unsafe { libc::getrlimit(resource.raw(), &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-    // SAFETY: `wanted` is a valid limit, no higher than the hard one.
-    if limit.rlim_cur != limit.rlim_max && unsafe { libc::setrlimit(resource.raw(), &raw const wanted) } == 0
-    {
-        limit = wanted;
-    }
     Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
+}
+
+/// Raises the soft limit to the hard one, and says what it is then.
+pub(super) fn raise_limit(resource: Resource) -> io::Result<Limit> {
+    let Limit { soft, hard } = limit(resource)?;
+    let wanted = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    // SAFETY: `wanted` is a valid limit, no higher than the hard one.
+    let raised = soft == hard || unsafe { libc::setrlimit(resource.raw(), &raw const wanted) } == 0;
+    Ok(Limit { soft: if raised { hard } else { soft }, hard })
 }
 
 /// Sets the allocator up for buffers that come and go: memory once touched stays with the process. The first touch of

@@ -55,6 +55,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod time;
+mod usage;
 
 pub use buffer::{BLOCK_BYTES, Buf, SharedBuf, lent_bytes};
 pub use file::{File, OpenMode, is_shortage};
@@ -65,3 +66,4 @@ pub use pacemaker::longest_stall;
 pub use start::{Cores, Options, ShardContext, StartError, run};
 pub use task::{Task, blocking, shard_count, shard_id, spawn, turn};
 pub use time::{Instant, now, random_u64, sleep, sleep_until, wall_clock_ms};
+pub use usage::{ProcessUsage, process_usage, thread_cpu_time};

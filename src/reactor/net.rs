@@ -147,16 +147,14 @@ impl TcpStream {
     }
 }
 
-/// How long a port that is taken may take to become free. The kernel tears the rings of a killed process down after
-/// its end has been reported, and its listeners are held until then: milliseconds, more on a busy machine.
-const RELEASE_TIME: Duration = Duration::from_secs(5);
-
-/// Fails when another process listens on the port already and does not let go of it within [`RELEASE_TIME`], as one
-/// that was just killed does. The shards' own listeners cannot tell: they share the port among them (SO_REUSEPORT),
-/// and the kernel lets any process of the same user in. Called before the shards start; blocks.
-pub fn probe_port(address: SocketAddr) -> Result<(), StartError> {
+/// Fails when another process listens on the port already and does not let go of it within `patience`, as one that
+/// was just killed does: the kernel tears its rings down after its end has been reported, and its listeners are held
+/// until then, for milliseconds, on a busy machine for more. The shards' own listeners cannot tell: they share the port
+/// among them (SO_REUSEPORT), and the kernel lets any process of the same user in. Called before the shards start;
+/// blocks. `setting` is what the operator would change.
+pub fn probe_port(address: SocketAddr, setting: &str, patience: Duration) -> Result<(), StartError> {
     let port = address.port();
-    let deadline = Instant::now() + RELEASE_TIME;
+    let deadline = Instant::now() + patience;
     let error = loop {
         match bound_socket(address, Sharing::Alone) {
             Ok(_) => return Ok(()),
@@ -168,15 +166,15 @@ pub fn probe_port(address: SocketAddr) -> Result<(), StartError> {
     };
     Err(StartError(match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("port {port} is already in use: stop the other process or set listeners= to another port")
+            format!("port {port} is already in use: stop the other process or set {setting}= to another port")
         }
         io::ErrorKind::PermissionDenied => format!(
-            "port {port} may not be used by this user: set listeners= to a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
+            "port {port} may not be used by this user: set {setting}= to a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
         ),
         io::ErrorKind::AddrNotAvailable => {
-            format!("{} is not an address of this machine: correct it in listeners=", address.ip())
+            format!("{} is not an address of this machine: correct it in {setting}=", address.ip())
         }
-        _ => format!("{address} cannot be listened on ({error}): correct it in listeners="),
+        _ => format!("{address} cannot be listened on ({error}): correct it in {setting}="),
     }))
 }
 

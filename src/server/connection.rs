@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Shared;
 use super::limits::Admission;
-use super::metrics::bump;
 use super::replies::{Gathered, Next, Replies, WriterEnded};
 use crate::handlers::{CloseReason, ConnectionContext, Outcome, Reply, Request, Stage};
 use crate::model::ErrorCode;
@@ -152,6 +151,7 @@ impl Connection {
     /// Runs a request's first stage when its turn has come, and queues what remains of it. `Err(None)` when no
     /// reply can leave any more.
     async fn start(&self, frame: Frame, received: Instant) -> Result<(), Option<End>> {
+        let bytes = frame.wire_bytes() as u64;
         let (api, stage) = match header::parse(frame.bytes) {
             Verdict::Close(refusal) => return Err(Some(End::Refused(refusal))),
             Verdict::UnsupportedApiVersions { correlation_id } => {
@@ -179,6 +179,7 @@ impl Connection {
             }
         };
         self.active.set(now());
+        self.shared.metrics.api(api).request_bytes.add(bytes);
         self.replies.push(api, received, stage, frame.reservation, &self.shared.metrics);
         Ok(())
     }
@@ -282,7 +283,7 @@ impl Connection {
             tracing::debug!(%peer, %listener, reason = %end, "connection closed");
             return;
         }
-        bump(&self.shared.metrics.connections_rejected);
+        self.shared.metrics.connections_rejected.increment();
         if let Some(suppressed) = self.shared.log_rate.admit(now()) {
             tracing::warn!(%peer, %listener, reason = %end, suppressed, "connection closed");
         }

@@ -8,7 +8,6 @@ use futures_lite::future::or;
 
 use super::connection::Connection;
 use super::limits::{Admission, Refusal};
-use super::metrics::bump;
 use super::{BoundListener, Shared};
 use crate::handlers::{ConnectionContext, Principal};
 use crate::reactor::{TcpStream, now, sleep, spawn};
@@ -53,7 +52,7 @@ async fn welcome(shared: &Rc<Shared>, listener: &Rc<str>, stream: TcpStream) {
     // a peer that is gone already has no address and needs no answer
     let Ok(peer) = stream.peer_addr() else { return };
     let Some(admission) = admit(shared, listener, peer).await else { return };
-    bump(&shared.metrics.connections_accepted);
+    shared.metrics.connections_accepted.increment();
     let id = shared.next_connection.get();
     shared.next_connection.set(id + 1);
     let context =
@@ -70,7 +69,7 @@ async fn admit(shared: &Rc<Shared>, listener: &str, peer: SocketAddr) -> Option<
         };
         if !told {
             told = true;
-            bump(&shared.metrics.connections_refused);
+            shared.metrics.connections_refused.increment();
             if let Some(suppressed) = shared.log_rate.admit(now()) {
                 match refusal {
                     Refusal::NodeFull => tracing::warn!(

@@ -3,7 +3,7 @@
 //! One [`Server`] per shard. Each listener of the configuration has a socket on every shard (SO_REUSEPORT spreads
 //! clients over them); a connection lives on the shard that accepted it. A connection is two tasks around one
 //! shared [`Connection`](connection::Connection): the reader cuts frames and calls the handlers, the writer sends
-//! replies in the order of their requests.
+//! replies in the order of their requests. Metrics and health have a listener of their own: [`admin`].
 //!
 //! Invariants:
 //! * Replies leave in request order. Only Produce is started while replies before it are not ready, and only
@@ -16,11 +16,11 @@
 //!
 //! Never here: what a request means (`handlers/`), bytes of the protocol beyond the header (`protocol/`).
 
+pub mod admin;
 mod connection;
 mod limits;
 mod listener;
 mod log_rate;
-mod metrics;
 mod replies;
 #[cfg(test)]
 mod tests;
@@ -34,11 +34,11 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 pub use limits::Limits;
-pub use metrics::{ApiCounts, Metrics};
 
 use crate::config::Config;
 use crate::handlers::{Broker, Service};
 use crate::metadata::Endpoint;
+use crate::metrics::snapshot::{self, ServerCounters};
 use crate::network::{ReceiveBuffers, RequestBudget};
 use crate::partition::Shard;
 use crate::reactor::sync::Notify;
@@ -89,7 +89,7 @@ struct Shared {
     ready_bytes: Rc<Cell<usize>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
-    metrics: Metrics,
+    metrics: ServerCounters,
     log_rate: LogRate,
     stopping: Cell<bool>,
     stop: Notify,
@@ -135,7 +135,7 @@ impl Server {
             connections: RefCell::default(),
             // unique on the node: the shard in the upper bits
             next_connection: Cell::new(u64::from(shard_id().0) << 48),
-            metrics: Metrics::default(),
+            metrics: ServerCounters::default(),
             log_rate: LogRate::default(),
             stopping: Cell::new(false),
             stop: Notify::default(),
@@ -182,8 +182,21 @@ impl Server {
     }
 
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &ServerCounters {
         &self.shared.metrics
+    }
+
+    /// Everything that is counted here, for a scrape.
+    #[must_use]
+    pub fn measure(&self) -> snapshot::Server {
+        let Shared { budget, ready_bytes, metrics, settings, .. } = &*self.shared;
+        snapshot::Server {
+            counters: metrics.clone(),
+            connections: self.connection_count() as u64,
+            request_budget_bytes: settings.request_budget_bytes,
+            request_used_bytes: settings.request_budget_bytes.saturating_sub(budget.free_bytes()),
+            reply_waiting_bytes: ready_bytes.get() as u64,
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::metrics::Metrics;
 use crate::handlers::{CloseReason, LocalFuture, Outcome, Reply, Stage};
+use crate::metrics::snapshot::ServerCounters;
 use crate::model::ErrorCode;
 use crate::network::Reservation;
 use crate::protocol::api::Api;
@@ -145,7 +145,7 @@ impl Replies {
         received: Instant,
         stage: Stage,
         reservation: Reservation,
-        metrics: &Metrics,
+        metrics: &ServerCounters,
     ) {
         let state = match stage {
             Stage::Done(outcome) => self.ready(api, received, outcome, metrics),
@@ -188,7 +188,7 @@ impl Replies {
     }
 
     /// Gathers every reply that is ready and may leave now; waits while there is none.
-    pub(super) async fn next(&self, gathered: &mut Gathered, metrics: &Metrics) -> Next {
+    pub(super) async fn next(&self, gathered: &mut Gathered, metrics: &ServerCounters) -> Next {
         debug_assert!(gathered.parts.is_empty());
         loop {
             let next = poll_fn(|context| self.gather(context, gathered, metrics)).await;
@@ -205,7 +205,7 @@ impl Replies {
         &self,
         context: &mut Context<'_>,
         gathered: &mut Gathered,
-        metrics: &Metrics,
+        metrics: &ServerCounters,
     ) -> Poll<Option<Next>> {
         loop {
             if gathered.bytes >= GATHERED_BYTES_MAX {
@@ -258,16 +258,17 @@ impl Replies {
         self.moved.notify();
     }
 
-    fn ready(&self, api: Api, received: Instant, outcome: Outcome, metrics: &Metrics) -> State {
+    fn ready(&self, api: Api, received: Instant, outcome: Outcome, metrics: &ServerCounters) -> State {
         let took = now().since(received);
         match outcome {
             Outcome::Reply(reply) => {
-                metrics.count_reply(api, reply.error, took);
-                self.grow_ready(reply.bytes());
+                let bytes = reply.bytes();
+                metrics.api(api).count_reply(reply.error, bytes, took);
+                self.grow_ready(bytes);
                 State::Ready(reply)
             }
             Outcome::NoReply => {
-                metrics.count_reply(api, ErrorCode::None, took);
+                metrics.api(api).count_reply(ErrorCode::None, 0, took);
                 State::Silent
             }
             Outcome::Close(reason) => State::Close(reason),

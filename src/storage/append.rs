@@ -12,6 +12,7 @@ use crate::log::producer_state::Verdict;
 use crate::log::{producer_snapshot, roll};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, TimestampMs};
 use crate::protocol::batch::BatchHeader;
+use crate::reactor;
 
 /// Positions in a segment are i32 in Kafka's index.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -57,6 +58,9 @@ pub fn append(
             roll::Incoming { bytes: bytes as u64, last_offset, max_timestamp: header.max_timestamp };
         let opens = must_roll(inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
         place(inner, header, base_offset, last_offset, epoch);
+        if inner.pending.is_empty() {
+            inner.pending_since = reactor::now();
+        }
         inner.pending.push_back(Pending { batch, base_offset, last_offset, epoch, opens });
         inner.pending_bytes += bytes;
         inner.touched = true;

@@ -21,7 +21,7 @@ use super::state::{Inner, LogState, Status};
 use super::tail::Published;
 use crate::model::Offset;
 use crate::protocol::batch;
-use crate::reactor::{BLOCK_BYTES, Buf, File};
+use crate::reactor::{BLOCK_BYTES, Buf, File, Instant, now};
 
 /// Rounds in flight per directory. Two would gather smaller groups; measure before raising it.
 pub const DEPTH: usize = 1;
@@ -55,8 +55,10 @@ struct Written {
     published: Published,
     /// Exclusive end of the batches.
     end: Offset,
-    /// Bytes of new batches.
+    /// Bytes of new batches, how many they are, and when the first of them came.
     bytes: usize,
+    batches: usize,
+    since: Instant,
 }
 
 /// The directory's commit loop; ends when the shard stops and nothing is left.
@@ -139,7 +141,8 @@ fn build(inner: &mut Inner) -> Option<Written> {
     inner.pending_bytes -= bytes;
     let published =
         Published { buf: buf.freeze(), position: start - before as u64, first, places, end: at as u32 };
-    Some(Written { segment: Rc::clone(&inner.committing), published, end, bytes })
+    let (segment, since) = (Rc::clone(&inner.committing), inner.pending_since);
+    Some(Written { segment, published, end, bytes, batches: count, since })
 }
 
 async fn write(part: &mut Part) {
@@ -187,6 +190,7 @@ fn complete(shard: &Rc<Shard>, directory: &Rc<Directory>, round: &mut Vec<Part>)
             directory.fail(shard, &format!("{}: write or flush failed", part.log.name), error);
         }
     }
+    count(shard, round);
     for part in round.drain(..) {
         let Part { log, written, sync, result, .. } = part;
         let moved = {
@@ -203,6 +207,22 @@ fn complete(shard: &Rc<Shard>, directory: &Rc<Directory>, round: &mut Vec<Part>)
         }
     }
     shard.tails.trim();
+}
+
+fn count(shard: &Shard, round: &[Part]) {
+    let (counters, now) = (&shard.counters, now());
+    counters.rounds.increment();
+    for part in round.iter().filter(|part| part.result.is_ok()) {
+        if part.sync == Sync::Yes {
+            counters.flushes.increment();
+        }
+        if let Some(written) = &part.written {
+            counters.batches.add(written.batches as u64);
+            counters.batch_bytes.add(written.bytes as u64);
+            counters.written_bytes.add(written.published.buf.as_slice().len() as u64);
+            counters.commits.record(now.since(written.since));
+        }
+    }
 }
 
 type Waiters = Vec<crate::reactor::sync::Sender<()>>;

@@ -134,6 +134,14 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+impl Appended {
+    /// Offsets are dense, so this is how many records the batch has.
+    #[must_use]
+    pub fn record_count(&self) -> u64 {
+        u64::try_from(self.end_offset.0 - self.base_offset.0).expect("a batch has an end behind its base")
+    }
+}
+
 /// Whole batches, in order; each slice holds one or more of them.
 #[derive(Clone, Debug)]
 pub struct Slices {

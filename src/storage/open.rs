@@ -26,7 +26,7 @@ use crate::log::recovery::{Offsets, Reason, Start};
 use crate::log::time_index::TimeIndex;
 use crate::model::{LeaderEpoch, Offset, TimestampMs};
 use crate::protocol::batch::BatchHeader;
-use crate::reactor::{self, BLOCK_BYTES, File, OpenMode, fs};
+use crate::reactor::{self, BLOCK_BYTES, File, Instant, OpenMode, fs};
 
 /// One log on its way to be opened.
 pub struct Opening {
@@ -303,6 +303,7 @@ impl Opening {
             producers: loaded.producers,
             pending: Default::default(),
             pending_bytes: 0,
+            pending_since: Instant::default(),
             partial_block,
             tail: Default::default(),
             unclosed: Default::default(),

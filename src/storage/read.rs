@@ -322,6 +322,7 @@ async fn fetch(
         log.shard.warm.note(segment);
     }
     let buf = file.read(start, (end - start) as usize).await.map_err(failed)?;
+    log.shard.counters.disk_read_bytes.add(end - start);
     Ok((buf, start))
 }
 

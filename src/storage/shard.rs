@@ -13,6 +13,7 @@ use super::warm::Warm;
 use super::{
     Config, Error, Inventory, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop, strays,
 };
+use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId, TimestampMs};
 use crate::reactor;
 use crate::reactor::sync::Notify;
@@ -33,6 +34,9 @@ pub struct Shard {
     pub warm: Warm,
     /// Bytes of batches that are appended and not yet durable.
     pub pending_bytes: Cell<usize>,
+    pub counters: StorageCounters,
+    /// As of the last look through all producers.
+    producer_state_bytes: Cell<usize>,
     /// Not all logs are open yet: recovery points on disk stay as the last run left them.
     pub booting: Cell<bool>,
     /// No new work.
@@ -85,6 +89,7 @@ impl Shard {
             producers.expire(now, self.config.producer_expiration_ms);
             used += producers.memory_bytes();
         }
+        self.producer_state_bytes.set(used);
         let Some(excess) = used.checked_sub(self.config.producer_state_bytes).filter(|&excess| excess > 0)
         else {
             return;
@@ -125,6 +130,8 @@ impl Storage {
             listener,
             logs: RefCell::default(),
             pending_bytes: Cell::new(0),
+            counters: StorageCounters::default(),
+            producer_state_bytes: Cell::new(0),
             booting: Cell::new(false),
             stopping: Cell::new(false),
             stopped: Cell::new(false),
@@ -206,5 +213,35 @@ impl Storage {
     #[must_use]
     pub fn cached_bytes(&self) -> (usize, usize) {
         (self.shard.tails.used_bytes(), self.shard.chunks.used_bytes())
+    }
+
+    /// Directories that had a write or flush error here.
+    #[must_use]
+    pub fn offline_directories(&self) -> Vec<DirectoryId> {
+        let directories = self.shard.directories.values();
+        directories.filter(|directory| directory.is_offline()).map(|directory| directory.id).collect()
+    }
+
+    /// Everything that is counted here, for a scrape.
+    #[must_use]
+    pub fn measure(&self) -> snapshot::Storage {
+        let Shard { config, counters, directories, .. } = &*self.shard;
+        let (tail_cache_bytes, read_ahead_bytes) = self.cached_bytes();
+        let directories = directories.values().map(|directory| snapshot::Directory {
+            path: directory.path.display().to_string(),
+            online: !directory.is_offline(),
+            bytes_until_refusal: directory.space.until_refusal(config.reserve_bytes),
+        });
+        snapshot::Storage {
+            counters: counters.clone(),
+            pending_bytes: self.pending_bytes() as u64,
+            tail_cache_bytes: tail_cache_bytes as u64,
+            tail_cache_bytes_max: config.tail_cache_bytes as u64,
+            read_ahead_bytes: read_ahead_bytes as u64,
+            read_ahead_bytes_max: config.read_ahead_bytes as u64,
+            producer_state_bytes: self.shard.producer_state_bytes.get() as u64,
+            producer_state_bytes_max: config.producer_state_bytes as u64,
+            directories: directories.collect(),
+        }
     }
 }

@@ -37,6 +37,12 @@ impl Space {
         self.free_bytes.get() == u64::MAX
     }
 
+    /// What [`Self::reserve`] would still give; `None` before the first sample.
+    pub fn until_refusal(&self, reserve: u64) -> Option<u64> {
+        let used = self.appended_since.get().saturating_add(reserve);
+        (!self.is_unknown()).then(|| self.free_bytes.get().saturating_sub(used))
+    }
+
     /// Takes `bytes` from what is free above `reserve`; false if there is not so much.
     pub fn reserve(&self, bytes: u64, reserve: u64) -> bool {
         let used = self.appended_since.get().saturating_add(bytes);
@@ -111,9 +117,11 @@ mod tests {
     fn what_is_appended_counts_until_the_next_sample() {
         let space = Space::default();
         assert!(space.reserve(1 << 40, 100), "no sample yet");
+        assert_eq!(space.until_refusal(100), None);
         space.sample(1_000, 0);
         assert_eq!(space.news(100), None);
         assert!(space.reserve(600, 100));
+        assert_eq!(space.until_refusal(100), Some(300));
         assert!(!space.reserve(301, 100), "one byte into the reserve");
         assert!(space.reserve(300, 100), "exactly down to the reserve");
         space.sample(100, 0);

@@ -15,6 +15,7 @@ use super::{Durability, Error, LogConfig};
 use crate::log::epoch_cache::EpochCache;
 use crate::log::producer_state::ProducerStates;
 use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::reactor::Instant;
 use crate::reactor::sync::{Notify, Sender};
 
 pub struct LogState {
@@ -63,6 +64,8 @@ pub struct Inner {
     pub producers: ProducerStates,
     pub pending: VecDeque<Pending>,
     pub pending_bytes: usize,
+    /// When the first of `pending` came, or one that was before it.
+    pub pending_since: Instant,
     /// The durable bytes of the committing segment's last block, if it is not full.
     pub partial_block: Vec<u8>,
     pub tail: Tail,

@@ -114,13 +114,18 @@ pub fn kcat() -> Command {
     Command::new("kcat")
 }
 
+/// What Kafka is fetched with and runs on.
+pub fn java_and_maven() {
+    system_package("java", "default-jre-headless");
+    system_package("mvn", "maven");
+}
+
 /// A tool of Kafka's by its main class.
 pub fn kafka(class: &str) -> Command {
     static LIBRARIES: LazyLock<PathBuf> = LazyLock::new(|| {
         let folder = kept("kafka");
         install_once(&folder, &pom(), || {
-            system_package("java", "default-jre-headless");
-            system_package("mvn", "maven");
+            java_and_maven();
             std::fs::write(folder.join("pom.xml"), pom()).expect("target/tmp is writable");
             let mut command = Command::new("mvn");
             command.args(["--quiet", "--batch-mode", "dependency:copy-dependencies"]);

@@ -2,6 +2,7 @@
 //! Maven jars. What is missing is installed into `target/tmp/clients` once (`install.rs`); a test whose tool cannot
 //! be installed fails and says what to do, it never skips.
 
+mod bench;
 mod dump_log;
 #[path = "../it/harness.rs"]
 #[allow(dead_code, reason = "tests/it uses the rest")]
@@ -9,6 +10,8 @@ mod harness;
 mod install;
 mod kafka_tools;
 mod kcat;
+#[path = "../it/load.rs"]
+mod load;
 mod mission;
 mod python;
 mod run;

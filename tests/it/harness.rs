@@ -230,6 +230,8 @@ impl Setup {
         command.arg("start").arg("--shards").arg(self.shards.to_string());
         command.arg("--set").arg(format!("listeners=PLAINTEXT://127.0.0.1:{port}"));
         command.arg("--set").arg(format!("log.dirs={}", data.display()));
+        // Any free port, before what the test sets.
+        command.arg("--set").arg("admin.listener=127.0.0.1:0");
         for set in &self.sets {
             command.arg("--set").arg(set);
         }
@@ -280,6 +282,12 @@ pub fn listener(banner: &[String]) -> String {
     address.unwrap_or_else(|| panic!("no listener in the banner {banner:?}")).trim_end_matches(',').to_owned()
 }
 
+/// The admin listener's `host:port` as the banner prints it.
+fn admin(banner: &[String]) -> Option<&str> {
+    let word = banner.iter().find_map(|line| line.trim_start().strip_prefix("admin"))?;
+    word.trim().strip_prefix("http://")?.strip_suffix("/metrics")
+}
+
 /// A running broker.
 pub struct Broker {
     // First, so that the process is gone before its directory goes.
@@ -299,6 +307,11 @@ impl Broker {
     /// `host:port` for clients.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// `host:port` of its metrics and health checks.
+    pub fn admin(&self) -> &str {
+        admin(&self.banner).unwrap_or_else(|| panic!("no admin listener in the banner {:?}", self.banner))
     }
 
     /// What it printed up to and with `ready`.
@@ -325,14 +338,24 @@ impl Broker {
         self.process.as_mut().expect("this test stops or measures its broker, so it needs one of its own")
     }
 
+    /// Sends a signal and waits for nothing.
+    pub fn signal(&mut self, signal: i32) {
+        self.own().signal(signal);
+    }
+
     /// SIGTERM; asserts a clean end with exit code 0 within seconds.
     pub fn stop(&mut self) {
         self.stop_with(libc::SIGTERM);
     }
 
     pub fn stop_with(&mut self, signal: i32) {
+        self.signal(signal);
+        self.wait_stopped();
+    }
+
+    /// As [`Broker::stop`], for one that was told to.
+    pub fn wait_stopped(&mut self) {
         let process = self.own();
-        process.signal(signal);
         let status = process.wait_exit();
         assert!(status.success(), "a stop should end with code 0, it ended with {status}");
         assert!(!process.stderr().contains("panicked"), "it panicked on the way down");

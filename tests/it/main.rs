@@ -4,13 +4,16 @@
 //! `layering`, which reads the sources, and `guard`, which runs the decode guard in this process. `../README.md`
 //! says how to run one of them and against another broker.
 
+mod admin;
 mod allocations;
 mod apis;
+mod bench;
 mod connection;
 mod guard;
 mod guard_table;
 mod harness;
 mod layering;
+mod load;
 mod records;
 mod recovery;
 mod start_stop;

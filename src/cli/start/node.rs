@@ -11,10 +11,12 @@ use super::stop::StopSignal;
 use crate::cluster::{self, Boot, ControllerHost, Directories};
 use crate::config::{Config, Listener};
 use crate::metadata::{self, Endpoint, Image};
+use crate::metrics::snapshot;
 use crate::model::{DirectoryId, ShardId};
 use crate::partition::{Host, Lifecycle, Message, Shard, ShardRequest};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext, TcpListener};
+use crate::server::admin::{self, Admin, Phase};
 use crate::server::{BoundListener, Limits, Server};
 use crate::storage;
 
@@ -27,6 +29,10 @@ pub(super) struct NodePlan {
     pub(super) core_list: String,
     /// Where each listener of the configuration binds, in its order; port 0 still open.
     pub(super) addresses: Vec<SocketAddr>,
+    /// Where the admin listener binds; empty: nowhere.
+    pub(super) admin_addresses: Vec<SocketAddr>,
+    /// When the process was started, milliseconds since 1970.
+    pub(super) started_ms: i64,
     pub(super) directories: Directories,
     pub(super) stop: StopSignal,
     /// Connections of the whole node.
@@ -76,7 +82,8 @@ struct Node {
     plan: Arc<NodePlan>,
     shard: Weak<Shard>,
     controller: OnceCell<ControllerHost>,
-    server: RefCell<Option<Server>>,
+    /// Stopped, it stays for what it has counted.
+    server: OnceCell<Server>,
     /// Shard 0's sockets, bound before boot so that port 0 becomes a port the registration can tell.
     bound: RefCell<Vec<TcpListener>>,
     /// StopStorage has been answered.
@@ -96,6 +103,10 @@ impl Host for NodeHost {
         let node = Rc::clone(&self.0);
         Box::pin(async move { node.step(step).await })
     }
+
+    fn measure(&self) -> snapshot::Server {
+        self.0.server.get().map(Server::measure).unwrap_or_default()
+    }
 }
 
 impl Node {
@@ -104,7 +115,7 @@ impl Node {
             plan,
             shard: Rc::downgrade(shard),
             controller: OnceCell::new(),
-            server: RefCell::new(None),
+            server: OnceCell::new(),
             bound: RefCell::default(),
             ended: Notify::default(),
             unclean: RefCell::default(),
@@ -122,11 +133,10 @@ impl Node {
                 let listeners = self.bind(&addresses);
                 let server =
                     Server::start(&self.plan.config, self.shard(), listeners, Arc::clone(&self.plan.limits));
-                *self.server.borrow_mut() = Some(server);
+                assert!(self.server.set(server).is_ok(), "a node serves once");
             }
             Lifecycle::StopServing => {
-                let server = self.server.borrow_mut().take();
-                if let Some(server) = server {
+                if let Some(server) = self.server.get() {
                     server.stop().await;
                 }
             }
@@ -171,22 +181,22 @@ impl Node {
 
     async fn lead(self: &Rc<Self>, shard_count: usize, image: Image) -> Result<i64, String> {
         let shard = self.shard();
-        let booted = match self.bind_first() {
-            Ok(addresses) => self.boot(shard_count, image, &addresses).await.map(|()| addresses),
-            Err(why) => Err(why),
-        };
-        let addresses = match booted {
-            Ok(addresses) => Arc::new(addresses),
+        let (admin, addresses) = match self.come_up(shard_count, image).await {
+            Ok((admin, addresses)) => (admin, Arc::new(addresses)),
             Err(why) => {
                 self.every_shard(shard_count, &Lifecycle::StopStorage).await;
                 return Err(why);
             }
         };
+        let set_phase = |phase| admin.iter().for_each(|admin| admin.set_phase(phase));
         self.every_shard(shard_count, &Lifecycle::Serve(Arc::clone(&addresses))).await;
-        if let Err(error) = print_banner(&self.plan, shard_count, &addresses) {
+        set_phase(Phase::Serving);
+        let admin_addresses = admin.as_ref().map_or(&[][..], Admin::addresses);
+        if let Err(error) = print_banner(&self.plan, shard_count, &addresses, admin_addresses) {
             tracing::warn!(%error, "nobody reads stdout; serving all the same");
         }
         self.plan.stop.asked().await;
+        set_phase(Phase::Stopping);
         self.every_shard(shard_count, &Lifecycle::StopServing).await;
         if let Some(controller) = self.controller.get() {
             controller.end().await;
@@ -194,6 +204,43 @@ impl Node {
         let epoch = shard.image().last_broker_epoch().0;
         self.every_shard(shard_count, &Lifecycle::StopStorage).await;
         Ok(epoch)
+    }
+
+    /// Listens everywhere and boots: then clients may come.
+    async fn come_up(
+        &self,
+        shard_count: usize,
+        image: Image,
+    ) -> Result<(Option<Admin>, Vec<SocketAddr>), String> {
+        let admin = self.admin(shard_count)?;
+        let addresses = self.bind_first()?;
+        self.boot(shard_count, image, &addresses).await?;
+        Ok((admin, addresses))
+    }
+
+    /// From before the logs are opened, so that whoever waits for the broker can see what it is at.
+    fn admin(&self, shard_count: usize) -> Result<Option<Admin>, String> {
+        let NodePlan { config, admin_addresses, directories, started_ms, .. } = &*self.plan;
+        if admin_addresses.is_empty() {
+            return Ok(None);
+        }
+        let log_dirs = directories.log_dirs.iter().map(|directory| (directory.id, directory.path.clone()));
+        let settings = admin::Settings {
+            addresses: admin_addresses.clone(),
+            shard_count,
+            log_dirs: log_dirs.collect(),
+            started_ms: *started_ms,
+        };
+        match Admin::start(settings, self.shard()) {
+            Ok(admin) => Ok(Some(admin)),
+            Err(error) if config.admin_listener.as_ref().is_some_and(|listener| listener.is_set) => {
+                Err(format!("cannot listen on {}: {error}", admin_addresses[0]))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no metrics and no health checks are served: the port cannot be listened on");
+                Ok(None)
+            }
+        }
     }
 
     async fn boot(&self, shard_count: usize, image: Image, addresses: &[SocketAddr]) -> Result<(), String> {
@@ -245,7 +292,12 @@ fn bound_listener(listener: &Listener, address: SocketAddr, socket: TcpListener)
 }
 
 /// What an operator wants to know first; the last line says that clients may come.
-fn print_banner(plan: &NodePlan, shard_count: usize, addresses: &[SocketAddr]) -> std::io::Result<()> {
+fn print_banner(
+    plan: &NodePlan,
+    shard_count: usize,
+    addresses: &[SocketAddr],
+    admin_addresses: &[SocketAddr],
+) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let config = &plan.config;
     writeln!(
@@ -264,6 +316,9 @@ fn print_banner(plan: &NodePlan, shard_count: usize, addresses: &[SocketAddr]) -
             "  listener  {}://{address}, advertised as {}:{}",
             listener.name, advertised.host, advertised.port
         )?;
+    }
+    if let Some(address) = admin_addresses.first() {
+        writeln!(out, "  admin     http://{address}/metrics")?;
     }
     for directory in &plan.directories.log_dirs {
         writeln!(out, "  data      {}", directory.path.display())?;

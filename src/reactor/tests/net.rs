@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
@@ -267,7 +269,7 @@ fn a_port_in_use_is_found_before_the_shards_share_it() {
     });
     let port = told.recv().unwrap();
     for address in [(Ipv6Addr::UNSPECIFIED, port).into(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))] {
-        let text = probe_port(address).unwrap_err().to_string();
+        let text = probe_port(address, "listeners", PATIENCE).unwrap_err().to_string();
         assert!(
             text.contains(&format!("port {port} is already in use")) && text.contains("listeners="),
             "{text}"
@@ -279,7 +281,8 @@ fn a_port_in_use_is_found_before_the_shards_share_it() {
     let _ = client.read(&mut [0]);
     drop(client);
     broker.join().unwrap();
-    probe_port((Ipv6Addr::UNSPECIFIED, port).into()).expect("old connections do not count");
-    let text = probe_port("192.0.2.1:9092".parse().unwrap()).unwrap_err().to_string();
+    probe_port((Ipv6Addr::UNSPECIFIED, port).into(), "listeners", PATIENCE)
+        .expect("old connections do not count");
+    let text = probe_port("192.0.2.1:9092".parse().unwrap(), "listeners", PATIENCE).unwrap_err().to_string();
     assert!(text.contains("192.0.2.1 is not an address of this machine"), "{text}");
 }

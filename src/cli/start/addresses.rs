@@ -1,0 +1,90 @@
+//! Where the listeners bind: names become addresses, and ports that others have are found before the shards start.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+use crate::config::{AdminListener, Config, Listener};
+use crate::reactor;
+
+/// A broker that was just killed lets go of its port within this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for the admin port where nobody has asked for it: a second broker on a machine starts without.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Of each listener, in the configuration's order. Every port was free.
+pub(super) fn listeners(config: &Config) -> Result<Vec<SocketAddr>, String> {
+    let address = |listener: &Listener| {
+        let found = resolve(&listener.host, listener.port).map_err(|why| {
+            format!(
+                "listeners: {}://{}:{}: {why}; use an address of this host",
+                listener.name, listener.host, listener.port
+            )
+        })?;
+        Ok(found[0])
+    };
+    let addresses = config.listeners.iter().map(address).collect::<Result<Vec<_>, String>>()?;
+    for &address in &addresses {
+        reactor::probe_port(address, "listeners", PATIENCE).map_err(|error| error.to_string())?;
+    }
+    Ok(addresses)
+}
+
+/// Of the admin listener; empty: there is none, or only the default one and its port is taken.
+pub(super) fn admin(config: &Config) -> Result<Vec<SocketAddr>, String> {
+    let Some(listener) = &config.admin_listener else { return Ok(Vec::new()) };
+    let addresses = match admin_addresses(listener) {
+        Ok(addresses) => addresses,
+        Err(why) => {
+            return unless_default(listener, format!("admin.listener: {why}; use an address of this host"));
+        }
+    };
+    let patience = if listener.is_set { PATIENCE } else { DEFAULT_PATIENCE };
+    let mut free = Vec::new();
+    for address in addresses {
+        match reactor::probe_port(address, "admin.listener", patience) {
+            Ok(()) => free.push(address),
+            // one of localhost's two addresses may be missing
+            Err(_) if is_absent(address) => {}
+            Err(error) => return unless_default(listener, error.to_string()),
+        }
+    }
+    Ok(free)
+}
+
+fn unless_default(listener: &AdminListener, why: String) -> Result<Vec<SocketAddr>, String> {
+    if listener.is_set {
+        return Err(why);
+    }
+    tracing::warn!("no metrics and no health checks are served: {why}, or to none");
+    Ok(Vec::new())
+}
+
+/// `localhost` is both loopback addresses: clients try either first.
+fn admin_addresses(listener: &AdminListener) -> Result<Vec<SocketAddr>, String> {
+    if listener.host.eq_ignore_ascii_case("localhost") {
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+        return Ok(loopback.map(|ip| SocketAddr::new(ip, listener.port)).to_vec());
+    }
+    resolve(&listener.host, listener.port).map(|mut found| {
+        found.truncate(1);
+        found
+    })
+}
+
+fn is_absent(address: SocketAddr) -> bool {
+    address.ip() == Ipv6Addr::LOCALHOST && std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err()
+}
+
+/// `[::]` for every interface where there is IPv6 (IPv4 clients reach it too), else `0.0.0.0`. At least one.
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    if host.is_empty() {
+        let any: IpAddr = if std::path::Path::new("/proc/net/if_inet6").exists() {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        return Ok(vec![SocketAddr::new(any, port)]);
+    }
+    let found: Vec<_> = (host, port).to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found) }
+}

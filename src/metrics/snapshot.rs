@@ -1,0 +1,229 @@
+//! What one shard counts, as plain data: the counters live with their owners, a scrape takes copies of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Counter, Gauge, Histogram};
+use crate::model::{ErrorCode, ShardId};
+use crate::protocol::api::Api;
+
+/// One shard's numbers, as they were at one moment (those of topics within a few turns of the shard).
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Nanoseconds of its thread on a CPU.
+    pub cpu: u64,
+    /// Nanoseconds.
+    pub longest_stall: u64,
+    /// Nanoseconds that this copy took, without the waits in it.
+    pub scrape: u64,
+    pub server: Server,
+    pub partitions: Partitions,
+    pub storage: Storage,
+    pub topics: Vec<Topic>,
+}
+
+/// Of the connections. By default: none yet.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    pub counters: ServerCounters,
+    pub connections: u64,
+    pub request_budget_bytes: u64,
+    pub request_used_bytes: u64,
+    pub reply_waiting_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerCounters {
+    /// In the order of [`Api::all`].
+    apis: Box<[ApiCounters]>,
+    pub connections_accepted: Counter,
+    /// Turned away, or made to wait, by a limit.
+    pub connections_refused: Counter,
+    /// Closed because of something they sent, or did not take.
+    pub connections_rejected: Counter,
+}
+
+/// One API's.
+#[derive(Clone, Debug, Default)]
+pub struct ApiCounters {
+    pub requests: Counter,
+    /// Replies that carry an error.
+    pub errors: Counter,
+    pub request_bytes: Counter,
+    pub reply_bytes: Counter,
+    /// From the frame's last byte until the reply is ready.
+    pub latency: Histogram,
+}
+
+/// Of the partitions led by the shard, and of the fetches of its connections.
+#[derive(Clone, Debug, Default)]
+pub struct Partitions {
+    pub counters: PartitionCounters,
+    pub open: u64,
+    /// Of `open`: cannot be read or written.
+    pub offline: u64,
+    pub waiting_fetches: u64,
+    pub messages_sent: u64,
+    pub messages_received: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PartitionCounters {
+    /// Reads of a partition for a fetch: given from memory, or from disk.
+    pub cache_hits: Counter,
+    pub cache_misses: Counter,
+}
+
+/// Of the logs.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    pub counters: StorageCounters,
+    pub pending_bytes: u64,
+    pub tail_cache_bytes: u64,
+    pub tail_cache_bytes_max: u64,
+    pub read_ahead_bytes: u64,
+    pub read_ahead_bytes_max: u64,
+    pub producer_state_bytes: u64,
+    pub producer_state_bytes_max: u64,
+    pub directories: Vec<Directory>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct StorageCounters {
+    pub rounds: Counter,
+    /// Logs flushed in them.
+    pub flushes: Counter,
+    pub batches: Counter,
+    /// Bytes of those batches, and of what was written for them: whole blocks.
+    pub batch_bytes: Counter,
+    pub written_bytes: Counter,
+    /// From the arrival of a log's first batch of a round until it is durable.
+    pub commits: Histogram,
+    pub disk_read_bytes: Counter,
+}
+
+/// One log directory in one shard's eyes.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    pub path: String,
+    /// Has had no write or flush error.
+    pub online: bool,
+    /// What may still be appended before produce is refused; `None`: the file system has not been asked yet.
+    pub bytes_until_refusal: Option<u64>,
+}
+
+/// One topic's on one shard: what its partitions there received, what connections there sent.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub name: Arc<str>,
+    pub received_bytes: Counter,
+    pub received_records: Counter,
+    pub sent_bytes: Counter,
+    pub sent_records: Counter,
+    pub partitions: Gauge,
+}
+
+/// The process, beside its shards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Node {
+    /// Clients are served.
+    pub ready: bool,
+    /// Nanoseconds since 1970.
+    pub started: u64,
+    /// Nanoseconds on any CPU.
+    pub cpu: u64,
+    pub resident_bytes: u64,
+    pub open_files: u64,
+    pub open_files_max: u64,
+    /// Connections of the admin listener.
+    pub admin_connections: u64,
+}
+
+/// Everything one scrape tells.
+#[derive(Clone, Debug, Default)]
+pub struct Scrape {
+    pub version: &'static str,
+    pub node: Node,
+    /// In the order of their ids; `None`: the shard did not answer in time.
+    pub shards: Vec<(ShardId, Option<Box<Snapshot>>)>,
+}
+
+impl Default for ServerCounters {
+    fn default() -> ServerCounters {
+        ServerCounters {
+            apis: Api::all().map(|_| ApiCounters::default()).collect(),
+            connections_accepted: Counter::default(),
+            connections_refused: Counter::default(),
+            connections_rejected: Counter::default(),
+        }
+    }
+}
+
+impl ServerCounters {
+    #[must_use]
+    pub fn api(&self, api: Api) -> &ApiCounters {
+        &self.apis[api as usize]
+    }
+}
+
+impl ApiCounters {
+    /// A request has its reply, or needs none (`bytes` is 0).
+    pub fn count_reply(&self, error: ErrorCode, bytes: usize, took: Duration) {
+        self.requests.increment();
+        if !error.is_none() {
+            self.errors.increment();
+        }
+        self.reply_bytes.add(bytes as u64);
+        self.latency.record(took);
+    }
+}
+
+impl Topic {
+    #[must_use]
+    pub fn new(name: Arc<str>) -> Topic {
+        Topic {
+            name,
+            received_bytes: Counter::default(),
+            received_records: Counter::default(),
+            sent_bytes: Counter::default(),
+            sent_records: Counter::default(),
+            partitions: Gauge::default(),
+        }
+    }
+
+    pub fn count_received(&self, bytes: usize, records: u64) {
+        self.received_bytes.add(bytes as u64);
+        self.received_records.add(records);
+    }
+
+    pub fn count_sent(&self, bytes: usize, records: u64) {
+        self.sent_bytes.add(bytes as u64);
+        self.sent_records.add(records);
+    }
+
+    /// Another shard's numbers of the same topic.
+    pub(super) fn merge(&self, other: &Topic) {
+        self.received_bytes.add(other.received_bytes.get());
+        self.received_records.add(other.received_records.get());
+        self.sent_bytes.add(other.sent_bytes.get());
+        self.sent_records.add(other.sent_records.get());
+        self.partitions.set(self.partitions.get() + other.partitions.get());
+    }
+}
+
+impl Directory {
+    /// The same directory in another shard's eyes: each knows its own appends and its own errors.
+    pub(super) fn merge(&mut self, other: &Directory) {
+        self.online &= other.online;
+        self.bytes_until_refusal = match (self.bytes_until_refusal, other.bytes_until_refusal) {
+            (Some(own), Some(other)) => Some(own.min(other)),
+            (own, other) => own.or(other),
+        };
+    }
+}
+
+/// Nanoseconds, as raw values of durations are kept.
+#[must_use]
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,242 @@
+//! Every metric: name, kind, unit, labels, meaning, and where its value comes from.
+//!
+//! Names follow Prometheus' conventions (a test checks each row): base units, the unit last, `_total` behind counters.
+//! Labels: `shard` is a shard's number; what concerns the node as a whole (topics, log directories, latencies) is
+//! summed over the shards, or a node with many cores and topics would tell millions of series.
+
+use std::fmt::Write as _;
+
+use super::Histogram;
+use super::snapshot::{ApiCounters, Directory, Node, Snapshot, Topic};
+
+/// A metric that every scrape has.
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub unit: Unit,
+    /// One or two sentences for the operator.
+    pub help: &'static str,
+    pub(super) source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// What a value counts, and so how its raw number is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things, or 0 and 1 for no and yes.
+    None,
+    Bytes,
+    /// Raw: nanoseconds.
+    Seconds,
+}
+
+/// Where the values come from, which also says what labels they have.
+pub(super) enum Source {
+    /// 1, with the version as a label.
+    Version,
+    Node(fn(&Node) -> u64),
+    /// Whether each shard has answered the scrape.
+    ShardAnswers,
+    Shard(fn(&Snapshot) -> u64),
+    ShardHistogram(fn(&Snapshot) -> &Histogram),
+    Api(fn(&ApiCounters) -> u64),
+    ApiHistogram(fn(&ApiCounters) -> &Histogram),
+    Directory(fn(&Directory) -> Option<u64>),
+    Topic(fn(&Topic) -> u64),
+}
+
+impl Kind {
+    /// As in the TYPE line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+impl Unit {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::None => "",
+            Unit::Bytes => "bytes",
+            Unit::Seconds => "seconds",
+        }
+    }
+}
+
+impl Metric {
+    /// The names of its labels, `le` of histograms left out.
+    #[must_use]
+    pub fn labels(&self) -> &'static [&'static str] {
+        match self.source {
+            Source::Node(_) => &[],
+            Source::Version => &["version"],
+            Source::ShardAnswers | Source::Shard(_) | Source::ShardHistogram(_) => &["shard"],
+            Source::Api(_) => &["shard", "api"],
+            Source::ApiHistogram(_) => &["api"],
+            Source::Directory(_) => &["dir"],
+            Source::Topic(_) => &["topic"],
+        }
+    }
+}
+
+const fn counter(name: &'static str, unit: Unit, source: Source, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit, help, source }
+}
+
+const fn gauge(name: &'static str, unit: Unit, source: Source, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, help, source }
+}
+
+const fn histogram(name: &'static str, source: Source, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit: Unit::Seconds, help, source }
+}
+
+/// In the order in which they are told.
+#[rustfmt::skip]
+pub const TABLE: &[Metric] = &[
+    // the node
+    gauge("corelane_build_info", Unit::None, Source::Version,
+        "Always 1; the label says which version runs."),
+    gauge("corelane_ready", Unit::None, Source::Node(|node| u64::from(node.ready)),
+        "1 while clients are served, 0 while the broker starts or stops."),
+    gauge("corelane_admin_connections", Unit::None, Source::Node(|node| node.admin_connections),
+        "Open connections of the admin listener."),
+    // the process, by Prometheus' standard names
+    counter("process_cpu_seconds_total", Unit::Seconds, Source::Node(|node| node.cpu),
+        "CPU time of all threads, the shards' included."),
+    gauge("process_resident_memory_bytes", Unit::Bytes, Source::Node(|node| node.resident_bytes),
+        "Memory of the process that is resident."),
+    gauge("process_open_fds", Unit::None, Source::Node(|node| node.open_files),
+        "Open file descriptors."),
+    gauge("process_max_fds", Unit::None, Source::Node(|node| node.open_files_max),
+        "File descriptors that the process may open (ulimit -n)."),
+    gauge("process_start_time_seconds", Unit::Seconds, Source::Node(|node| node.started),
+        "When the broker was started, in seconds since 1970."),
+    // shards
+    gauge("corelane_shard_up", Unit::None, Source::ShardAnswers,
+        "1 if the shard has answered this scrape; one that has not is missing from all other metrics of shards."),
+    counter("corelane_shard_cpu_seconds_total", Unit::Seconds, Source::Shard(|shard| shard.cpu),
+        "CPU time of the shard's thread: its rate is the shard's utilisation, 1 is all of a core. What corelane.spin.us adds is in it."),
+    gauge("corelane_shard_longest_stall_seconds", Unit::Seconds, Source::Shard(|shard| shard.longest_stall),
+        "The longest time since the start in which the shard did not answer the pacemaker."),
+    gauge("corelane_shard_scrape_seconds", Unit::Seconds, Source::Shard(|shard| shard.scrape),
+        "Time of the shard's thread that this scrape has taken."),
+    counter("corelane_shard_messages_sent_total", Unit::None, Source::Shard(|shard| shard.partitions.messages_sent),
+        "Requests and replies that the shard has sent to other shards."),
+    counter("corelane_shard_messages_received_total", Unit::None, Source::Shard(|shard| shard.partitions.messages_received),
+        "Requests and replies that the shard has received from other shards."),
+    // connections
+    gauge("corelane_connections", Unit::None, Source::Shard(|shard| shard.server.connections),
+        "Open connections of clients."),
+    counter("corelane_connections_accepted_total", Unit::None, Source::Shard(|shard| shard.server.counters.connections_accepted.get()),
+        "Connections of clients that were let in."),
+    counter("corelane_connections_refused_total", Unit::None, Source::Shard(|shard| shard.server.counters.connections_refused.get()),
+        "Connections that max.connections made wait or max.connections.per.ip turned away."),
+    counter("corelane_connections_rejected_total", Unit::None, Source::Shard(|shard| shard.server.counters.connections_rejected.get()),
+        "Connections closed for what they sent or did not take; the log says why."),
+    // requests
+    counter("corelane_requests_total", Unit::None, Source::Api(|api| api.requests.get()),
+        "Requests answered, acks=0 included."),
+    counter("corelane_request_errors_total", Unit::None, Source::Api(|api| api.errors.get()),
+        "Replies that carry an error."),
+    counter("corelane_request_bytes_total", Unit::Bytes, Source::Api(|api| api.request_bytes.get()),
+        "Bytes of requests received."),
+    counter("corelane_response_bytes_total", Unit::Bytes, Source::Api(|api| api.reply_bytes.get()),
+        "Bytes of replies."),
+    histogram("corelane_request_duration_seconds", Source::ApiHistogram(|api| &api.latency),
+        "From a request's last byte until its reply is ready. A Fetch may wait for records as long as its client asks."),
+    // memory budgets
+    gauge("corelane_request_budget_bytes", Unit::Bytes, Source::Shard(|shard| shard.server.request_budget_bytes),
+        "Memory for requests in flight (corelane.shard.request.bytes)."),
+    gauge("corelane_request_budget_used_bytes", Unit::Bytes, Source::Shard(|shard| shard.server.request_used_bytes),
+        "What requests in flight hold of it; connections wait when it is used up."),
+    gauge("corelane_response_waiting_bytes", Unit::Bytes, Source::Shard(|shard| shard.server.reply_waiting_bytes),
+        "Replies that are ready and that their clients have not taken."),
+    gauge("corelane_tail_cache_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.tail_cache_bytes),
+        "Newest records held in memory."),
+    gauge("corelane_tail_cache_limit_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.tail_cache_bytes_max),
+        "What the tail cache may hold (corelane.shard.tail.cache.bytes)."),
+    gauge("corelane_read_ahead_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.read_ahead_bytes),
+        "Records read from disk and held in memory."),
+    gauge("corelane_read_ahead_limit_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.read_ahead_bytes_max),
+        "What the read-ahead cache may hold (corelane.shard.read.ahead.bytes)."),
+    gauge("corelane_producer_state_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.producer_state_bytes),
+        "State of idempotent producers, as of the last time it was looked through."),
+    gauge("corelane_producer_state_limit_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.producer_state_bytes_max),
+        "What that state may hold (corelane.shard.producer.state.bytes); beyond it the longest silent are forgotten."),
+    // reads
+    counter("corelane_cache_hits_total", Unit::None, Source::Shard(|shard| shard.partitions.counters.cache_hits.get()),
+        "Reads of a partition for a fetch that memory could answer."),
+    counter("corelane_cache_misses_total", Unit::None, Source::Shard(|shard| shard.partitions.counters.cache_misses.get()),
+        "Reads of a partition for a fetch that had to wait for the disk."),
+    counter("corelane_disk_read_bytes_total", Unit::Bytes, Source::Shard(|shard| shard.storage.counters.disk_read_bytes.get()),
+        "Bytes read from segment files for fetches, read-ahead included."),
+    gauge("corelane_waiting_fetches", Unit::None, Source::Shard(|shard| shard.partitions.waiting_fetches),
+        "Fetches that wait for records to arrive."),
+    // commits
+    counter("corelane_commit_rounds_total", Unit::None, Source::Shard(|shard| shard.storage.counters.rounds.get()),
+        "Commit rounds: one write per log and one flush per durable log, side by side."),
+    counter("corelane_commit_batches_total", Unit::None, Source::Shard(|shard| shard.storage.counters.batches.get()),
+        "Record batches made durable; divided by the rounds, how many share one."),
+    counter("corelane_commit_batch_bytes_total", Unit::Bytes, Source::Shard(|shard| shard.storage.counters.batch_bytes.get()),
+        "Bytes of those batches."),
+    counter("corelane_commit_written_bytes_total", Unit::Bytes, Source::Shard(|shard| shard.storage.counters.written_bytes.get()),
+        "Bytes written for them, in whole blocks of 4 KiB: divided by the batches' bytes, the write amplification."),
+    counter("corelane_flushes_total", Unit::None, Source::Shard(|shard| shard.storage.counters.flushes.get()),
+        "Log files flushed (fdatasync) in commit rounds."),
+    histogram("corelane_commit_duration_seconds", Source::ShardHistogram(|shard| &shard.storage.counters.commits),
+        "From the arrival of the oldest batch that a round takes from a log until it is durable."),
+    gauge("corelane_commit_pending_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.pending_bytes),
+        "Bytes of batches that are appended and not yet durable."),
+    // log directories
+    gauge("corelane_log_dir_online", Unit::None, Source::Directory(|directory| Some(u64::from(directory.online))),
+        "0 once a write or flush has failed in the directory: it is offline for writing until the broker is restarted."),
+    gauge("corelane_log_dir_bytes_until_refusal", Unit::Bytes, Source::Directory(|directory| directory.bytes_until_refusal),
+        "What may still be produced before the reserve (corelane.disk.reserve.bytes) is touched and Produce is refused."),
+    // partitions and topics
+    gauge("corelane_partitions", Unit::None, Source::Shard(|shard| shard.partitions.open),
+        "Partitions on the shard, the metadata log included."),
+    gauge("corelane_offline_partitions", Unit::None, Source::Shard(|shard| shard.partitions.offline),
+        "Partitions whose folder is missing or could not be opened: neither read nor written."),
+    gauge("corelane_topic_partitions", Unit::None, Source::Topic(|topic| topic.partitions.get()),
+        "Partitions of the topic on this node."),
+    counter("corelane_topic_received_bytes_total", Unit::Bytes, Source::Topic(|topic| topic.received_bytes.get()),
+        "Bytes of record batches appended, as stored; duplicates of idempotent producers are not."),
+    counter("corelane_topic_received_records_total", Unit::None, Source::Topic(|topic| topic.received_records.get()),
+        "Records appended."),
+    counter("corelane_topic_sent_bytes_total", Unit::Bytes, Source::Topic(|topic| topic.sent_bytes.get()),
+        "Bytes of record batches given to fetches."),
+    counter("corelane_topic_sent_records_total", Unit::None, Source::Topic(|topic| topic.sent_records.get()),
+        "Records given to fetches: the offsets that each moved on by."),
+];
+
+/// The table as Markdown, for the documentation.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut text =
+        String::from("| metric | kind | unit | labels | meaning |\n| --- | --- | --- | --- | --- |\n");
+    for metric in TABLE {
+        let labels = metric.labels().join(", ");
+        writeln!(
+            text,
+            "| `{}` | {} | {} | {labels} | {} |",
+            metric.name,
+            metric.kind.name(),
+            metric.unit.name(),
+            metric.help
+        )
+        .expect("a string takes any text");
+    }
+    text
+}

@@ -1,0 +1,89 @@
+//! The load generator against Apache Kafka: the same counts as against corelane; consumer groups; and the comparison
+//! of both on a small scale.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use corelane_perf::compare::{Kafka, Process};
+
+use crate::harness::TempDir;
+use crate::install::java_and_maven;
+use crate::load::{bench, every_kind_and_codec, number, role};
+use crate::run::run;
+
+/// Where Kafka's jars are kept between runs.
+fn work() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+#[test]
+fn bench_counts_right_against_kafka_and_compares_it_with_corelane() {
+    java_and_maven();
+    let kafka = Kafka::install(&work(), "4.3.1").expect("Kafka from Maven Central");
+    let scratch = TempDir::new();
+    let port = free_port();
+    let started: Process =
+        kafka.start(port, free_port(), &scratch.path().join("kafka"), None).expect("Kafka starts");
+    let bootstrap = format!("127.0.0.1:{port}");
+    every_kind_and_codec(&bootstrap, scratch.path());
+    group(&bootstrap, scratch.path());
+    started.stop().expect("Kafka stops");
+    compare(scratch.path());
+}
+
+/// The members of a group share the partitions, read everything and commit.
+fn group(bootstrap: &str, scratch: &Path) {
+    let line = "end-to-end -p 6 --records 6000 --warm-up 0s --group readers --consumers 3";
+    let report = bench(bootstrap, scratch, line);
+    assert_eq!(number(&role(&report, "end-to-end")["records"]), 6_000.0);
+}
+
+fn compare(scratch: &Path) {
+    let out = scratch.join("comparison");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args([
+        "bench",
+        "compare",
+        "--rounds",
+        "1",
+        "--duration",
+        "1s",
+        "--warm-up",
+        "1s",
+        "--heat",
+        "0s",
+    ]);
+    command
+        .args(["--workloads", "throughput-1k,end-to-end-1k-2000"])
+        .arg("--work")
+        .arg(work())
+        .arg("--out")
+        .arg(&out);
+    let said = run(command).text();
+    for system in ["corelane-flushed", "corelane-written", "kafka", "kafka-flushed"] {
+        assert!(said.contains(&format!("round 1 of 1: {system}\n")), "{said}");
+    }
+    let read = |extension: &str| std::fs::read_to_string(out.with_extension(extension)).expect("a result");
+    let table = read("md");
+    assert!(table.contains("| records/s |") && table.contains("server.properties"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&read("json")).expect("JSON");
+    let turns = json["turns"].as_array().expect("turns");
+    assert_eq!(turns.len(), 4);
+    for turn in turns {
+        let reports = turn["reports"].as_array().expect("reports");
+        assert_eq!(reports.len(), 2, "{turn}");
+        assert!(
+            number(&turn["start_up_seconds"]) > 0.0 && number(&turn["resident_bytes_idle"]) > 1e6,
+            "{turn}"
+        );
+        for report in reports {
+            assert!(number(&report["broker"]["cpu_seconds"]) > 0.0, "{report}");
+        }
+    }
+    assert!(read("html").contains("corelane-flushed"));
+}

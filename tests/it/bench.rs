@@ -1,0 +1,74 @@
+//! The load generator against the broker it is built with: its counts, and the broker's own.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::harness::{Broker, Setup};
+use crate::load::{bench, every_kind_and_codec, number, role};
+
+#[test]
+fn every_kind_and_codec_counts_right() {
+    let broker = Setup::new().shards(2).start();
+    every_kind_and_codec(broker.bootstrap(), broker.scratch());
+}
+
+/// The sum of a metric over its labels.
+fn metric(broker: &Broker, name: &str) -> f64 {
+    let mut stream = TcpStream::connect(broker.admin()).expect("the admin listener");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let of_metric = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    of_metric.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+#[test]
+fn the_broker_counts_what_the_generator_counts() {
+    let broker = Setup::new().shards(2).start();
+    let line = format!("produce --records 12345 --warm-up 0s -s 64 -p 6 --metrics {}", broker.admin());
+    let report = bench(broker.bootstrap(), broker.scratch(), &line);
+    let produced = role(&report, "produce");
+    assert_eq!(number(&produced["records"]), 12_345.0);
+    assert_eq!(metric(&broker, "corelane_topic_received_records_total"), 0.0, "the run's own topic is gone");
+    let told = &report["metrics"];
+    assert_eq!(number(&told["corelane_topic_received_records_total"]), 12_345.0, "{told}");
+    assert_eq!(
+        number(&told["corelane_topic_received_bytes_total"]),
+        number(&produced["wire_bytes"]),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_broker_s_process_is_found_and_watched() {
+    let broker = Setup::new().start();
+    let report = bench(broker.bootstrap(), broker.scratch(), "produce -d 2s --warm-up 0s");
+    let watched = &report["broker"];
+    assert!(watched["command"].as_str().is_some_and(|command| command.contains("corelane")), "{watched}");
+    assert!(number(&watched["cpu_seconds"]) > 0.0 && number(&watched["written_bytes"]) > 0.0, "{watched}");
+    assert!(number(&watched["resident_bytes"]) > 1e6, "{watched}");
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let broker = Setup::new().start();
+    let fails = |line: &str, expect: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        let output =
+            command.arg("bench").args(line.split_whitespace()).output().expect("the built binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(expect), "bench {line}: {said}");
+    };
+    fails("produce -b 127.0.0.1:1 --records 1", "is it running?");
+    fails(&format!("produce -b {} --records 1 --idempotence --acks 1", broker.bootstrap()), "--acks all");
+    fails(&format!("end-to-end -b {} --records 1 -s 10", broker.bootstrap()), "--record-bytes 20");
+    // an HTTP port is not a broker
+    fails(&format!("produce -b {} --records 1", broker.admin()), "does not answer as a Kafka broker");
+    // what the broker refuses ends the run with the broker's word for it
+    let line = format!(
+        "produce -b {} --records 1 -s 100KiB --batch-bytes 200KiB --topic-config max.message.bytes=1000 -q",
+        broker.bootstrap()
+    );
+    fails(&line, "MessageTooLarge");
+}

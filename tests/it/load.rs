@@ -1,0 +1,95 @@
+//! `corelane bench` as a process: every kind of run and every codec against a broker, and what its reports must say.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+
+/// Makes a run and gives its report. `scratch` is a folder for the JSON.
+pub fn bench(bootstrap: &str, scratch: &Path, line: &str) -> Value {
+    let json = scratch.join("report.json");
+    let _ = std::fs::remove_file(&json);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.arg("bench").args(line.split_whitespace()).args(["--quiet", "--bootstrap", bootstrap]);
+    let output = command.arg("--json").arg(&json).output().expect("the built binary runs");
+    let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success(), "bench {line}: {}\n{said}", output.status);
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).expect("a report")).expect("JSON");
+    sane(&report, line);
+    report
+}
+
+/// What is true of every report.
+fn sane(report: &Value, line: &str) {
+    let warnings = report["warnings"].as_array().expect("warnings");
+    let harmless = ["the run ended within its warm-up", "the rate was not reached"];
+    for warning in warnings.iter().filter_map(Value::as_str) {
+        assert!(harmless.iter().any(|start| warning.starts_with(start)), "bench {line}: {warning}");
+    }
+    assert_eq!(report["errors"].as_object().map(serde_json::Map::len), Some(0), "bench {line}");
+    let steal = report["steal_percent"].as_f64().expect("steal");
+    assert_eq!(report["is_noisy"].as_bool(), Some(steal > 3.0));
+    for role in report["roles"].as_array().expect("roles") {
+        let (records, latency) = (number(&role["records"]), &role["latency"]);
+        assert!(records > 0.0, "bench {line}: {role}");
+        let percentiles =
+            ["min", "p50", "p90", "p99", "p999", "p9999", "max"].map(|name| number(&latency[name]));
+        assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "bench {line}: {percentiles:?}");
+        if ["produce", "end-to-end"].contains(&role["role"].as_str().expect("a role")) {
+            assert_eq!(number(&latency["count"]), records, "bench {line}: one latency a record");
+        }
+        // the seconds add up to the whole; what a warm-up has taken comes before
+        let seconds = role["series"].as_array().expect("series").iter();
+        let measured: f64 =
+            seconds.filter(|s| number(&s["second"]) >= 0.0).map(|s| number(&s["records"])).sum();
+        assert_eq!(measured, records, "bench {line}");
+    }
+}
+
+pub fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
+}
+
+/// One role's part of a report.
+pub fn role<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let mut roles = report["roles"].as_array().expect("roles").iter();
+    roles.find(|role| role["role"] == name).unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+/// Every kind of run and every codec, with counts that must be exact.
+pub fn every_kind_and_codec(bootstrap: &str, scratch: &Path) {
+    for codec in CODECS {
+        let topic = format!("bench-{codec}");
+        let line = format!(
+            "produce -t {topic} -p 4 --records 20000 --warm-up 0s --codec {codec} -s 100..500 --keys 1000 --headers 2"
+        );
+        let report = bench(bootstrap, scratch, &line);
+        assert_eq!(number(&role(&report, "produce")["records"]), 20_000.0, "{codec}");
+        // every record of the topic is looked at, its checksum too
+        let line = format!("consume -t {topic} --records 20000 --warm-up 0s --verify");
+        let report = bench(bootstrap, scratch, &line);
+        assert!(number(&role(&report, "consume")["records"]) >= 20_000.0, "{codec}");
+        let line = format!(
+            "end-to-end -p 4 --records 5000 --warm-up 0s --codec {codec} --idempotence --consumers 3"
+        );
+        let report = bench(bootstrap, scratch, &line);
+        let [sent, received] = ["produce", "end-to-end"].map(|name| number(&role(&report, name)["records"]));
+        assert_eq!((sent, received), (5_000.0, 5_000.0), "{codec}");
+    }
+    for acks in ["0", "1", "all"] {
+        let line =
+            format!("end-to-end --topics 3 -p 2 --records 3000 --warm-up 0s --acks {acks} --linger 2ms");
+        let report = bench(bootstrap, scratch, &line);
+        assert_eq!(number(&role(&report, "end-to-end")["records"]), 3_000.0, "acks={acks}");
+    }
+    // at a fixed rate every record that is due is sent
+    let report = bench(bootstrap, scratch, "produce -r 1000 -d 2s --warm-up 1s --threads 2");
+    let measured = number(&role(&report, "produce")["records"]);
+    assert!((1_900.0..=2_100.0).contains(&measured), "{measured} of 2000 records in two seconds");
+    let report = bench(bootstrap, scratch, "mixed -r 500 -d 2s --warm-up 0s --preload 2MiB");
+    assert_eq!(number(&role(&report, "produce")["records"]), 1_000.0);
+    assert_eq!(number(&role(&report, "end-to-end")["records"]), 1_000.0);
+    assert!(number(&role(&report, "catch-up")["records"]) > 1_900.0, "2 MiB of records of 1 KiB were there");
+}
