@@ -24,7 +24,7 @@ pub enum Command {
     Consume(Box<ConsumeRun>),
     /// Write records and read them at the tail; latency from due (or made) to received.
     EndToEnd(Box<EndToEndRun>),
-    /// End-to-end load beside readers that catch up from the beginning.
+    /// End-to-end load beside readers that go through the log from the beginning, again when they have caught up.
     Mixed(Box<MixedRun>),
     /// Runs that people know by name; without a name, the list.
     Workload(WorkloadRun),
@@ -99,7 +99,7 @@ pub struct MixedRun {
     produce: Produce,
     #[command(flatten)]
     consume: Consume,
-    /// Readers that begin at the beginning and catch up.
+    /// Readers that begin at the beginning, and again when they have caught up.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Consumers")]
     catch_up_readers: u32,
     /// Bytes to write first, for them, if no --topic is given.

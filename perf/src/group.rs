@@ -28,15 +28,18 @@ use crate::wire::control::{Connection, Layout, name, string};
 use crate::wire::{Cursor, Malformed, error_name};
 
 const SESSION_TIMEOUT_MS: i32 = 30_000;
-const REBALANCE_TIMEOUT_MS: i32 = 60_000;
+/// Shorter than an answer may take.
+const REBALANCE_TIMEOUT_MS: i32 = 30_000;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const COMMIT: Duration = Duration::from_secs(5);
-/// Members may come one after the other: a group that is whole after so many rounds is settled.
-const ROUNDS: usize = 10;
+/// What a group may take until all its members are in one generation.
+const SETTLE: Duration = Duration::from_secs(120);
 
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 const NOT_COORDINATOR: i16 = 16;
+const ILLEGAL_GENERATION: i16 = 22;
+const UNKNOWN_MEMBER_ID: i16 = 25;
 const REBALANCE_IN_PROGRESS: i16 = 27;
 const MEMBER_ID_REQUIRED: i16 = 79;
 
@@ -53,8 +56,6 @@ struct Member {
     group: GroupId,
     id: StrBytes,
     generation: i32,
-    /// As the leader sees it; 0 in other members.
-    members_seen: usize,
     slots: Vec<usize>,
 }
 
@@ -79,28 +80,18 @@ impl Group {
                     group: GroupId(string(group)),
                     id: StrBytes::default(),
                     generation: -1,
-                    members_seen: 0,
                     slots: Vec::new(),
                 })
             })
             .collect::<Result<_>>()?;
-        let mut rounds = 0;
-        loop {
-            // JoinGroup answers when all have joined: each member waits on a thread of its own
-            thread::scope(|scope| {
-                let joining: Vec<_> =
-                    joined.iter_mut().map(|member| scope.spawn(|| member.round(layout, members))).collect();
-                joining.into_iter().try_for_each(|member| {
-                    member.join().map_err(|_| anyhow::anyhow!("a group member's thread panicked"))?
-                })
-            })?;
-            let is_one_generation = joined.iter().all(|member| member.generation == joined[0].generation);
-            if is_one_generation && joined.iter().any(|member| member.members_seen == members) {
-                break;
-            }
-            rounds += 1;
-            ensure!(rounds < ROUNDS, "group {group} does not settle: are other members in it?");
-        }
+        // JoinGroup answers when all have joined: each member waits on a thread of its own
+        thread::scope(|scope| {
+            let joining: Vec<_> =
+                joined.iter_mut().map(|member| scope.spawn(|| member.settle(layout, members))).collect();
+            joining.into_iter().try_for_each(|member| {
+                member.join().map_err(|_| anyhow::anyhow!("a group member's thread panicked"))?
+            })
+        })?;
         let assignments = joined.iter().map(|member| member.slots.clone()).collect();
         let (alive, ended) = mpsc::channel();
         let (layout, positions) = (Arc::clone(layout), Arc::clone(positions));
@@ -142,6 +133,17 @@ fn find_coordinator(bootstrap: &str, group: &str) -> Result<String> {
 }
 
 impl Member {
+    /// Joins again and again until the group is whole. A leader of too few assigns nothing, so that all of them join
+    /// once more; a member of the whole group has a partition at least.
+    fn settle(&mut self, layout: &Layout, members: usize) -> Result<()> {
+        let deadline = Instant::now() + SETTLE;
+        while self.slots.is_empty() {
+            ensure!(Instant::now() < deadline, "the group does not settle: are other members in it?");
+            self.round(layout, members)?;
+        }
+        Ok(())
+    }
+
     /// Joins and syncs once.
     fn round(&mut self, layout: &Layout, members: usize) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -160,6 +162,7 @@ impl Member {
             match joined.error_code {
                 0 => break joined,
                 MEMBER_ID_REQUIRED => self.id = joined.member_id,
+                UNKNOWN_MEMBER_ID if Instant::now() < deadline => self.id = StrBytes::default(),
                 COORDINATOR_LOAD_IN_PROGRESS | NOT_COORDINATOR if Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(100));
                 }
@@ -168,7 +171,6 @@ impl Member {
         };
         self.id = joined.member_id;
         self.generation = joined.generation_id;
-        self.members_seen = joined.members.len();
         let assign = |(place, member): (
             usize,
             &kafka_protocol::messages::join_group_response::JoinGroupResponseMember,
@@ -190,7 +192,8 @@ impl Member {
         self.slots.clear();
         match synced.error_code {
             0 => self.slots = assigned(layout, &synced.assignment)?,
-            REBALANCE_IN_PROGRESS => self.generation = -1, // another member has come: once more
+            // another member has come: once more
+            REBALANCE_IN_PROGRESS | ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID => {}
             error => anyhow::bail!("SyncGroup answered {}", error_name(error)),
         }
         Ok(())

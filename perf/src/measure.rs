@@ -21,7 +21,7 @@ pub enum Role {
     EndToEnd,
     /// Records read from the log; latency of each fetch that brought some.
     Consume,
-    /// The same beside producers: readers that begin at the beginning.
+    /// The same beside producers: readers that go through the log again and again.
     CatchUp,
 }
 
@@ -141,33 +141,96 @@ impl Drop for Recorder {
     }
 }
 
-/// The seconds of a run, all threads added up.
-#[derive(Default)]
+/// The seconds of a run, all threads added up. A second's histogram is kept until it is settled, so that a long run
+/// does not fill the memory of the machine it measures.
 pub struct Series {
-    seconds: BTreeMap<(Role, u64), Interval>,
+    warm_up_seconds: u64,
+    open: BTreeMap<(Role, u64), Interval>,
+    settled: BTreeMap<(Role, u64), Second>,
+    warm_up: BTreeMap<Role, Interval>,
+    measured: BTreeMap<Role, Interval>,
+}
+
+/// What is kept of a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Second {
+    pub records: u64,
+    pub payload_bytes: u64,
+    /// Nanoseconds; 0 if nothing was measured.
+    pub p50: u64,
+    pub p99: u64,
+    pub max: u64,
 }
 
 impl Series {
+    #[must_use]
+    pub fn new(warm_up_seconds: u64) -> Series {
+        Series {
+            warm_up_seconds,
+            open: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            warm_up: BTreeMap::new(),
+            measured: BTreeMap::new(),
+        }
+    }
+
     pub fn add(&mut self, interval: &Interval) {
         let key = (interval.role, interval.second);
-        self.seconds.entry(key).or_insert_with(|| Interval::new(key.0, key.1)).add(interval);
+        self.open.entry(key).or_insert_with(|| Interval::new(key.0, key.1)).add(interval);
+    }
+
+    /// No thread adds to the seconds before this one.
+    pub fn settle(&mut self, before: u64) {
+        for ((role, second), interval) in self.open.extract_if(.., |(_, second), _| *second < before) {
+            let latency = &interval.latency;
+            let of_second = self.settled.entry((role, second)).or_default();
+            *of_second = Second {
+                // what comes after all: the counts stay right, the percentiles are those of the larger part
+                records: of_second.records + interval.records,
+                payload_bytes: of_second.payload_bytes + interval.payload_bytes,
+                p50: of_second.p50.max(latency.value_at_quantile(0.5)),
+                p99: of_second.p99.max(latency.value_at_quantile(0.99)),
+                max: of_second.max.max(latency.max()),
+            };
+            let total = if second < self.warm_up_seconds { &mut self.warm_up } else { &mut self.measured };
+            total.entry(role).or_insert_with(|| Interval::new(role, second)).add(&interval);
+        }
+    }
+
+    /// Takes the warm-up into the figures.
+    pub fn measure_warm_up(&mut self) {
+        self.warm_up_seconds = 0;
+        for (role, interval) in std::mem::take(&mut self.warm_up) {
+            self.measured.entry(role).or_insert_with(|| Interval::new(role, 0)).add(&interval);
+        }
     }
 
     #[must_use]
     pub fn roles(&self) -> Vec<Role> {
-        let mut roles: Vec<Role> = self.seconds.keys().map(|(role, _)| *role).collect();
-        roles.dedup();
-        roles
+        let roles = self.open.keys().chain(self.settled.keys()).map(|(role, _)| *role);
+        roles.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
+    /// A second that is not settled.
     #[must_use]
     pub fn second(&self, role: Role, second: u64) -> Option<&Interval> {
-        self.seconds.get(&(role, second))
+        self.open.get(&(role, second))
     }
 
-    /// The seconds from `begin` on, in order.
-    pub fn from(&self, role: Role, begin: u64) -> impl Iterator<Item = &Interval> {
-        self.seconds.range((role, begin)..=(role, u64::MAX)).map(|(_, interval)| interval)
+    /// The settled seconds after the warm-up, added up.
+    #[must_use]
+    pub fn measured(&self, role: Role) -> Interval {
+        self.measured.get(&role).cloned().unwrap_or_else(|| Interval::new(role, self.warm_up_seconds))
+    }
+
+    /// The settled seconds, warm-up included, in order.
+    pub fn seconds(&self, role: Role) -> impl Iterator<Item = (u64, &Second)> {
+        self.settled.range((role, 0)..=(role, u64::MAX)).map(|((_, second), of_second)| (*second, of_second))
+    }
+
+    /// Forgets what is not settled of a role.
+    pub fn forget_open(&mut self, role: Role) {
+        self.open.retain(|(of, _), _| *of != role);
     }
 }
 
@@ -188,18 +251,26 @@ mod tests {
             }
         }
         drop(out);
-        let mut series = Series::default();
+        let mut series = Series::new(1);
         intervals.iter().for_each(|interval| series.add(&interval));
         assert_eq!(series.roles(), [Role::Produce]);
-        let found: Vec<_> = series
-            .from(Role::Produce, 1)
-            .map(|i| (i.second, i.records, i.requests, i.latency.len()))
-            .collect();
-        assert_eq!(found, [(1, 12, 4, 12), (5, 6, 2, 6)]);
+        assert_eq!(series.second(Role::Produce, 1).map(|i| (i.records, i.latency.len())), Some((12, 12)));
+        series.settle(5);
+        let sums = |series: &Series| {
+            let all = series.measured(Role::Produce);
+            (all.records, all.payload_bytes, all.wire_bytes, all.requests, all.latency.len())
+        };
         assert_eq!(
-            series.second(Role::Produce, 0).map(|i| (i.payload_bytes, i.wire_bytes)),
-            Some((600, 400))
+            sums(&series),
+            (12, 1200, 800, 4, 12),
+            "the warm-up and the second that is open are left out"
         );
+        series.settle(6);
+        assert_eq!(sums(&series), (18, 1800, 1200, 6, 18));
+        series.measure_warm_up();
+        assert_eq!(sums(&series), (24, 2400, 1600, 8, 24));
+        let found: Vec<_> = series.seconds(Role::Produce).map(|(second, of)| (second, of.records)).collect();
+        assert_eq!(found, [(0, 6), (1, 12), (5, 6)]);
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::clock::nanos;
 use crate::units::{self, ByteRange};
 use crate::wire::batch::Codec;
 
@@ -50,10 +49,10 @@ pub struct Topics {
 /// How long.
 #[derive(Args, Clone, Debug)]
 pub struct Length {
-    /// How long to measure, after the warm-up.
+    /// How long to measure, after the warm-up; in whole seconds.
     #[arg(long, short, default_value = "10s", value_parser = units::duration, help_heading = "Length")]
     pub duration: Duration,
-    /// Left out of the figures.
+    /// Left out of the figures; in whole seconds.
     #[arg(long, default_value = "2s", value_parser = units::duration, help_heading = "Length")]
     pub warm_up: Duration,
     /// Stop after so many records, warm-up included, if that is earlier than the duration.
@@ -71,10 +70,11 @@ impl Length {
         self.warm_up.as_secs() + u64::from(self.warm_up.subsec_nanos() > 0)
     }
 
-    /// When the measured time is over, in nanoseconds since the run began.
+    /// When the measured time is over, in nanoseconds since the run began: whole seconds, too.
     #[must_use]
     pub fn until(&self) -> u64 {
-        nanos(self.duration).saturating_add(self.warm_up_seconds() * 1_000_000_000)
+        let seconds = self.duration.as_secs() + u64::from(self.duration.subsec_nanos() > 0);
+        seconds.saturating_add(self.warm_up_seconds()).saturating_mul(1_000_000_000)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::schedule::Schedule;
 use crate::units::{show_bytes, show_count, show_micros};
 use crate::watch::{Used, Watch};
 use crate::wire::control::{self, Connection, Layout, NewTopic};
-use crate::wire::produce;
+use crate::wire::{fetch, produce};
 
 /// How long what is in flight may take when the time is over.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -31,6 +31,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 const ARRIVAL: Duration = Duration::from_secs(10);
 /// Threads hand over a second this long after it ended, at the latest.
 const HAND_OVER: Duration = Duration::from_millis(60);
+/// Seconds after which a second is settled: no thread is that late.
+const SETTLED: u64 = 5;
 const END: i64 = -1;
 const BEGINNING: i64 = -2;
 
@@ -145,6 +147,8 @@ struct Running<'a> {
     series: Series,
     watch: Watch,
     groups: Vec<Group>,
+    /// That lead a partition.
+    brokers: usize,
     warm_up_seconds: u64,
     warnings: Vec<String>,
 }
@@ -174,6 +178,9 @@ impl<'a> Running<'a> {
         }
         let stamps = run.produce.filter(|_| writes(run)).map(|options| (id, options.producers));
         let mut groups = Vec::new();
+        if !run.readers.is_empty() {
+            control.version(ApiKey::Fetch, &[fetch::VERSION])?;
+        }
         for readers in &run.readers {
             plan_consumers(readers, run, stamps, layout, &mut works, &mut groups, &mut warnings)?;
         }
@@ -205,9 +212,10 @@ impl<'a> Running<'a> {
             intervals,
             threads,
             producing,
-            series: Series::default(),
+            series: Series::new(warm_up_seconds),
             watch,
             groups,
+            brokers: layout.brokers.len(),
             warm_up_seconds,
             warnings,
         })
@@ -216,6 +224,10 @@ impl<'a> Running<'a> {
     /// Lets the time pass, ends the run, reports.
     fn finish(mut self) -> Result<Report> {
         let end = self.pass_time();
+        if self.producing == 0 {
+            // readers do not stop by themselves
+            self.shared.stop.store(true, Ordering::Release);
+        }
         self.watch.end();
         self.shared.stop_producing.store(true, Ordering::Release);
         self.drain();
@@ -261,6 +273,7 @@ impl<'a> Running<'a> {
             }
             self.wait_until(boundary + nanos(HAND_OVER));
             self.progress(second - 1);
+            self.series.settle(second.saturating_sub(SETTLED));
         }
     }
 
@@ -283,7 +296,9 @@ impl<'a> Running<'a> {
 
     fn is_at_limit(&self) -> bool {
         if self.producing > 0 {
-            return self.shared.drained.load(Ordering::Acquire) == self.producing;
+            // without such a limit the time decides, even if the last record that is due has been acknowledged
+            let is_limited = self.run.length.records.is_some() || self.run.length.bytes.is_some();
+            return is_limited && self.shared.drained.load(Ordering::Acquire) == self.producing;
         }
         let received = self.shared.received.load(Ordering::Relaxed);
         self.run.length.records.is_some_and(|records| received >= records)
@@ -300,8 +315,10 @@ impl<'a> Running<'a> {
         let is_failed = |shared: &Shared| shared.ended.load(Ordering::Acquire) > 0;
         while self.shared.drained.load(Ordering::Acquire) < self.producing && !is_failed(&self.shared) {
             if Instant::now() > deadline {
-                self.warnings
-                    .push(format!("records were still not acknowledged {} s after the end", DRAIN.as_secs()));
+                self.warnings.push(format!(
+                    "records were still not acknowledged {} s after the end: their latencies are missing",
+                    DRAIN.as_secs()
+                ));
                 break;
             }
             thread::sleep(Duration::from_millis(1));
@@ -328,11 +345,14 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn report(self, end: u64, ends: Vec<WorkerEnd>) -> Report {
+    fn report(mut self, end: u64, ends: Vec<WorkerEnd>) -> Report {
         let run = self.run;
         let mut warnings = self.warnings;
         // A run that ended in its warm-up by its own limits is measured whole.
         let is_short = end / 1_000_000_000 < self.warm_up_seconds;
+        if is_short {
+            self.series.measure_warm_up();
+        }
         let warm_up_seconds = if is_short { 0 } else { self.warm_up_seconds };
         if is_short {
             warnings.push("the run ended within its warm-up: the figures include it".to_owned());
@@ -350,10 +370,22 @@ impl<'a> Running<'a> {
             }
         }
         let rate = run.produce.and_then(|produce| produce.rate).map(|rate| rate as f64);
-        let roles: Vec<RoleReport> = (self.series.roles().into_iter())
+        // What producers had under way at the end counts for their latency, and for that of the consumers of those
+        // records; readers of the log just go on, and that counts for nothing.
+        self.series.settle(last_second);
+        let in_time: Vec<(Role, (u64, u64))> = (self.series.roles().into_iter())
             .map(|role| {
+                let measured = self.series.measured(role);
+                (role, (measured.records, measured.payload_bytes))
+            })
+            .collect();
+        self.series.forget_open(Role::Consume);
+        self.series.forget_open(Role::CatchUp);
+        self.series.settle(u64::MAX);
+        let roles: Vec<RoleReport> = (in_time.into_iter())
+            .map(|(role, in_time)| {
                 let asked = rate.filter(|_| role == Role::Produce);
-                role_report(&self.series, role, warm_up_seconds, last_second, measured_seconds, asked)
+                role_report(&self.series, role, warm_up_seconds, in_time, measured_seconds, asked)
             })
             .collect();
         for role in &roles {
@@ -367,10 +399,21 @@ impl<'a> Running<'a> {
         if roles.is_empty() {
             warnings.push("nothing was measured".to_owned());
         }
+        if not_sent > 0 {
+            warnings.push(format!(
+                "{not_sent} records were due and never sent, because producers were full: their latencies are missing"
+            ));
+        }
         warnings.extend(findings_as_warnings(findings));
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let main_role = roles.iter().find(|role| role.role == Role::Produce).or(roles.first());
-        let used = self.watch.finish(main_role, measured_seconds, warm_up_seconds);
+        let mut used = self.watch.finish(main_role, measured_seconds, warm_up_seconds);
+        if self.brokers > 1 && used.broker.take().is_some() {
+            let brokers = self.brokers;
+            warnings.push(format!(
+                "{brokers} brokers share the load: what one of them uses would say nothing, and is left out"
+            ));
+        }
         let Used { broker, own_cpu_seconds: cpu_seconds, steal_percent, metrics } = used;
         let threads = ends.len();
         Report {
@@ -459,6 +502,10 @@ fn plan_producers(
 ) -> Result<()> {
     ensure!(options.acks == -1 || !options.idempotence, "--idempotence needs --acks all");
     ensure!(options.in_flight <= 5 || !options.idempotence, "--idempotence needs --in-flight 5 or fewer");
+    ensure!(
+        !(options.keep_going && options.idempotence),
+        "--keep-going is not for --idempotence: after one batch that is refused all later ones are out of sequence"
+    );
     ensure!(options.rate != Some(0), "--rate 0: leave it out for as fast as the broker answers");
     if let Some(keys) = options.keys {
         ensure!((1..=1 << 32).contains(&keys), "--keys {keys}: from 1 to 4294967296");
@@ -518,7 +565,7 @@ fn plan_consumers(
 ) -> Result<()> {
     let options = readers.options;
     let int = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
-    let wraps = readers.role == Role::Consume;
+    let wraps = readers.role != Role::EndToEnd;
     if readers.role == Role::EndToEnd && run.produce.is_some_and(|produce| produce.record_bytes.min < 20) {
         bail!("end-to-end latency is told by a stamp of 20 bytes in each value: --record-bytes 20 or more");
     }
@@ -563,22 +610,16 @@ fn plan_consumers(
     Ok(())
 }
 
+/// `in_time`: records and bytes of the measured seconds.
 fn role_report(
     series: &Series,
     role: Role,
-    begin: u64,
-    end: u64,
+    warm_up_seconds: u64,
+    in_time: (u64, u64),
     seconds: f64,
     asked: Option<f64>,
 ) -> RoleReport {
-    let mut all = Interval::new(role, begin);
-    let mut in_time = (0, 0);
-    for interval in series.from(role, begin) {
-        all.add(interval);
-        if interval.second < end {
-            in_time = (in_time.0 + interval.records, in_time.1 + interval.payload_bytes);
-        }
-    }
+    let all = series.measured(role);
     RoleReport {
         role,
         records: all.records,
@@ -590,7 +631,7 @@ fn role_report(
         asked_rate: asked,
         latency_of: role.latency_of().to_owned(),
         latency: Latency::of(&all.latency),
-        series: series.from(role, 0).map(|interval| Second::of(interval, begin)).collect(),
+        series: series.seconds(role).map(|(second, of)| Second::of(second, of, warm_up_seconds)).collect(),
     }
 }
 
@@ -608,8 +649,20 @@ fn findings_as_warnings(findings: Findings) -> Vec<String> {
 fn settings(run: &Run<'_>) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     let mut set = |key: &str, value: String| settings.insert(key.to_owned(), value);
+    let time = |duration| humantime::format_duration(duration).to_string();
     set("topics", run.topics.topics.to_string());
     set("partitions", run.topics.partitions.to_string());
+    set("replication-factor", run.topics.replication_factor.to_string());
+    set("duration", time(run.length.duration));
+    if let Some(records) = run.length.records {
+        set("records", records.to_string());
+    }
+    if let Some(bytes) = run.length.bytes {
+        set("bytes", bytes.to_string());
+    }
+    if run.preload > 0 {
+        set("preload", run.preload.to_string());
+    }
     if !run.topics.topic_config.is_empty() {
         let pairs: Vec<String> =
             run.topics.topic_config.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -633,11 +686,13 @@ fn settings(run: &Run<'_>) -> BTreeMap<String, String> {
             set("rate", produce.rate.map_or("closed loop".to_owned(), |rate| rate.to_string()));
             set("acks", if produce.acks == -1 { "all".to_owned() } else { produce.acks.to_string() });
             set("in-flight", produce.in_flight.to_string());
-            set("linger", humantime::format_duration(produce.linger).to_string());
+            set("linger", time(produce.linger));
+            set("request-bytes", produce.request_bytes.to_string());
+            set("buffer-bytes", produce.buffer_bytes.to_string());
             set("idempotence", produce.idempotence.to_string());
         }
         if let Some(keys) = produce.keys {
-            set("keys", keys.to_string());
+            set("keys", format!("{keys} of {} B", produce.key_bytes));
         }
         if produce.headers > 0 {
             set("headers", format!("{} of {} B", produce.headers, produce.header_bytes));
@@ -647,6 +702,9 @@ fn settings(run: &Run<'_>) -> BTreeMap<String, String> {
         set(&format!("{} consumers", readers.role.name()), readers.count.to_string());
         set("fetch-bytes", readers.options.fetch_bytes.to_string());
         set("partition-bytes", readers.options.partition_bytes.to_string());
+        set("fetch-wait", time(readers.options.fetch_wait));
+        set("fetch-min-bytes", readers.options.fetch_min_bytes.to_string());
+        set("verify", readers.options.verify.to_string());
         if let Some(group) = &readers.options.group {
             set("group", group.clone());
         }

@@ -66,8 +66,9 @@ fn latest_role(run: &Report) -> Option<&RoleReport> {
 
 fn written_per_byte(run: &Report) -> Option<f64> {
     let produced = run.role(Role::Produce)?;
-    let wire_bytes = produced.wire_bytes.max(1) as f64;
-    Some(run.broker.as_ref()?.written_bytes as f64 / wire_bytes)
+    // what was under way at the end counts for neither
+    let in_time = produced.records_per_second * run.measured_seconds / produced.records.max(1) as f64;
+    Some(run.broker.as_ref()?.written_bytes as f64 / (produced.wire_bytes as f64 * in_time).max(1.0))
 }
 
 /// A run in one line, for the progress.

@@ -235,8 +235,10 @@ impl Consumer {
         if !lost.is_empty() {
             io.findings.resets += lost.len() as u64;
             reset(&self.plan.layout, *broker, places, &lost)?;
-        }
-        if self.plan.at_end == AtEnd::Wrap && brought == 0 {
+            for place in lost {
+                self.begin.insert(places[place].0, places[place].1);
+            }
+        } else if self.plan.at_end == AtEnd::Wrap && brought == 0 {
             for (slot, offset) in places.iter_mut() {
                 *offset = self.begin.get(slot).copied().unwrap_or(0);
             }
@@ -300,11 +302,10 @@ impl Taking<'_, '_> {
             }
             let skipped = u64::try_from(next - batch.base_offset()).unwrap_or(0);
             let records = u64::from(batch.count()).saturating_sub(skipped);
-            if self.plan.verify && !batch.is_crc_right() {
-                self.io.findings.bad_checksums += 1;
-            }
+            let is_whole = !self.plan.verify || batch.is_crc_right();
+            self.io.findings.bad_checksums += u64::from(!is_whole);
             let mut payload_bytes = batch.len() as u64 - batch::HEADER_BYTES as u64;
-            if (self.plan.verify || self.plan.stamps.is_some()) && !batch.is_control() {
+            if (self.plan.verify || self.plan.stamps.is_some()) && is_whole && !batch.is_control() {
                 payload_bytes = 0;
                 let from = next;
                 batch.records(|offset, value| {

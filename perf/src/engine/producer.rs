@@ -213,28 +213,39 @@ impl Producer {
         payload_bytes as u64
     }
 
-    /// Closed loop: takes records, due now, until every link has its requests in flight or `left` is used up.
+    /// Closed loop: takes records, due when they are made, until every link has its requests in flight or `left` is
+    /// used up; at most so many requests in one call, since with acks=0 there is always room. True if there is more
+    /// to do at once.
     ///
     /// # Errors
     /// A broken connection.
     pub fn saturate(
         &mut self,
-        now: u64,
         left: &mut Budget,
         clock: &Clock,
         poller: &Poller,
         io: &mut Io<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let mut now = clock.nanos();
+        let mut made = self.requests_made;
+        let last = made + self.plan.in_flight as u64 * self.links.len() as u64;
         loop {
             // Records for many partitions gather up to one request's worth, then all of them go.
-            let all = self.open_bytes >= self.plan.request_bytes || left.is_used_up();
+            let is_gathered = self.open_bytes >= self.plan.request_bytes || self.is_full();
+            let all = is_gathered || left.is_used_up();
             self.send(now, if all { Linger::Over } else { Linger::Ignore }, poller, io)?;
             let has_room = self.links.iter().any(|link| link.has_room(self.plan.in_flight));
             if !has_room || left.is_used_up() || self.is_full() {
-                return Ok(());
+                return Ok(false);
             }
-            if all && self.open_bytes >= self.plan.request_bytes {
-                return Ok(()); // all of it is for links without room
+            if is_gathered && self.open_bytes >= self.plan.request_bytes {
+                return Ok(false); // all of it is for links without room
+            }
+            if self.requests_made > last {
+                return Ok(true);
+            }
+            if self.requests_made > made {
+                (made, now) = (self.requests_made, clock.nanos());
             }
             left.take(self.offer(now, clock));
         }
@@ -269,15 +280,15 @@ impl Producer {
     fn frame_one(&mut self, link_index: usize, now: u64, linger: Linger) -> Result<bool> {
         let link = &mut self.links[link_index];
         let mut request = self.requests.pop().unwrap_or_default();
-        self.requests_made += 1;
+        let number = self.requests_made + 1;
         let mut bytes = 0;
         // one batch of a partition per request: the second one waits for the next
         while let Some((slot, batch)) = link.full.front() {
             let fits = request.batches.is_empty() || bytes + batch.bytes().len() <= self.plan.request_bytes;
-            if !fits || self.carried_by[*slot] == self.requests_made {
+            if !fits || self.carried_by[*slot] == number {
                 break;
             }
-            self.carried_by[*slot] = self.requests_made;
+            self.carried_by[*slot] = number;
             bytes += batch.bytes().len();
             request.batches.extend(link.full.pop_front());
         }
@@ -298,12 +309,12 @@ impl Producer {
             // a full batch of the partition that waits goes before this one
             if !over
                 || !fits
-                || self.carried_by[slot] == self.requests_made
+                || self.carried_by[slot] == number
                 || link.full.iter().any(|(full, _)| *full == slot)
             {
                 break;
             }
-            self.carried_by[slot] = self.requests_made;
+            self.carried_by[slot] = number;
             link.filling.pop_front();
             if let Some(batch) = self.open[slot].take() {
                 self.open_bytes -= batch.bytes().len();
@@ -315,11 +326,13 @@ impl Producer {
             self.requests.push(request);
             return Ok(false);
         }
+        self.requests_made = number;
         for (slot, batch) in &mut request.batches {
             let unsealed = batch.bytes().len();
             let state = self.identity.map_or(NO_PRODUCER, |(id, epoch)| {
                 let base_sequence = self.sequences[*slot];
-                self.sequences[*slot] = (base_sequence + batch.count() as i32) & i32::MAX;
+                // after the largest comes 0
+                self.sequences[*slot] = base_sequence.wrapping_add(batch.count() as i32) & i32::MAX;
                 ProducerState { id, epoch, base_sequence }
             });
             batch.seal(self.plan.codec, state)?;
@@ -408,7 +421,8 @@ impl Producer {
             let mut failed = None;
             produce::answers(response, plan.version, |topic, partition, error| {
                 // in the order of the request, most of the time
-                let places = (answered..request.batches.len()).chain(0..answered);
+                let next = answered.min(request.batches.len());
+                let places = (next..request.batches.len()).chain(0..next);
                 let of_answer = |place: &usize| {
                     let slot = plan.layout.slots[request.batches[*place].0];
                     slot.partition == partition && plan.layout.topics[slot.topic].as_bytes() == topic

@@ -95,6 +95,8 @@ struct Worker {
     end: WorkerEnd,
     /// Whose turn it is to take a record.
     turn: usize,
+    /// When all producers were full last: until then it was the broker that was late.
+    full_at: u64,
 }
 
 impl Worker {
@@ -121,7 +123,7 @@ impl Worker {
             not_taken: 0,
         };
         let Work { schedule, budget, .. } = work;
-        Ok(Worker { poller, producers, consumers, schedule, budget, recorders, end, turn: 0 })
+        Ok(Worker { poller, producers, consumers, schedule, budget, recorders, end, turn: 0, full_at: 0 })
     }
 
     fn run(mut self, shared: &Shared, clock: &Clock) -> Result<WorkerEnd> {
@@ -164,14 +166,17 @@ impl Worker {
 
     /// Gives producers what is due and lets them send; how long until there is more to do.
     fn produce(&mut self, now: u64, shared: &Shared, clock: &Clock) -> Result<Duration> {
-        let Worker { poller, producers, schedule, budget, recorders, end, turn, .. } = self;
+        let Worker { poller, producers, schedule, budget, recorders, end, turn, full_at, .. } = self;
         let Some(recorder) = recorders.get_mut(&Role::Produce) else { return Ok(LOOK) };
         let mut io = producer::Io { clock, recorder, shared, errors: &mut end.errors };
         let Some(schedule) = schedule else {
+            let mut wait = LOOK;
             for producer in producers {
-                producer.saturate(now, budget, clock, poller, &mut io)?;
+                if producer.saturate(budget, clock, poller, &mut io)? {
+                    wait = Duration::ZERO;
+                }
             }
-            return Ok(LOOK);
+            return Ok(wait);
         };
         // A full producer's turn goes to the next; when all are full, what is due waits.
         let mut full = 0;
@@ -181,12 +186,13 @@ impl Worker {
             if producer.is_full() {
                 full += 1;
                 if full == producers.len() {
+                    *full_at = now;
                     break;
                 }
                 continue;
             }
             full = 0;
-            end.lateness.saturating_record((now - due).max(1));
+            end.lateness.saturating_record(now.saturating_sub(due.max(*full_at)).max(1));
             budget.take(producer.offer(due, clock));
             schedule.advance();
         }
@@ -195,6 +201,7 @@ impl Worker {
         // producers that are full have room again when something is acknowledged
         let mut next = next_due.filter(|_| full < producers.len()).unwrap_or(u64::MAX);
         for producer in producers {
+            let linger = if producer.is_full() { Linger::Over } else { linger };
             producer.send(now, linger, poller, &mut io)?;
             next = next.min(producer.lingers_until().unwrap_or(u64::MAX));
         }

@@ -14,7 +14,7 @@ pub use html::write_page;
 pub use text::summary;
 
 use crate::host::Host;
-use crate::measure::{Interval, Role};
+use crate::measure::{self, Role};
 
 /// Of the file. A reader refuses a later one.
 pub const FORMAT: u32 = 1;
@@ -184,15 +184,15 @@ impl Latency {
 
 impl Second {
     #[must_use]
-    pub fn of(interval: &Interval, warm_up_seconds: u64) -> Second {
-        let at = |quantile: f64| interval.latency.value_at_quantile(quantile) as f64 / 1e3;
+    pub fn of(second: u64, of_second: &measure::Second, warm_up_seconds: u64) -> Second {
+        let micros = |nanos: u64| nanos as f64 / 1e3;
         Second {
-            second: interval.second as i64 - warm_up_seconds as i64,
-            records: interval.records,
-            payload_bytes: interval.payload_bytes,
-            p50: at(0.5),
-            p99: at(0.99),
-            max: interval.latency.max() as f64 / 1e3,
+            second: second as i64 - warm_up_seconds as i64,
+            records: of_second.records,
+            payload_bytes: of_second.payload_bytes,
+            p50: micros(of_second.p50),
+            p99: micros(of_second.p99),
+            max: micros(of_second.max),
         }
     }
 }

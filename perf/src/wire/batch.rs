@@ -271,7 +271,7 @@ impl<'a> BatchView<'a> {
                 let mut record = Cursor::new(cursor.bytes(length)?);
                 record.bytes(1)?;
                 record.varint()?;
-                let offset = self.base_offset() + record.varint()?;
+                let offset = self.base_offset().checked_add(record.varint()?).ok_or(Malformed)?;
                 let key = record.varint()?;
                 record.bytes(usize::try_from(key).unwrap_or(0))?;
                 let value = record.varint()?;
