@@ -42,9 +42,8 @@ pub fn search(whole: &Run<'_>, options: &Produce, bound: Duration) -> Result<Rep
     if !whole.output.quiet {
         eprintln!("search: {} records/s as fast as it goes", show_count(fastest));
     }
-    let (mut within, mut beyond) = (0.0, f64::INFINITY);
-    let mut rate = fastest;
-    while trials.len() < TRIALS_MAX && beyond - within > beyond * PRECISION && rate >= 1.0 {
+    let mut bracket = Bracket::from(fastest);
+    while let Some(rate) = bracket.next().filter(|_| trials.len() < TRIALS_MAX) {
         let mut report = attempt(Some(rate))?;
         if report.is_noisy {
             report = attempt(Some(rate))?;
@@ -59,17 +58,13 @@ pub fn search(whole: &Run<'_>, options: &Produce, bound: Duration) -> Result<Rep
             eprintln!("search: {} records/s: p99 {}, {verdict}{noisy}", show_count(rate), show_micros(p99));
         }
         trials.push(Trial { rate, reached, p99, is_within });
-        *(if is_within { &mut within } else { &mut beyond }) = rate;
-        rate = match (within, beyond) {
-            (0.0, beyond) => beyond / 2.0,
-            (within, f64::INFINITY) => within * 1.5,
-            (within, beyond) => f64::midpoint(within, beyond),
-        };
+        bracket.learn(rate, is_within);
     }
+    let within = bracket.within;
     anyhow::ensure!(
         within > 0.0,
         "no rate had its p99 below {bound:?}: the lowest tried was {} records/s",
-        show_count(beyond)
+        show_count(bracket.beyond)
     );
     let produce = Produce { rate: Some(within as u64), ..options.clone() };
     let mut report = run(&Run { produce: Some(&produce), readers: whole.readers.clone(), ..*whole })?;
@@ -87,4 +82,59 @@ pub fn search(whole: &Run<'_>, options: &Produce, bound: Duration) -> Result<Rep
 fn latest<'a>(report: &'a Report, run: &Run<'_>) -> Option<&'a RoleReport> {
     let role = if run.readers.is_empty() { Role::Produce } else { Role::EndToEnd };
     report.role(role)
+}
+
+/// The space in which the rate lies.
+struct Bracket {
+    /// The highest that was within the bound; 0: none.
+    within: f64,
+    /// The lowest that was not; infinite: none.
+    beyond: f64,
+    first: f64,
+}
+
+impl Bracket {
+    fn from(first: f64) -> Bracket {
+        Bracket { within: 0.0, beyond: f64::INFINITY, first }
+    }
+
+    fn learn(&mut self, rate: f64, is_within: bool) {
+        *(if is_within { &mut self.within } else { &mut self.beyond }) = rate;
+    }
+
+    /// What to try next; `None` when it is known well enough, or no rate is low enough.
+    fn next(&self) -> Option<f64> {
+        let rate = match (self.within, self.beyond) {
+            (0.0, f64::INFINITY) => self.first,
+            (0.0, beyond) => beyond / 2.0,
+            (within, f64::INFINITY) => within * 1.5,
+            (within, beyond) => f64::midpoint(within, beyond),
+        };
+        let is_known = self.beyond.is_finite() && self.beyond - self.within <= self.beyond * PRECISION;
+        (!is_known && rate >= 1.0).then_some(rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_finds_the_rate_wherever_it_lies() {
+        for (fastest, limit) in [(1000.0, 990.0), (1000.0, 7300.0), (1e6, 150.0), (5e5, 4.9e5), (1e6, 0.2)] {
+            let mut bracket = Bracket::from(fastest);
+            let mut trials = 0;
+            while let Some(rate) = bracket.next() {
+                bracket.learn(rate, rate <= limit);
+                trials += 1;
+                assert!(trials <= TRIALS_MAX, "{fastest} {limit}");
+            }
+            if limit < 1.0 {
+                assert_eq!(bracket.within, 0.0);
+            } else {
+                assert!(bracket.within <= limit && limit < bracket.beyond, "{fastest} {limit}");
+                assert!(bracket.beyond - bracket.within <= bracket.beyond * PRECISION, "{fastest} {limit}");
+            }
+        }
+    }
 }
