@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let config = load(arguments)?;
     let cores = cores(arguments, &config)?;
     let addresses = addresses::listeners(&config)?;
-    let admin_addresses = addresses::admin(&config)?;
+    let admin_addresses = addresses::admin(&config, &addresses)?;
     let directories =
         Directories::prepare(&config.log_dirs, config.node_id, || uuid::Uuid::new_v4().as_u128())
             .map_err(|error| error.to_string())?;

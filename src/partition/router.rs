@@ -4,6 +4,9 @@
 //! arrived. At any moment the channel to a shard holds at most that many requests of ours and that many replies
 //! to its requests, so a channel of twice the depth never fills, and two shards that ask each other at once
 //! cannot block each other.
+//!
+//! A few of the credits are kept for questions about the shard itself: whether it is alive must be known when clients
+//! have taken all the others, since that is when somebody asks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,13 +20,16 @@ use crate::reactor::sync::{Credits, Receiver, Sender, oneshot};
 /// Requests from one shard to one other that may be unanswered at once.
 const REQUESTS_IN_FLIGHT: u64 = 512;
 
+/// Of these, for questions about the shard: a ping, a scrape, and one each that nobody waits for any more.
+const KEPT: u64 = 4;
+
 /// Messages one channel of the mesh must hold: our requests and our replies.
 pub const MESH_DEPTH: usize = 2 * REQUESTS_IN_FLIGHT as usize;
 
 pub(super) struct Router {
     mesh: Mesh<Message>,
-    credits: Vec<Credits>,
-    waiting: RefCell<HashMap<u64, (ShardId, Sender<ShardReply>)>>,
+    credits: Vec<[Credits; 2]>,
+    waiting: RefCell<HashMap<u64, (Ticket, Sender<ShardReply>)>>,
     next_id: Cell<u64>,
     pub(super) sent: Counter,
     pub(super) received: Counter,
@@ -31,12 +37,29 @@ pub(super) struct Router {
 
 /// The right to send one request to one shard; must be spent.
 #[must_use]
-pub(super) struct Ticket(ShardId);
+pub(super) struct Ticket(ShardId, Lane);
+
+/// Whose credits a request takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Work,
+    Kept,
+}
+
+impl Lane {
+    fn of(request: &ShardRequest) -> Lane {
+        match request {
+            ShardRequest::Ping | ShardRequest::Metrics => Lane::Kept,
+            _ => Lane::Work,
+        }
+    }
+}
 
 impl Router {
     pub(super) fn new(mesh: Mesh<Message>, shard_count: usize) -> Router {
         assert!(mesh.depth() >= MESH_DEPTH, "the mesh is shallower than the credits given out for it");
-        let credits = (0..shard_count).map(|_| Credits::new(REQUESTS_IN_FLIGHT)).collect();
+        let of_shard = || [Credits::new(REQUESTS_IN_FLIGHT - KEPT), Credits::new(KEPT)];
+        let credits = (0..shard_count).map(|_| of_shard()).collect();
         Router {
             mesh,
             credits,
@@ -53,8 +76,12 @@ impl Router {
 
     /// Waits for a place on the way to `to`.
     pub(super) async fn ticket(&self, to: ShardId) -> Ticket {
-        self.credits[to.index()].take(1).await;
-        Ticket(to)
+        self.ticket_in(Lane::Work, to).await
+    }
+
+    async fn ticket_in(&self, lane: Lane, to: ShardId) -> Ticket {
+        self.credits[to.index()][lane as usize].take(1).await;
+        Ticket(to, lane)
     }
 
     /// Sends at once; the reply comes later.
@@ -62,13 +89,14 @@ impl Router {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let (sender, receiver) = oneshot();
-        self.waiting.borrow_mut().insert(id, (ticket.0, sender));
-        self.post(ticket.0, Message::Request { id, request });
+        let to = ticket.0;
+        self.waiting.borrow_mut().insert(id, (ticket, sender));
+        self.post(to, Message::Request { id, request });
         receiver
     }
 
     pub(super) async fn ask(&self, to: ShardId, request: ShardRequest) -> ShardReply {
-        let ticket = self.ticket(to).await;
+        let ticket = self.ticket_in(Lane::of(&request), to).await;
         self.send(ticket, request).await.expect("a shard answers every request or the process has ended")
     }
 
@@ -77,9 +105,10 @@ impl Router {
     }
 
     pub(super) fn receive_reply(&self, from: ShardId, id: u64, reply: ShardReply) {
-        let (asked, sender) = self.waiting.borrow_mut().remove(&id).expect("a reply to a request we sent");
+        let waiting = self.waiting.borrow_mut().remove(&id);
+        let (Ticket(asked, lane), sender) = waiting.expect("a reply to a request we sent");
         assert_eq!(asked, from, "the shard that was asked answers");
-        self.credits[from.index()].give(1);
+        self.credits[from.index()][lane as usize].give(1);
         sender.send(reply);
     }
 

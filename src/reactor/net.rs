@@ -53,10 +53,20 @@ enum StreamArm {
 }
 
 impl TcpListener {
-    /// Dual-stack when `address` is `[::]`. The caller has probed the port first ([`probe_port`]).
+    /// Dual-stack when `address` is `[::]`. Every shard may bind it; the caller has probed the port first
+    /// ([`probe_port`]).
     pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind_as(address, Sharing::Shards)
+    }
+
+    /// For what one shard alone listens on: an address that anybody has is an error.
+    pub fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind_as(address, Sharing::Alone)
+    }
+
+    fn bind_as(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
         Ok(TcpListener(match runtime::current() {
-            Runtime::Glommio(_) => ListenerArm::Glommio(Listening::bind(address)?),
+            Runtime::Glommio(_) => ListenerArm::Glommio(Listening::bind(address, sharing)?),
             #[cfg(any(test, feature = "sim"))]
             Runtime::Virtual(shard) => ListenerArm::Virtual(shard.bind(address)?),
         }))
@@ -221,8 +231,8 @@ struct Listening {
 }
 
 impl Listening {
-    fn bind(address: SocketAddr) -> io::Result<Listening> {
-        let socket = bound_socket(address, Sharing::Shards)?;
+    fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Listening> {
+        let socket = bound_socket(address, sharing)?;
         socket.listen(BACKLOG)?;
         // SAFETY: a listening socket that nobody else owns.
         let socket = unsafe { glommio_net::TcpListener::from_raw_fd(socket.into_raw_fd()) };

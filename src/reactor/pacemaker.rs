@@ -37,6 +37,8 @@ pub(super) struct Pulse {
     answered_at: AtomicU64,
     /// The longest time between a wake-up and its answer, in nanoseconds.
     longest_silence: AtomicU64,
+    /// The shard runs. While it starts it is woken, and may be silent: it waits for the slowest of them.
+    is_live: AtomicBool,
 }
 
 impl Pulse {
@@ -53,6 +55,11 @@ impl Pulse {
             Poll::<()>::Pending
         })
         .await;
+    }
+
+    /// The shard has started: from now on its silence is told.
+    pub(super) fn begin(&self) {
+        self.is_live.store(true, Ordering::Release);
     }
 
     /// No wake-ups from here on. Called on the shard at its end: the waker is dropped at home.
@@ -125,6 +132,14 @@ impl Watched {
     }
 
     fn beat(&mut self, id: usize, now: Instant) {
+        if !self.pulse.is_live.load(Ordering::Acquire) {
+            let waker = self.pulse.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(waker) = waker.as_ref().filter(|_| self.unanswered < EAGER_BEATS) {
+                self.unanswered += 1;
+                waker.wake_by_ref();
+            }
+            return;
+        }
         if let Some(asked_at) = self.asked_at {
             let answered_at = Instant(self.pulse.answered_at.load(Ordering::Acquire));
             if answered_at >= asked_at {

@@ -319,6 +319,7 @@ impl<M: Send + 'static, F> Body<M, F> {
         Fut: Future<Output = T> + 'static,
         T: 'static,
     {
+        self.pulse.begin();
         let ends = Ends::connect(self.loose, Arc::clone(&self.group)).await;
         let context = ShardContext {
             id: self.id,

@@ -142,6 +142,10 @@ fn build(inner: &mut Inner) -> Option<Written> {
     let published =
         Published { buf: buf.freeze(), position: start - before as u64, first, places, end: at as u32 };
     let (segment, since) = (Rc::clone(&inner.committing), inner.pending_since);
+    if !inner.pending.is_empty() {
+        // what is left came since, or waits for one round more than is told: no clock is read for each batch
+        inner.pending_since = now();
+    }
     Some(Written { segment, published, end, bytes, batches: count, since })
 }
 

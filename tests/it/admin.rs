@@ -506,6 +506,21 @@ fn a_port_that_was_asked_for_must_be_free() {
     assert!(ended.stderr.contains("admin.listener") && ended.stderr.contains(port), "{}", ended.stderr);
 }
 
+/// Whatever names they are given: clients must not land on the admin listener.
+#[test]
+fn a_listener_and_the_admin_listener_do_not_share_a_port() {
+    let port = free_port();
+    for (listener, admin) in [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1"), ("", "127.0.0.1")] {
+        let dir = TempDir::new();
+        let setup = Setup::new().set("listeners", format!("PLAINTEXT://{listener}:{port}"));
+        let command =
+            setup.set("admin.listener", format!("{admin}:{port}")).command(&dir.path().join("data"), port);
+        let ended = run_to_end(command);
+        assert_eq!(ended.status.code(), Some(1), "{listener} {admin}");
+        assert!(ended.stderr.contains("admin.listener"), "{}", ended.stderr);
+    }
+}
+
 /// Two brokers on one machine, neither of which says anything about the admin listener.
 #[test]
 fn the_default_port_may_be_taken() {

@@ -1,12 +1,12 @@
 //! What `apply` has changed and what was there before: the file that `revert` works from.
 //!
 //! Invariants: a value is in the record, on disk, before it is written to the host; the original of a path is the
-//! value before the first `apply`, whatever later ones write; only paths under /proc and /sys are taken from it,
-//! because `revert` writes them as root.
+//! value before the first `apply`, whatever later ones write; only paths that a knob writes are taken from it, and
+//! only from a file that nobody else can have written, because `revert` writes them as root.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,7 @@ impl Record {
     /// Reads the record at `place` (default: the host's own); empty when there is none.
     pub(crate) fn load(root: &Root, place: Option<&Path>) -> Result<Record, String> {
         let place = place.map_or_else(|| root.place(DEFAULT), Path::to_path_buf);
+        trusted(&place)?;
         let text = match fs::read_to_string(&place) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -71,7 +72,7 @@ impl Record {
         }
         if let Some(entry) = content.entries.iter().find(|entry| !is_setting(&entry.path)) {
             return Err(format!(
-                "the record {} names {}, which is no setting under /proc or /sys: it was not written by apply",
+                "the record {} names {}, which is no setting of a knob: it was not written by apply",
                 place.display(),
                 entry.path
             ));
@@ -120,8 +121,12 @@ impl Record {
         let mut temporary = self.place.clone().into_os_string();
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        // A new one: what lies there may be a link, or another user's.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &self.place)?;
@@ -146,6 +151,32 @@ impl Record {
     }
 }
 
+/// Where knobs write.
+const SETTINGS: &[&str] = &[
+    "/proc/irq/",
+    "/proc/sys/kernel/io_uring_disabled",
+    "/proc/sys/net/",
+    "/proc/sys/vm/",
+    "/sys/block/",
+    "/sys/devices/system/",
+    "/sys/kernel/mm/transparent_hugepage/",
+];
+
 fn is_setting(path: &str) -> bool {
-    (path.starts_with("/proc/") || path.starts_with("/sys/")) && !path.split('/').any(|part| part == "..")
+    SETTINGS.iter().any(|start| path.starts_with(start)) && !path.split('/').any(|part| part == "..")
+}
+
+/// Refuses a record that another user could have written. The one that runs this and root are trusted.
+fn trusted(place: &Path) -> Result<(), String> {
+    let Ok(metadata) = fs::metadata(place) else { return Ok(()) }; // absent or unreadable: told when it is read
+    let own = fs::metadata("/proc/self").map_or(0, |process| process.uid());
+    if [0, own].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "the record {} belongs to user {} with mode {:o}: others may have written it; look at it, then chown and chmod it",
+        place.display(),
+        metadata.uid(),
+        metadata.mode() & 0o777
+    ))
 }

@@ -29,8 +29,9 @@ pub(super) fn listeners(config: &Config) -> Result<Vec<SocketAddr>, String> {
     Ok(addresses)
 }
 
-/// Of the admin listener; empty: there is none, or only the default one and its port is taken.
-pub(super) fn admin(config: &Config) -> Result<Vec<SocketAddr>, String> {
+/// Of the admin listener; empty: there is none, or only the default one and its port is taken, by others or by one of
+/// our own `listeners`.
+pub(super) fn admin(config: &Config, listeners: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
     let Some(listener) = &config.admin_listener else { return Ok(Vec::new()) };
     let addresses = match admin_addresses(listener) {
         Ok(addresses) => addresses,
@@ -38,6 +39,16 @@ pub(super) fn admin(config: &Config) -> Result<Vec<SocketAddr>, String> {
             return unless_default(listener, format!("admin.listener: {why}; use an address of this host"));
         }
     };
+    let is_clash = |admin: &SocketAddr, other: &SocketAddr| {
+        let overlap = admin.ip() == other.ip() || admin.ip().is_unspecified() || other.ip().is_unspecified();
+        admin.port() != 0 && admin.port() == other.port() && overlap
+    };
+    if let Some(clash) = addresses.iter().find(|admin| listeners.iter().any(|other| is_clash(admin, other))) {
+        let why = format!(
+            "admin.listener: {clash} is one of the listeners, too; set admin.listener= to another port"
+        );
+        return unless_default(listener, why);
+    }
     let patience = if listener.is_set { PATIENCE } else { DEFAULT_PATIENCE };
     let mut free = Vec::new();
     for address in addresses {

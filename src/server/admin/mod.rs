@@ -147,7 +147,7 @@ fn bind(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
         if let Some(first) = sockets.first().filter(|_| wanted.port() == 0) {
             address.set_port(first.local_addr()?.port());
         }
-        match TcpListener::bind(address) {
+        match TcpListener::bind_alone(address) {
             Ok(socket) => sockets.push(socket),
             Err(error) => failed = Some(error),
         }

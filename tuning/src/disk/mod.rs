@@ -9,6 +9,7 @@ mod ring;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -193,11 +194,15 @@ impl Files {
 /// A new file opened for direct I/O, twice (the second time with O_DSYNC), its name removed at once.
 fn nameless(directory: &Path, purpose: &str) -> Result<(File, File), String> {
     let path = directory.join(format!(".corelane-tune-{}-{purpose}", std::process::id()));
-    let open = |fresh: bool, flags: i32| {
-        OpenOptions::new().read(true).write(true).create_new(fresh).custom_flags(flags).open(&path)
+    let open = |fresh: bool, path: &Path, flags: i32| {
+        OpenOptions::new().read(true).write(true).create_new(fresh).custom_flags(flags).open(path)
     };
-    let opened = open(true, libc::O_DIRECT)
-        .and_then(|plain| Ok((plain, open(false, libc::O_DIRECT | libc::O_DSYNC)?)));
+    let opened = open(true, &path, libc::O_DIRECT).and_then(|plain| {
+        // by its descriptor: the name may lead elsewhere by now
+        let same = format!("/proc/self/fd/{}", plain.as_raw_fd());
+        let durable = open(false, Path::new(&same), libc::O_DIRECT | libc::O_DSYNC)?;
+        Ok((plain, durable))
+    });
     let exists = matches!(&opened, Err(error) if error.kind() == io::ErrorKind::AlreadyExists);
     // Some file systems create the file and then refuse direct I/O; another's file is not ours to remove.
     let removed = if exists { Ok(()) } else { std::fs::remove_file(&path) };

@@ -1,5 +1,6 @@
 //! `apply` and `revert`: what is written, what is remembered, and that the host is as it was in the end.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::fake::{Fake, RECORD, SCHEDULER, SWAPPINESS};
@@ -199,11 +200,37 @@ fn a_record_that_apply_did_not_write_is_not_followed() {
     };
     check("{", "damaged");
     check("{\"version\":2,\"entries\":[]}", "version 2");
-    for path in ["/etc/passwd", "/proc/../etc/passwd", "proc/sys/vm/swappiness"] {
+    let elsewhere =
+        ["/proc/self/root/etc/passwd", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/../../../etc/passwd"];
+    for path in ["/etc/passwd", "/proc/../etc/passwd", "proc/sys/vm/swappiness"].iter().chain(&elsewhere) {
         let entry = format!("{{\"knob\":\"x\",\"path\":\"{path}\",\"original\":\"a\",\"applied\":[]}}");
-        check(&format!("{{\"version\":1,\"entries\":[{entry}]}}"), "no setting under /proc or /sys");
+        check(&format!("{{\"version\":1,\"entries\":[{entry}]}}"), "no setting of a knob");
     }
     assert_eq!(fake.tree(), before);
+}
+
+#[test]
+fn a_record_that_others_may_write_is_not_followed() {
+    let fake = Fake::full();
+    tune(&fake, "apply --yes --only swappiness").result.unwrap();
+    let record = fake.place(RECORD);
+    std::fs::set_permissions(&record, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(tune(&fake, "revert").error().contains("others may have written it"));
+    assert_eq!(fake.read(SWAPPINESS), "1\n");
+    std::fs::set_permissions(&record, std::fs::Permissions::from_mode(0o600)).unwrap();
+    tune(&fake, "revert").result.unwrap();
+    assert_eq!(fake.read(SWAPPINESS), "60\n");
+}
+
+#[test]
+fn a_link_where_the_new_record_goes_is_not_followed() {
+    let fake = Fake::full();
+    tune(&fake, "apply --yes --only swappiness").result.unwrap();
+    fake.file("/victim", "precious\n");
+    let temporary = fake.place(&format!("{RECORD}.new"));
+    std::os::unix::fs::symlink(fake.place("/victim"), &temporary).unwrap();
+    tune(&fake, "apply --yes --only io-scheduler").result.unwrap();
+    assert_eq!(fake.read("/victim"), "precious\n");
 }
 
 #[test]
