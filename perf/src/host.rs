@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +116,18 @@ pub fn command(pid: u32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     Some(words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" "))
+}
+
+/// How much the kernel reads ahead, for those who go through its page cache, on the disk that holds this folder.
+#[must_use]
+pub fn read_ahead_kib(folder: &Path) -> Option<u64> {
+    let device = fs::metadata(folder).ok()?.dev();
+    let disk = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    // a partition's queue is its disk's
+    let found = ["queue", "../queue"]
+        .iter()
+        .find_map(|queue| fs::read_to_string(format!("{disk}/{queue}/read_ahead_kb")).ok());
+    found?.trim().parse().ok()
 }
 
 /// The machine a run was made on.

@@ -18,7 +18,7 @@ pub use kafka::Kafka;
 pub use process::Process;
 
 use crate::command::measure_line;
-use crate::host::{Host, ProcessUse};
+use crate::host::{self, Host, ProcessUse};
 use crate::report::{self, Report};
 use crate::units;
 use crate::wire::control::{Connection, NewTopic};
@@ -52,6 +52,9 @@ const WORKLOADS: &[(&str, &str, &str)] = &[
         "50 producers, 1,000 partitions, 100-byte keyed records at 5,000 records/s, linger 5 ms",
     ),
 ];
+
+/// Linux' default.
+const READ_AHEAD_KIB: u64 = 128;
 
 #[derive(Args, Clone, Debug)]
 pub struct Compare {
@@ -139,7 +142,7 @@ pub struct Comparison {
 /// Runs the comparison and writes its results.
 ///
 /// # Errors
-/// What stopped it; the results of the rounds before are lost.
+/// What stopped it. The results up to there are written all the same.
 pub fn compare(options: &Compare) -> Result<()> {
     let systems = systems(options)?;
     let workloads = workloads(options)?;
@@ -151,25 +154,49 @@ pub fn compare(options: &Compare) -> Result<()> {
         Some(path) => path.clone(),
         None => std::env::current_exe().context("this program's own path")?,
     };
+    let out = options.out.clone().unwrap_or_else(|| work.join("comparison"));
+    let mut comparison = Comparison {
+        date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        host: Host::this(),
+        tool: format!("corelane bench {}", env!("CARGO_PKG_VERSION")),
+        settings: settings(options, &systems, kafka.as_ref(), &corelane, &work),
+        workloads: workloads.iter().map(|of| (of.0.to_owned(), of.1.to_owned(), of.2.to_owned())).collect(),
+        systems: systems.iter().map(|system| system.name.clone()).collect(),
+        turns: Vec::new(),
+    };
     announce(options, &systems, &workloads);
-    let mut turns = Vec::new();
+    for warning in host_warnings(kafka.as_ref(), &work) {
+        eprintln!("WARNING: {warning}");
+    }
     for round in 1..=options.rounds {
         // another one goes first in each round
         for system in systems.iter().cycle().skip(round as usize - 1).take(systems.len()) {
             eprintln!("round {round} of {}: {}", options.rounds, system.name);
-            turns.push(turn(options, system, &workloads, &work, kafka.as_ref(), &corelane, round)?);
+            let turn = turn(options, system, &workloads, &work, kafka.as_ref(), &corelane, round)?;
+            comparison.turns.push(turn);
+            // each time: half an hour's figures outlive whatever stops the rest
+            write(&comparison, &out)?;
         }
     }
-    let comparison = Comparison {
-        date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-        host: Host::this(),
-        tool: format!("corelane bench {}", env!("CARGO_PKG_VERSION")),
-        settings: settings(options, &systems, kafka.as_ref(), &corelane),
-        workloads: workloads.iter().map(|of| (of.0.to_owned(), of.1.to_owned(), of.2.to_owned())).collect(),
-        systems: systems.iter().map(|system| system.name.clone()).collect(),
-        turns,
-    };
-    write(&comparison, &options.out.clone().unwrap_or_else(|| work.join("comparison")))
+    print!("{}", table::markdown(&comparison));
+    eprintln!("written: {0}.md, {0}.html, {0}.json", out.display());
+    Ok(())
+}
+
+/// What of this host would make the comparison unfair.
+fn host_warnings(kafka: Option<&Kafka>, work: &Path) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if cfg!(debug_assertions) {
+        warnings.push("this is a debug build: its figures mean nothing".to_owned());
+    }
+    if let Some(kib) = host::read_ahead_kib(work).filter(|kib| kafka.is_some() && *kib > READ_AHEAD_KIB) {
+        warnings.push(format!(
+            "the disk's read-ahead is {kib} KiB: Kafka's mapped index files (10 MiB each, two for a partition) are \
+             faulted in by pieces of that size, and with 1,000 partitions it does little else. Linux' default is \
+             {READ_AHEAD_KIB}: read_ahead_kb in the disk's folder below /sys/block"
+        ));
+    }
+    warnings
 }
 
 fn systems(options: &Compare) -> Result<Vec<System>> {
@@ -279,6 +306,7 @@ fn turn(
         if !report.errors.is_empty() {
             bail!("{} with {name}: the broker answered errors: {:?}", system.name, report.errors);
         }
+        ensure!(!report.roles.is_empty(), "{} with {name}: nothing was answered", system.name);
         reports.push(report);
     }
     let start_up_seconds = process.as_ref().map(|process| process.start_up.as_secs_f64());
@@ -341,6 +369,7 @@ fn settings(
     systems: &[System],
     kafka: Option<&Kafka>,
     corelane: &Path,
+    work: &Path,
 ) -> Vec<(String, String)> {
     let mut settings = Vec::new();
     let mut set = |key: &str, value: String| settings.push((key.to_owned(), value));
@@ -348,6 +377,12 @@ fn settings(
     set("measured", format!("{:?} after {:?} of warm-up", options.duration, options.warm_up));
     set("load before the first run", format!("{:?}, end-to-end, as fast as it goes", options.heat));
     set("CPUs of the brokers", options.broker_cores.clone().unwrap_or_else(|| "all".to_owned()));
+    if let Some(kib) = host::read_ahead_kib(work) {
+        set("the disk's read-ahead", format!("{kib} KiB"));
+    }
+    for warning in host_warnings(kafka, work) {
+        set("WARNING", warning);
+    }
     if !options.options.is_empty() {
         set("options of every run", options.options.join(" "));
     }
@@ -363,9 +398,7 @@ fn settings(
         version.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     set(
         "corelane",
-        format!(
-            "{version}, release build, settings as it comes but for listeners, log.dirs and no admin.listener"
-        ),
+        format!("{version}, settings as it comes but for listeners, log.dirs and no admin.listener"),
     );
     if let Some(kafka) = kafka {
         let java = Command::new("java").arg("-version").output();
@@ -386,14 +419,11 @@ fn write(comparison: &Comparison, out: &Path) -> Result<()> {
     }
     let with = |extension: &str| PathBuf::from(format!("{}.{extension}", out.display()));
     let markdown = table::markdown(comparison);
-    print!("{markdown}");
     let save = |path: &Path, text: &str| {
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     };
     save(&with("md"), &markdown)?;
     save(&with("json"), &(serde_json::to_string(comparison)? + "\n"))?;
     let medians: Vec<Report> = table::medians(comparison).into_iter().cloned().collect();
-    report::write_page(&with("html"), &medians)?;
-    eprintln!("written: {0}.md, {0}.html, {0}.json", out.display());
-    Ok(())
+    report::write_page(&with("html"), &medians)
 }

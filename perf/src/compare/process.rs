@@ -29,7 +29,7 @@ impl Process {
     /// # Errors
     /// It ended, or did not answer in time.
     pub fn start(command: &Command, cpus: Option<&str>, address: &str, log: &Path) -> Result<Process> {
-        let mut command = on_cpus(command, cpus);
+        let mut command = child_of_this(command, cpus);
         let out = File::create(log).with_context(|| format!("writing {}", log.display()))?;
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
         let begun = Instant::now();
@@ -83,20 +83,18 @@ impl Drop for Process {
     }
 }
 
-fn on_cpus(command: &Command, cpus: Option<&str>) -> Command {
-    let mut pinned = match cpus {
-        None => Command::new(command.get_program()),
-        Some(cpus) => {
-            let mut pinned = Command::new("taskset");
-            pinned.arg("-c").arg(cpus).arg(command.get_program());
-            pinned
-        }
-    };
-    pinned.args(command.get_args());
-    if let Some(folder) = command.get_current_dir() {
-        pinned.current_dir(folder);
+/// The command on these CPUs; it is told to end when this process dies, however that happens.
+fn child_of_this(command: &Command, cpus: Option<&str>) -> Command {
+    let mut child = Command::new("setpriv");
+    child.args(["--pdeathsig", "TERM"]);
+    if let Some(cpus) = cpus {
+        child.args(["taskset", "-c", cpus]);
     }
-    pinned
+    child.arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        child.current_dir(folder);
+    }
+    child
 }
 
 /// Runs a command to its end; what it wrote is in the error if it fails.
