@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::compare::{self, Compare};
+use crate::host;
 use crate::measure::Role;
 use crate::null_broker::{self, NullBroker};
-use crate::options::{Consume, Length, Output, Produce, Target, Topics};
+use crate::options::{Consume, Load, Output};
 use crate::report::{self, Report};
 use crate::run::{self, Readers, Run};
 use crate::search;
@@ -19,7 +20,7 @@ use crate::workloads::{EXAMPLES, WORKLOADS};
 #[derive(Subcommand)]
 pub enum Command {
     /// Write records; latency from due (or made) to acknowledged.
-    Produce(Box<ProduceRun>),
+    Produce(Box<Load>),
     /// Read records from the beginning, and again from the beginning at the end.
     Consume(Box<ConsumeRun>),
     /// Write records and read them at the tail; latency from due (or made) to received.
@@ -39,64 +40,28 @@ pub enum Command {
 }
 
 #[derive(Args)]
-pub struct ProduceRun {
-    #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    topics: Topics,
-    #[command(flatten)]
-    length: Length,
-    #[command(flatten)]
-    produce: Produce,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Args)]
 pub struct ConsumeRun {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    topics: Topics,
-    #[command(flatten)]
-    length: Length,
+    load: Load,
     #[command(flatten)]
     consume: Consume,
     /// Bytes to write first, if no --topic is given; what is written is told by the options of producers.
     #[arg(long, default_value = "256MiB", value_parser = units::bytes, help_heading = "Topics")]
     preload: u64,
-    #[command(flatten)]
-    produce: Produce,
-    #[command(flatten)]
-    output: Output,
 }
 
 #[derive(Args)]
 pub struct EndToEndRun {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    topics: Topics,
-    #[command(flatten)]
-    length: Length,
-    #[command(flatten)]
-    produce: Produce,
+    load: Load,
     #[command(flatten)]
     consume: Consume,
-    #[command(flatten)]
-    output: Output,
 }
 
 #[derive(Args)]
 pub struct MixedRun {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    topics: Topics,
-    #[command(flatten)]
-    length: Length,
-    #[command(flatten)]
-    produce: Produce,
+    load: Load,
     #[command(flatten)]
     consume: Consume,
     /// Readers that begin at the beginning, and again when they have caught up.
@@ -105,8 +70,6 @@ pub struct MixedRun {
     /// Bytes to write first, for them, if no --topic is given.
     #[arg(long, default_value = "256MiB", value_parser = units::bytes, help_heading = "Topics")]
     preload: u64,
-    #[command(flatten)]
-    output: Output,
 }
 
 #[derive(Args)]
@@ -170,37 +133,19 @@ pub fn measure_line(line: &[String]) -> Result<Report> {
 }
 
 fn measure(command: &Command) -> Result<(Report, &Output)> {
+    host::allow_open_files();
     let readers = |role, count, options| Readers { role, count, options };
     let run = match command {
-        Command::Produce(of) => Run {
-            kind: "produce",
-            target: &of.target,
-            topics: &of.topics,
-            length: &of.length,
-            produce: Some(&of.produce),
-            readers: Vec::new(),
-            output: &of.output,
-            preload: 0,
-        },
+        Command::Produce(load) => Run::new("produce", load),
         Command::Consume(of) => Run {
-            kind: "consume",
-            target: &of.target,
-            topics: &of.topics,
-            length: &of.length,
-            produce: Some(&of.produce),
             readers: vec![readers(Role::Consume, of.consume.consumers, &of.consume)],
-            output: &of.output,
             preload: of.preload,
+            writes: false,
+            ..Run::new("consume", &of.load)
         },
         Command::EndToEnd(of) => Run {
-            kind: "end-to-end",
-            target: &of.target,
-            topics: &of.topics,
-            length: &of.length,
-            produce: Some(&of.produce),
             readers: vec![readers(Role::EndToEnd, of.consume.consumers, &of.consume)],
-            output: &of.output,
-            preload: 0,
+            ..Run::new("end-to-end", &of.load)
         },
         Command::Mixed(of) => {
             if of.consume.group.is_some() {
@@ -209,25 +154,18 @@ fn measure(command: &Command) -> Result<(Report, &Output)> {
                 );
             }
             Run {
-                kind: "mixed",
-                target: &of.target,
-                topics: &of.topics,
-                length: &of.length,
-                produce: Some(&of.produce),
                 readers: vec![
                     readers(Role::EndToEnd, of.consume.consumers, &of.consume),
                     readers(Role::CatchUp, of.catch_up_readers, &of.consume),
                 ],
-                output: &of.output,
                 preload: of.preload,
+                ..Run::new("mixed", &of.load)
             }
         }
         _ => bail!("a run is one of produce, consume, end-to-end and mixed"),
     };
-    let bound =
-        run.produce.filter(|_| run.kind != "consume").and_then(|produce| Some((produce, produce.search?)));
-    let report = match bound {
-        Some((produce, bound)) => search::search(&run, produce, bound)?,
+    let report = match run.producers().and_then(|produce| produce.search) {
+        Some(bound) => search::search(&run, bound)?,
         None => run::run(&run)?,
     };
     Ok((report, run.output))

@@ -24,7 +24,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::wire::control::{Connection, Layout, name, string};
+use crate::wire::control::{Connection, Layout, address, name, string};
 use crate::wire::{Cursor, Malformed, error_name};
 
 const SESSION_TIMEOUT_MS: i32 = 30_000;
@@ -122,7 +122,7 @@ fn find_coordinator(bootstrap: &str, group: &str) -> Result<String> {
         let request = FindCoordinatorRequest::default().with_key(string(group)).with_key_type(0);
         let found: FindCoordinatorResponse = connection.ask(ApiKey::FindCoordinator, &[2, 1, 3], &request)?;
         match found.error_code {
-            0 => return Ok(format!("{}:{}", found.host, found.port)),
+            0 => return Ok(address(&found.host, found.port)),
             // the broker makes its internal topic for the first group
             COORDINATOR_NOT_AVAILABLE | COORDINATOR_LOAD_IN_PROGRESS if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(100));

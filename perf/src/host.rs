@@ -76,6 +76,14 @@ fn field(text: &str, name: &str) -> u64 {
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
+/// Lets this process open as many files, and so connections, as its hard limit says.
+pub fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // refused, it stays as it is, and connecting says why it fails
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 /// The process on this machine that listens at this address, if it can be seen.
 #[must_use]
 pub fn listener(address: &str) -> Option<u32> {

@@ -9,6 +9,21 @@ use crate::units::{self, ByteRange};
 use crate::wire::batch::Codec;
 
 /// Which broker, and how to watch it.
+/// What every kind of run takes.
+#[derive(Args, Clone, Debug)]
+pub struct Load {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub topics: Topics,
+    #[command(flatten)]
+    pub length: Length,
+    #[command(flatten)]
+    pub produce: Produce,
+    #[command(flatten)]
+    pub output: Output,
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct Target {
     /// Address of a broker; the others of its cluster are found through it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use kafka_protocol::messages::ApiKey;
 
 use crate::clock::{Clock, nanos};
@@ -17,7 +17,7 @@ use crate::engine::{
 use crate::group::Group;
 use crate::host::Host;
 use crate::measure::{Interval, Role, Series, histogram};
-use crate::options::{Consume, Length, Output, Produce, Target, Topics};
+use crate::options::{Consume, Length, Load, Output, Produce, Target, Topics};
 use crate::report::{FORMAT, GeneratorUse, Latency, Report, RoleReport, STEAL_PERCENT_MAX, Second};
 use crate::schedule::Schedule;
 use crate::units::{show_bytes, show_count, show_micros};
@@ -37,16 +37,35 @@ const END: i64 = -1;
 const BEGINNING: i64 = -2;
 
 /// What is to be run.
+#[derive(Clone)]
 pub struct Run<'a> {
     pub kind: &'a str,
     pub target: &'a Target,
     pub topics: &'a Topics,
     pub length: &'a Length,
-    pub produce: Option<&'a Produce>,
+    /// Of the producers, or of those that fill the topic before.
+    pub produce: &'a Produce,
+    /// There are producers in the run itself.
+    pub writes: bool,
     pub readers: Vec<Readers<'a>>,
     pub output: &'a Output,
     /// Bytes that are written before, if the topic is the run's own.
     pub preload: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Producers only.
+    #[must_use]
+    pub fn new(kind: &'a str, load: &'a Load) -> Run<'a> {
+        let Load { target, topics, length, produce, output } = load;
+        Run { kind, target, topics, length, produce, writes: true, readers: Vec::new(), output, preload: 0 }
+    }
+
+    /// What the run's producers do, if there are some.
+    #[must_use]
+    pub fn producers(&self) -> Option<&'a Produce> {
+        self.writes.then_some(self.produce)
+    }
 }
 
 /// Consumers of one role.
@@ -112,8 +131,7 @@ fn make_topics(
 
 /// Fills the run's own topic for readers, as fast as it goes.
 fn preload(run: &Run<'_>, layout: &Arc<Layout>) -> Result<()> {
-    let produce = run.produce.context("a preload needs to know what to write")?;
-    let produce = Produce { rate: None, search: None, ..produce.clone() };
+    let produce = Produce { rate: None, search: None, ..run.produce.clone() };
     let length = Length {
         duration: Duration::from_secs(3600),
         warm_up: Duration::ZERO,
@@ -122,13 +140,12 @@ fn preload(run: &Run<'_>, layout: &Arc<Layout>) -> Result<()> {
     };
     let loading = Run {
         kind: "preload",
-        target: run.target,
-        topics: run.topics,
         length: &length,
-        produce: Some(&produce),
+        produce: &produce,
+        writes: true,
         readers: Vec::new(),
-        output: run.output,
         preload: 0,
+        ..run.clone()
     };
     let mut control = Connection::open(&run.target.bootstrap)?;
     Running::begin(&loading, &mut control, layout)?.finish()?;
@@ -158,7 +175,7 @@ impl<'a> Running<'a> {
     fn begin(run: &'a Run<'a>, control: &mut Connection, layout: &Arc<Layout>) -> Result<Running<'a>> {
         let mut warnings = Vec::new();
         let cores = cores(run.output);
-        let clients = run.produce.filter(|_| writes(run)).map_or(0, |produce| produce.producers as usize)
+        let clients = run.producers().map_or(0, |produce| produce.producers as usize)
             + run.readers.iter().map(|readers| readers.count as usize).sum::<usize>();
         let threads = run.output.threads.map_or(cores.len().div_ceil(2), |threads| threads as usize);
         let threads = threads.min(clients).max(1);
@@ -173,10 +190,10 @@ impl<'a> Running<'a> {
                 consumers: Vec::new(),
             })
             .collect();
-        if let Some(options) = run.produce.filter(|_| writes(run)) {
+        if let Some(options) = run.producers() {
             plan_producers(run, options, id, control, layout, &mut works)?;
         }
-        let stamps = run.produce.filter(|_| writes(run)).map(|options| (id, options.producers));
+        let stamps = run.producers().map(|options| (id, options.producers));
         let mut groups = Vec::new();
         if !run.readers.is_empty() {
             control.version(ApiKey::Fetch, &[fetch::VERSION])?;
@@ -369,7 +386,7 @@ impl<'a> Running<'a> {
                 *errors.entry(error.clone()).or_insert(0) += records;
             }
         }
-        let rate = run.produce.and_then(|produce| produce.rate).map(|rate| rate as f64);
+        let rate = run.producers().and_then(|produce| produce.rate).map(|rate| rate as f64);
         // What producers had under way at the end counts for their latency, and for that of the consumers of those
         // records; readers of the log just go on, and that counts for nothing.
         self.series.settle(last_second);
@@ -478,11 +495,6 @@ impl<'a> Running<'a> {
     }
 }
 
-/// Whether the run itself has producers (a consume run only knows what to preload).
-fn writes(run: &Run<'_>) -> bool {
-    run.kind != "consume"
-}
-
 /// The CPUs for threads, in the order they are taken.
 fn cores(output: &Output) -> Vec<core_affinity::CoreId> {
     let allowed = core_affinity::get_core_ids().unwrap_or_default();
@@ -566,7 +578,7 @@ fn plan_consumers(
     let options = readers.options;
     let int = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
     let wraps = readers.role != Role::EndToEnd;
-    if readers.role == Role::EndToEnd && run.produce.is_some_and(|produce| produce.record_bytes.min < 20) {
+    if readers.role == Role::EndToEnd && run.produce.record_bytes.min < 20 {
         bail!("end-to-end latency is told by a stamp of 20 bytes in each value: --record-bytes 20 or more");
     }
     let plan = Arc::new(ConsumerPlan {
@@ -668,35 +680,30 @@ fn settings(run: &Run<'_>) -> BTreeMap<String, String> {
             run.topics.topic_config.iter().map(|(key, value)| format!("{key}={value}")).collect();
         set("topic-config", pairs.join(","));
     }
-    if let Some(produce) = run.produce {
-        let range = produce.record_bytes;
-        set(
-            "record-bytes",
-            if range.min == range.max {
-                range.min.to_string()
-            } else {
-                format!("{}..{}", range.min, range.max)
-            },
-        );
-        set("codec", format!("{:?}", produce.codec).to_lowercase());
-        set("batch-bytes", produce.batch_bytes.to_string());
-        set("payload", format!("{:?}", produce.payload).to_lowercase());
-        if writes(run) {
-            set("producers", produce.producers.to_string());
-            set("rate", produce.rate.map_or("closed loop".to_owned(), |rate| rate.to_string()));
-            set("acks", if produce.acks == -1 { "all".to_owned() } else { produce.acks.to_string() });
-            set("in-flight", produce.in_flight.to_string());
-            set("linger", time(produce.linger));
-            set("request-bytes", produce.request_bytes.to_string());
-            set("buffer-bytes", produce.buffer_bytes.to_string());
-            set("idempotence", produce.idempotence.to_string());
-        }
-        if let Some(keys) = produce.keys {
-            set("keys", format!("{keys} of {} B", produce.key_bytes));
-        }
-        if produce.headers > 0 {
-            set("headers", format!("{} of {} B", produce.headers, produce.header_bytes));
-        }
+    let produce = run.produce;
+    let range = produce.record_bytes;
+    set(
+        "record-bytes",
+        if range.min == range.max { range.min.to_string() } else { format!("{}..{}", range.min, range.max) },
+    );
+    set("codec", format!("{:?}", produce.codec).to_lowercase());
+    set("batch-bytes", produce.batch_bytes.to_string());
+    set("payload", format!("{:?}", produce.payload).to_lowercase());
+    if run.writes {
+        set("producers", produce.producers.to_string());
+        set("rate", produce.rate.map_or("closed loop".to_owned(), |rate| rate.to_string()));
+        set("acks", if produce.acks == -1 { "all".to_owned() } else { produce.acks.to_string() });
+        set("in-flight", produce.in_flight.to_string());
+        set("linger", time(produce.linger));
+        set("request-bytes", produce.request_bytes.to_string());
+        set("buffer-bytes", produce.buffer_bytes.to_string());
+        set("idempotence", produce.idempotence.to_string());
+    }
+    if let Some(keys) = produce.keys {
+        set("keys", format!("{keys} of {} B", produce.key_bytes));
+    }
+    if produce.headers > 0 {
+        set("headers", format!("{} of {} B", produce.headers, produce.header_bytes));
     }
     for readers in &run.readers {
         set(&format!("{} consumers", readers.role.name()), readers.count.to_string());

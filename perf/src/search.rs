@@ -21,21 +21,15 @@ const REACHED: f64 = 0.98;
 ///
 /// # Errors
 /// What stopped a run, or no rate within the bound.
-pub fn search(whole: &Run<'_>, options: &Produce, bound: Duration) -> Result<Report> {
-    let length = Length { duration: options.search_step, records: None, bytes: None, ..whole.length.clone() };
+pub fn search(whole: &Run<'_>, bound: Duration) -> Result<Report> {
+    let length =
+        Length { duration: whole.produce.search_step, records: None, bytes: None, ..whole.length.clone() };
     let bound_micros = bound.as_secs_f64() * 1e6;
     let mut trials = Vec::new();
     let attempt = |rate: Option<f64>| -> Result<Report> {
-        let produce = Produce { rate: rate.map(|rate| rate as u64), ..options.clone() };
+        let produce = Produce { rate: rate.map(|rate| rate as u64), ..whole.produce.clone() };
         let output = Output { quiet: true, ..whole.output.clone() };
-        let report = run(&Run {
-            produce: Some(&produce),
-            length: &length,
-            output: &output,
-            readers: whole.readers.clone(),
-            ..*whole
-        })?;
-        Ok(report)
+        run(&Run { produce: &produce, length: &length, output: &output, ..whole.clone() })
     };
     // As fast as it goes in a closed loop is where to begin, not an upper end: batches fill better on a schedule.
     let fastest = attempt(None)?.role(Role::Produce).map_or(0.0, |role| role.records_per_second);
@@ -66,8 +60,8 @@ pub fn search(whole: &Run<'_>, options: &Produce, bound: Duration) -> Result<Rep
         "no rate had its p99 below {bound:?}: the lowest tried was {} records/s",
         show_count(bracket.beyond)
     );
-    let produce = Produce { rate: Some(within as u64), ..options.clone() };
-    let mut report = run(&Run { produce: Some(&produce), readers: whole.readers.clone(), ..*whole })?;
+    let produce = Produce { rate: Some(within as u64), ..whole.produce.clone() };
+    let mut report = run(&Run { produce: &produce, ..whole.clone() })?;
     if latest(&report, whole).is_none_or(|role| role.latency.p99 > bound_micros) {
         report
             .warnings

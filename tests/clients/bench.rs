@@ -2,20 +2,15 @@
 //! of both on a small scale.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use corelane_perf::compare::{Kafka, Process};
+use corelane_perf::compare::Process;
 
 use crate::harness::TempDir;
-use crate::install::java_and_maven;
+use crate::install::{clients, kafka};
 use crate::load::{bench, every_kind_and_codec, number, role};
 use crate::run::run;
-
-/// Where Kafka's jars are kept between runs.
-fn work() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients")
-}
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
@@ -23,12 +18,10 @@ fn free_port() -> u16 {
 
 #[test]
 fn bench_counts_right_against_kafka_and_compares_it_with_corelane() {
-    java_and_maven();
-    let kafka = Kafka::install(&work(), "4.3.1").expect("Kafka from Maven Central");
     let scratch = TempDir::new();
     let port = free_port();
     let started: Process =
-        kafka.start(port, free_port(), &scratch.path().join("kafka"), None).expect("Kafka starts");
+        kafka().start(port, free_port(), &scratch.path().join("kafka"), None).expect("Kafka starts");
     let bootstrap = format!("127.0.0.1:{port}");
     every_kind_and_codec(&bootstrap, scratch.path());
     group(&bootstrap, scratch.path());
@@ -61,7 +54,7 @@ fn compare(scratch: &Path) {
     command
         .args(["--workloads", "throughput-1k,end-to-end-1k-2000"])
         .arg("--work")
-        .arg(work())
+        .arg(clients())
         .arg("--out")
         .arg(&out);
     let said = run(command).text();

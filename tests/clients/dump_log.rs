@@ -1,7 +1,7 @@
 //! Kafka's own kafka-dump-log reads the files of a broker that was stopped cleanly and finds nothing to complain of.
 
 use crate::harness::{Broker, Setup};
-use crate::install::{kafka, script};
+use crate::install::{kafka_tool, script};
 use crate::run::run;
 use crate::wire::{self, Wire};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
 /// Runs kafka-dump-log over `files` and returns what it prints; panics at the first complaint.
 fn dump(files: &[PathBuf], option: &str) -> String {
     let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let mut command = kafka("org.apache.kafka.tools.DumpLogSegments");
+    let mut command = kafka_tool("org.apache.kafka.tools.DumpLogSegments");
     command.arg(option).arg("--files").arg(list.join(","));
     let text = run(command).text();
     for complaint in COMPLAINTS {

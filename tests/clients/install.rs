@@ -4,20 +4,21 @@
 //! kept until the pinned versions change. kcat and Maven come from the system's packages.
 
 use crate::run::run;
+use corelane_perf::compare::Kafka;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// The release whose tools and formats are compared with.
-const KAFKA: &str = "4.3.1";
-const LOG4J: &str = "2.25.5";
+const KAFKA_VERSION: &str = "4.3.1";
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-fn kept(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name)
+/// Where they are kept between runs.
+pub fn clients() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients")
 }
 
 /// Fills `folder` unless it holds what `recipe` describes already. A folder that is half done has no recipe in it.
@@ -77,7 +78,7 @@ fn system_package(program: &str, package: &str) {
 /// The Python of a virtual environment that has the pinned packages.
 pub fn python() -> &'static Path {
     static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = kept("python");
+        let folder = clients().join("python");
         let python = folder.join("bin/python");
         let requirements =
             std::fs::read_to_string(sources().join("requirements.txt")).expect("it is in the repository");
@@ -114,61 +115,17 @@ pub fn kcat() -> Command {
     Command::new("kcat")
 }
 
-/// What Kafka is fetched with and runs on.
-pub fn java_and_maven() {
-    system_package("java", "default-jre-headless");
-    system_package("mvn", "maven");
+/// Kafka's broker and tools.
+pub fn kafka() -> &'static Kafka {
+    static KAFKA: LazyLock<Kafka> = LazyLock::new(|| {
+        system_package("java", "default-jre-headless");
+        system_package("mvn", "maven");
+        Kafka::install(&clients(), KAFKA_VERSION).expect("Kafka from Maven Central")
+    });
+    &KAFKA
 }
 
 /// A tool of Kafka's by its main class.
-pub fn kafka(class: &str) -> Command {
-    static LIBRARIES: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = kept("kafka");
-        install_once(&folder, &pom(), || {
-            java_and_maven();
-            std::fs::write(folder.join("pom.xml"), pom()).expect("target/tmp is writable");
-            let mut command = Command::new("mvn");
-            command.args(["--quiet", "--batch-mode", "dependency:copy-dependencies"]);
-            command.args(["-DoutputDirectory=libs", "-DincludeScope=runtime"]).current_dir(&folder);
-            run(command);
-            std::fs::write(folder.join("log4j2.yaml"), LOGGING).expect("target/tmp is writable");
-        });
-        folder
-    });
-    let mut command = Command::new("java");
-    command.args([
-        "-Xmx256m",
-        "-XX:TieredStopAtLevel=1",
-        "-Dlog4j2.configurationFile=log4j2.yaml",
-        "-cp",
-        "libs/*",
-    ]);
-    command.arg(class).current_dir(&*LIBRARIES);
-    command
-}
-
-const LOGGING: &str = r#"Configuration:
-  Appenders: {Console: {name: C, target: SYSTEM_ERR, PatternLayout: {pattern: "[%d] %p %m (%c)%n"}}}
-  Loggers: {Root: {level: WARN, AppenderRef: {ref: C}}}
-"#;
-
-fn pom() -> String {
-    let dependency = |group: &str, artifact: &str, version: &str| {
-        format!(
-            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>\n"
-        )
-    };
-    let dependencies = [
-        dependency("org.apache.kafka", "kafka_2.13", KAFKA),
-        dependency("org.apache.kafka", "kafka-tools", KAFKA),
-        dependency("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J),
-        dependency("org.apache.logging.log4j", "log4j-core", LOG4J),
-        dependency("org.apache.logging.log4j", "log4j-1.2-api", LOG4J),
-    ];
-    format!(
-        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\n\
-         <groupId>corelane</groupId><artifactId>kafka-tools</artifactId><version>1</version><packaging>pom</packaging>\n\
-         <dependencies>\n{}</dependencies></project>\n",
-        dependencies.concat()
-    )
+pub fn kafka_tool(class: &str) -> Command {
+    kafka().program(&["-Xmx256m", "-XX:TieredStopAtLevel=1"], class)
 }

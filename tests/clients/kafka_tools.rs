@@ -2,7 +2,7 @@
 //! kafka-producer-perf-test, kafka-console-consumer on one partition, kafka-cluster, kafka-broker-api-versions.
 
 use crate::harness::{Broker, Setup};
-use crate::install::kafka;
+use crate::install::kafka_tool;
 use crate::run::{Output, run};
 use crate::wire;
 use std::process::Command;
@@ -16,7 +16,7 @@ const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 
 fn tool(broker: &Broker, class: &str, arguments: &str) -> Command {
-    let mut command = kafka(class);
+    let mut command = kafka_tool(class);
     command.args(arguments.split_whitespace());
     command.args(["--bootstrap-server", broker.bootstrap()]);
     command

@@ -104,11 +104,15 @@ fn write_all(root: &Root, steps: &[Step], record: &mut Record, out: &mut dyn Wri
         failed += 1;
         // Nobody may be reading; the writes go on all the same.
         let _ = writeln!(out, "{knob}: {} was not written: {why}", change.path);
-        let untouched = root.read(&change.path).is_ok_and(|now| same(&now, &change.old));
-        if untouched {
-            // As if never meant: otherwise a later `apply` would take this original for the one to go back to.
-            record.entries.retain(|entry| entry.path != change.path);
-            record.entries.extend(before.iter().find(|entry| entry.path == change.path).cloned());
+        match root.read(&change.path) {
+            Ok(now) if same(&now, &change.old) => {
+                // As if never meant: otherwise a later `apply` would take this original for the one to go back to.
+                record.entries.retain(|entry| entry.path != change.path);
+                record.entries.extend(before.iter().find(|entry| entry.path == change.path).cloned());
+            }
+            Ok(now) => record.note_instead(&change.path, &now),
+            // it stays noted: `revert` looks again
+            Err(_) => {}
         }
     }
     if failed > 0 {

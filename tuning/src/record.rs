@@ -1,8 +1,9 @@
 //! What `apply` has changed and what was there before: the file that `revert` works from.
 //!
-//! Invariants: a value is in the record, on disk, before it is written to the host; the original of a path is the
-//! value before the first `apply`, whatever later ones write; only paths that a knob writes are taken from it, and
-//! only from a file that nobody else can have written, because `revert` writes them as root.
+//! Invariants: a value is in the record, on disk, before it is written to the host; the original of a path is what
+//! somebody else has set last, never a value of ours; only paths that a knob writes are taken from it, and only from
+//! a file that nobody else can have written, because `revert` writes them as root. All of them are undone by a
+//! restart of the host, and numbers (of interrupts) may then mean others: a record counts for the boot it was made in.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,9 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::Change;
 use crate::root::Root;
-use crate::rule::same;
+use crate::rule::{chosen, same};
 
 const DEFAULT: &str = "/var/lib/corelane/tune.json";
+
+/// Another one each time the kernel starts.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A record of another version is not touched: an older program must not forget what a newer one wrote.
 const VERSION: u32 = 1;
@@ -25,14 +29,24 @@ pub(crate) struct Entry {
     pub(crate) knob: String,
     pub(crate) path: String,
     pub(crate) original: String,
-    /// Every value that an `apply` meant to write, the last one last. All of them, because a crash may have come
-    /// between the record and the write, and then the one before is still in force.
+    /// Every value that an `apply` meant to write, or that the kernel made of it, the last one last. All of them,
+    /// because a crash may have come between the record and the write, and then the one before is still in force.
     pub(crate) applied: Vec<String>,
+}
+
+impl Entry {
+    /// Whether it is the original or one of ours; otherwise somebody else has set it.
+    pub(crate) fn knows(&self, value: &str) -> bool {
+        same(value, &self.original) || self.applied.iter().any(|applied| same(value, applied))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
     version: u32,
+    /// None where the host does not tell.
+    #[serde(default)]
+    boot_id: Option<String>,
     entries: Vec<Entry>,
 }
 
@@ -40,6 +54,9 @@ struct Content {
 #[derive(Debug)]
 pub(crate) struct Record {
     place: PathBuf,
+    boot_id: Option<String>,
+    /// There is a file, of an earlier boot: a restart has undone what it names, which `entries` leaves out.
+    pub(crate) is_outlived: bool,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -48,10 +65,11 @@ impl Record {
     pub(crate) fn load(root: &Root, place: Option<&Path>) -> Result<Record, String> {
         let place = place.map_or_else(|| root.place(DEFAULT), Path::to_path_buf);
         trusted(&place)?;
+        let boot_id = root.read(BOOT_ID).ok();
         let text = match fs::read_to_string(&place) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Record { place, entries: Vec::new() });
+                return Ok(Record { place, boot_id, is_outlived: false, entries: Vec::new() });
             }
             Err(error) => {
                 return Err(format!("the record {} cannot be read: {error}", place.display()));
@@ -77,17 +95,26 @@ impl Record {
                 entry.path
             ));
         }
-        Ok(Record { place, entries: content.entries })
+        let is_outlived = match (&content.boot_id, &boot_id) {
+            (Some(then), Some(now)) => then != now,
+            _ => false,
+        };
+        let entries = if is_outlived { Vec::new() } else { content.entries };
+        Ok(Record { place, boot_id, is_outlived, entries })
     }
 
     pub(crate) fn place(&self) -> &Path {
         &self.place
     }
 
-    /// Notes that `change` is about to be written. The original of a path that is known stays.
+    /// Notes that `change` is about to be written.
     pub(crate) fn note(&mut self, knob: &str, change: &Change) {
         assert!(is_setting(&change.path), "{} is no setting", change.path);
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.path == change.path) {
+            if !entry.knows(&change.old) {
+                entry.original.clone_from(&change.old);
+                entry.applied.clear();
+            }
             entry.applied.retain(|value| !same(value, &change.new));
             entry.applied.push(change.new.clone());
             return;
@@ -98,6 +125,12 @@ impl Record {
             original: change.old.clone(),
             applied: vec![change.new.clone()],
         });
+    }
+
+    /// Notes what the kernel has made of the value that was written.
+    pub(crate) fn note_instead(&mut self, path: &str, value: &str) {
+        let entry = self.entries.iter_mut().find(|entry| entry.path == path);
+        entry.expect("noted before it was written").applied.push(chosen(value).to_owned());
     }
 
     /// Makes the file say what memory says, durably; without entries there is no file.
@@ -112,7 +145,8 @@ impl Record {
     }
 
     fn replace(&self) -> io::Result<()> {
-        let content = Content { version: VERSION, entries: self.entries.clone() };
+        let content =
+            Content { version: VERSION, boot_id: self.boot_id.clone(), entries: self.entries.clone() };
         let mut text = serde_json::to_string_pretty(&content)?;
         text.push('\n');
         if let Some(parent) = self.parent() {

@@ -39,6 +39,14 @@ enum Outcome {
 pub(crate) fn run(options: &Options, out: &mut dyn Write) -> Result<(), String> {
     let root = Root::new(&options.root);
     let mut record = Record::load(&root, options.record.as_deref())?;
+    if record.is_outlived {
+        record.save()?;
+        return printed(writeln!(
+            out,
+            "nothing to revert: the host was restarted since, which undid it all; {} is removed",
+            record.place().display()
+        ));
+    }
     if record.entries.is_empty() {
         return printed(writeln!(out, "nothing to revert: no record at {}", record.place().display()));
     }
@@ -83,8 +91,7 @@ fn restore(root: &Root, entry: &Entry, force: bool) -> Outcome {
     if same(&now, &entry.original) {
         return Outcome::AsItWas;
     }
-    let ours = entry.applied.iter().any(|value| same(&now, value));
-    if !ours && !force {
+    if !entry.knows(&now) && !force {
         return Outcome::Kept(format!("somebody has set it to {} since (--force overrides)", chosen(&now)));
     }
     match write_and_verify(root, &entry.path, &entry.original) {

@@ -1,4 +1,4 @@
-//! Apache Kafka from Maven Central, one node, with the settings its distribution comes with.
+//! Apache Kafka from Maven Central: the broker, one node, with the settings its distribution comes with, and its tools.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,17 +25,21 @@ const JVM: &[&str] = &[
     "-Djava.awt.headless=true",
 ];
 
+const POM: &str = include_str!("kafka.pom.xml");
+
+/// Beside what the tools print, which people and tests read.
 const LOGGING: &str = "Configuration:
   Appenders:
     Console:
-      name: STDOUT
+      name: STDERR
+      target: SYSTEM_ERR
       PatternLayout:
         Pattern: \"[%d] %p %m (%c)%n\"
   Loggers:
     Root:
       level: WARN
       AppenderRef:
-        - ref: STDOUT
+        - ref: STDERR
 ";
 
 /// An installed Kafka.
@@ -51,8 +55,9 @@ impl Kafka {
     /// No Maven, no Java, no network.
     pub fn install(folder: &Path, version: &str) -> Result<Kafka> {
         let folder = folder.join(format!("kafka-{version}"));
-        let done = folder.join("complete");
-        if !done.exists() {
+        // a folder that is half done has none
+        let complete = folder.join("complete");
+        if !std::fs::read_to_string(&complete).is_ok_and(|recipe| recipe == POM) {
             for tool in ["java", "mvn"] {
                 let found = Command::new(tool).arg("--version").output().is_ok();
                 if !found {
@@ -60,7 +65,7 @@ impl Kafka {
                 }
             }
             std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-            std::fs::write(folder.join("pom.xml"), include_str!("kafka.pom.xml"))?;
+            std::fs::write(folder.join("pom.xml"), POM)?;
             std::fs::write(folder.join("log4j2.yaml"), LOGGING)?;
             eprintln!("getting Apache Kafka {version} from Maven Central");
             let mut maven = Command::new("mvn");
@@ -70,7 +75,7 @@ impl Kafka {
                 .arg(format!("-Dkafka.version={version}"))
                 .current_dir(&folder);
             run(&mut maven)?;
-            std::fs::write(&done, version)?;
+            std::fs::write(&complete, POM)?;
         }
         Ok(Kafka { folder, version: version.to_owned() })
     }
@@ -111,15 +116,17 @@ impl Kafka {
         )
     }
 
-    /// How the JVM is started.
+    /// How the broker's JVM is started.
     #[must_use]
     pub fn jvm() -> String {
         JVM.join(" ")
     }
 
-    fn java(&self, class: &str) -> Command {
+    /// One of Kafka's programs by its main class.
+    #[must_use]
+    pub fn program(&self, jvm: &[&str], class: &str) -> Command {
         let mut command = Command::new("java");
-        command.arg("-Dlog4j2.configurationFile=log4j2.yaml").args(["-cp", "libs/*", class]);
+        command.args(jvm).arg("-Dlog4j2.configurationFile=log4j2.yaml").args(["-cp", "libs/*", class]);
         command.current_dir(&self.folder);
         command
     }
@@ -133,11 +140,10 @@ impl Kafka {
         let data = data.canonicalize()?;
         let properties = data.with_extension("properties");
         std::fs::write(&properties, Kafka::properties(port, controller_port, &data))?;
-        let mut format = self.java("kafka.tools.StorageTool");
+        let mut format = self.program(&[], "kafka.tools.StorageTool");
         run(format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&properties))?;
-        let mut server = Command::new("java");
-        server.args(JVM).arg("-Dlog4j2.configurationFile=log4j2.yaml").args(["-cp", "libs/*", "kafka.Kafka"]);
-        server.arg(&properties).current_dir(&self.folder);
+        let mut server = self.program(JVM, "kafka.Kafka");
+        server.arg(&properties);
         Process::start(&server, cpus, &format!("127.0.0.1:{port}"), &data.with_extension("log"))
     }
 }

@@ -76,6 +76,9 @@ pub struct Compare {
     /// Rounds; the figures are their medians.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// How often a run is made again that had more than 3 % CPU steal.
+    #[arg(long, default_value_t = 1)]
+    retries: u32,
     /// Measured in each run.
     #[arg(long, short, default_value = "8s", value_parser = units::duration)]
     duration: Duration,
@@ -300,9 +303,17 @@ fn turn(
         ]
         .into();
         more.extend(options.options.iter().cloned());
-        let mut report = run(line, &more).with_context(|| format!("{} with {name}", system.name))?;
+        let mut report = None;
+        for _ in 0..=options.retries {
+            let made = run(line, &more).with_context(|| format!("{} with {name}", system.name))?;
+            eprintln!("  {name}: {}", table::line(&made));
+            let best = report.take().filter(|best: &Report| best.steal_percent < made.steal_percent);
+            if !report.insert(best.unwrap_or(made)).is_noisy {
+                break;
+            }
+        }
+        let mut report = report.context("at least one run was made")?;
         (*name).clone_into(&mut report.workload);
-        eprintln!("  {name}: {}", table::line(&report));
         if !report.errors.is_empty() {
             bail!("{} with {name}: the broker answered errors: {:?}", system.name, report.errors);
         }
@@ -374,6 +385,7 @@ fn settings(
     let mut settings = Vec::new();
     let mut set = |key: &str, value: String| settings.push((key.to_owned(), value));
     set("rounds", options.rounds.to_string());
+    set("runs made again for CPU steal", format!("at most {} times", options.retries));
     set("measured", format!("{:?} after {:?} of warm-up", options.duration, options.warm_up));
     set("load before the first run", format!("{:?}, end-to-end, as fast as it goes", options.heat));
     set("CPUs of the brokers", options.broker_cores.clone().unwrap_or_else(|| "all".to_owned()));

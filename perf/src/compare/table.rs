@@ -139,7 +139,7 @@ pub fn markdown(comparison: &Comparison) -> String {
     let _ = writeln!(
         text,
         "Medians of the rounds; in brackets the ratio to {baseline}. Rounds with more than 3 % CPU steal are left out; \
-         where no round is left all are taken, and marked. Load generator and broker share the machine. \"written to \
+         where no round is left all are taken, and marked noisy instead of held against others. Load generator and broker share the machine. \"written to \
          disk\" is what the kernel charges the broker's process with.\n"
     );
     startup(&mut text, comparison, baseline);
@@ -151,7 +151,12 @@ pub fn markdown(comparison: &Comparison) -> String {
             let of_system = |system: &str| {
                 median(runs(comparison, system, workload).into_iter().filter_map(figure.of).collect())
             };
-            row(&mut text, figure.name, systems, of_system, of_system(baseline), figure.show);
+            let is_noisy = |system: &str| runs(comparison, system, workload).iter().any(|run| run.is_noisy);
+            let ratio_to = |system: &str| {
+                let of_baseline = of_system(baseline)?;
+                Some(if is_noisy(system) || is_noisy(baseline) { Err(Noisy) } else { Ok(of_baseline) })
+            };
+            row(&mut text, figure.name, systems, of_system, ratio_to, figure.show);
         }
         let rounds = systems.iter().map(|system| {
             let counted = runs(comparison, system, workload);
@@ -188,35 +193,51 @@ fn startup(text: &mut String, comparison: &Comparison, baseline: &str) {
     };
     let _ = writeln!(text, "| | {} |", systems.join(" | "));
     let _ = writeln!(text, "|---|{}", "---|".repeat(systems.len()));
-    row(text, "start to first answer", systems, start, start(baseline), |seconds| show_micros(seconds * 1e6));
-    row(text, "resident memory then", systems, idle, idle(baseline), show_bytes);
+    row(
+        text,
+        "start to first answer",
+        systems,
+        start,
+        |_| start(baseline).map(Ok),
+        |seconds| show_micros(seconds * 1e6),
+    );
+    row(text, "resident memory then", systems, idle, |_| idle(baseline).map(Ok), show_bytes);
 }
 
+/// CPU steal has spoiled one side of a ratio.
+#[derive(Clone, Copy)]
+struct Noisy;
+
+/// `ratio_to`: of each system, what its figure is held against.
 fn row(
     text: &mut String,
     name: &str,
     systems: &[String],
     of: impl Fn(&str) -> Option<f64>,
-    baseline: Option<f64>,
+    ratio_to: impl Fn(&str) -> Option<Result<f64, Noisy>>,
     show: impl Fn(f64) -> String,
 ) {
-    let cells: Vec<Option<f64>> = systems.iter().map(|system| of(system)).collect();
-    if cells.iter().all(Option::is_none) {
+    if systems.iter().all(|system| of(system).is_none()) {
         return;
     }
-    let cell = |value: &Option<f64>| match (value, baseline) {
+    let cell = |system: &String| match (of(system), ratio_to(system)) {
         (None, _) => "-".to_owned(),
-        (Some(value), Some(baseline)) if baseline > 0.0 => {
-            format!("{} (x{})", show(*value), ratio(value / baseline))
+        (Some(value), Some(Ok(baseline))) if baseline > 0.0 => {
+            format!("{} (x{})", show(value), ratio(value / baseline))
         }
-        (Some(value), _) => show(*value),
+        (Some(value), Some(Err(Noisy))) => format!("{} (noisy)", show(value)),
+        (Some(value), _) => show(value),
     };
-    let cells: Vec<String> = cells.iter().map(cell).collect();
+    let cells: Vec<String> = systems.iter().map(cell).collect();
     let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
 }
 
 fn ratio(ratio: f64) -> String {
-    if ratio >= 10.0 { format!("{ratio:.0}") } else { format!("{ratio:.2}") }
+    match ratio {
+        ratio if ratio >= 10.0 => format!("{ratio:.0}"),
+        ratio if ratio >= 0.1 => format!("{ratio:.2}"),
+        ratio => format!("{ratio:.4}"),
+    }
 }
 
 #[cfg(test)]
@@ -228,5 +249,18 @@ mod tests {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_figure_that_steal_has_spoiled_has_no_ratio() {
+        let systems = ["a", "b", "c"].map(str::to_owned);
+        let mut text = String::new();
+        let of = |system: &str| (system != "c").then_some(2.0);
+        let ratio_to = |system: &str| Some(if system == "b" { Err(Noisy) } else { Ok(8.0) });
+        row(&mut text, "p50", &systems, of, ratio_to, |value| format!("{value} ms"));
+        assert_eq!(text, "| p50 | 2 ms (x0.25) | 2 ms (noisy) | - |\n");
+        text.clear();
+        row(&mut text, "p50", &systems, |_| None, ratio_to, show_micros);
+        assert_eq!(text, "", "nobody has it");
     }
 }

@@ -244,10 +244,8 @@ impl Consumer {
             }
         }
         // the broker fills a response in the order asked: what had its turn goes to the back
-        if self.plan.layout.topics.len() == 1 && brought > 0 {
-            let brought = brought % places.len();
-            places.rotate_left(brought);
-        }
+        let had_their_turn = brought % places.len();
+        places.rotate_left(had_their_turn);
         self.fetch(link_index, io.clock, poller)
     }
 }
@@ -295,24 +293,24 @@ impl Taking<'_, '_> {
             bail!("Fetch of {topic}-{} answered {}", answer.partition, error_name(answer.error));
         }
         let (slot, begin) = self.places[place];
-        let mut next = begin;
+        let (role, mut next) = (self.plan.role, begin);
         for batch in batch::batches(answer.records) {
             if batch.next_offset() <= next {
                 continue;
             }
             let skipped = u64::try_from(next - batch.base_offset()).unwrap_or(0);
-            let records = u64::from(batch.count()).saturating_sub(skipped);
+            let mut records = u64::from(batch.count()).saturating_sub(skipped);
             let is_whole = !self.plan.verify || batch.is_crc_right();
             self.io.findings.bad_checksums += u64::from(!is_whole);
             let mut payload_bytes = batch.len() as u64 - batch::HEADER_BYTES as u64;
             if (self.plan.verify || self.plan.stamps.is_some()) && is_whole && !batch.is_control() {
-                payload_bytes = 0;
+                (records, payload_bytes) = (0, 0);
                 let from = next;
                 batch.records(|offset, value| {
-                    if offset >= from {
-                        payload_bytes += value.len() as u64;
-                        self.look_at(slot, value);
-                    }
+                    // what others write to the topic meanwhile is not what this run waits for
+                    let counts = offset >= from && (self.look_at(slot, value) || role != Role::EndToEnd);
+                    records += u64::from(counts);
+                    payload_bytes += if counts { value.len() as u64 } else { 0 };
                 })?;
             }
             if !batch.is_control() {
@@ -333,13 +331,13 @@ impl Taking<'_, '_> {
         Ok(())
     }
 
-    /// A record's stamp: its latency, and whether it is the one that comes next.
-    fn look_at(&mut self, slot: usize, value: &[u8]) {
-        let Some((run, _)) = self.plan.stamps else { return };
-        let Some(stamp) = Stamp::decode(value).filter(|stamp| stamp.run == run) else { return };
+    /// A record's stamp: its latency, and whether it is the one that comes next. False: it is not of this run.
+    fn look_at(&mut self, slot: usize, value: &[u8]) -> bool {
+        let Some((run, _)) = self.plan.stamps else { return false };
+        let Some(stamp) = Stamp::decode(value).filter(|stamp| stamp.run == run) else { return false };
         let of_slot =
             self.expected.get_mut(&slot).and_then(|producers| producers.get_mut(stamp.producer as usize));
-        let Some(expected) = of_slot else { return };
+        let Some(expected) = of_slot else { return false };
         if self.plan.role == Role::EndToEnd {
             self.io.recorder.latency(self.now.saturating_sub(stamp.due_nanos), 1);
         }
@@ -350,6 +348,7 @@ impl Taking<'_, '_> {
         } else {
             self.io.findings.repeated += 1;
         }
+        true
     }
 }
 

@@ -327,10 +327,7 @@ fn layout_of(topics: &[String], metadata: &MetadataResponse) -> Option<Layout> {
         }
         for partition in partitions {
             let broker = metadata.brokers.iter().find(|broker| broker.node_id == partition.leader_id)?;
-            let address = match broker.host.as_str() {
-                host if host.contains(':') => format!("[{host}]:{}", broker.port),
-                host => format!("{host}:{}", broker.port),
-            };
+            let address = address(&broker.host, broker.port);
             let known = layout.brokers.iter().position(|broker| *broker == address);
             let leader = known.unwrap_or_else(|| {
                 layout.brokers.push(address);
@@ -340,6 +337,11 @@ fn layout_of(topics: &[String], metadata: &MetadataResponse) -> Option<Layout> {
         }
     }
     Some(layout)
+}
+
+/// With brackets around an IPv6 address.
+pub fn address(host: &str, port: i32) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 pub fn string(text: &str) -> StrBytes {

@@ -16,7 +16,8 @@ pub struct Form<'a> {
     pub slots: &'a [Slot],
 }
 
-/// Writes a full fetch (no session) for slots in ascending order, each from its offset.
+/// Writes a full fetch (no session) for these slots in this order, each from its offset. A topic whose slots are not
+/// beside each other is in it more than once.
 pub fn frame(into: &mut Vec<u8>, form: Form<'_>, correlation_id: i32, places: &[(usize, i64)]) {
     into.clear();
     into.extend_from_slice(&[0; 4]);

@@ -44,7 +44,7 @@ fn what_is_applied_is_good_and_reverted_to_the_byte() {
 }
 
 #[test]
-fn a_second_apply_keeps_the_first_originals() {
+fn a_second_apply_keeps_the_originals_that_nobody_has_replaced() {
     let fake = Fake::full();
     let before = fake.tree();
     tune(&fake, "apply --yes").result.unwrap();
@@ -54,7 +54,28 @@ fn a_second_apply_keeps_the_first_originals() {
     assert_eq!(fake.read(SWAPPINESS), "1\n");
     tune(&fake, "revert").result.unwrap();
     fake.settle(&before);
-    assert_eq!(fake.tree(), before);
+    let mut expected = before;
+    expected.insert(fake.place(SWAPPINESS), b"30\n".to_vec());
+    assert_eq!(fake.tree(), expected);
+}
+
+#[test]
+fn a_restart_of_the_host_ends_a_record() {
+    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+    let fake = Fake::full();
+    fake.file(BOOT_ID, "first\n");
+    tune(&fake, "apply --yes --only swappiness").result.unwrap();
+    let record = fake.read(RECORD);
+    fake.file(BOOT_ID, "second\n");
+    // set by hand to what an apply wrote before the restart, which is nothing to us
+    let reverted = tune(&fake, "revert");
+    assert!(reverted.out.contains("the host was restarted since"), "{}", reverted.out);
+    assert_eq!(fake.read(SWAPPINESS), "1\n");
+    assert!(!fake.place(RECORD).exists());
+    fake.file(RECORD, &record);
+    tune(&fake, "apply --yes --only somaxconn").result.unwrap();
+    let paths: Vec<String> = record_of(&fake).entries.into_iter().map(|entry| entry.path).collect();
+    assert_eq!(paths, [SOMAXCONN]);
 }
 
 #[test]
@@ -97,6 +118,9 @@ fn a_refused_write_is_reported_and_the_others_go_on() {
     }
     assert_eq!(fake.read("/proc/sys/kernel/io_uring_disabled"), "0\n", "the last in the table was written");
     assert!(!fake.place("/proc/sys/net/core/rmem_max").exists(), "apply creates no files");
+    let somaxconn =
+        record_of(&fake).entries.into_iter().find(|entry| entry.path == SOMAXCONN).expect("noted");
+    assert_eq!(somaxconn.applied, ["1024", ""], "what the kernel made of it is ours, too");
     let reverted = tune(&fake, "revert");
     assert!(reverted.error().contains(": 3 left"), "what cannot be looked at stays: {}", reverted.error());
 }
