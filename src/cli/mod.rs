@@ -1,5 +1,6 @@
 //! Sub-commands of the `corelane` binary. Errors are one line on stderr and exit code 1.
 
+mod inspect;
 mod logging;
 mod start;
 
@@ -22,6 +23,8 @@ enum Command {
     /// Measure a Kafka-protocol broker: produce, consume, end-to-end and mixed load; `bench examples` has recipes.
     #[command(subcommand)]
     Bench(corelane_perf::Command),
+    /// See what the files of a log directory hold, and with --verify whether anything is damaged.
+    Inspect(inspect::Arguments),
     /// See and set what the host offers the broker.
     #[command(subcommand)]
     Tune(corelane_tuning::Command),
@@ -32,6 +35,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Start(arguments) => start::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Bench(command) => corelane_perf::run(&command),
         Command::Tune(command) => corelane_tuning::run(&command),
     };

@@ -89,6 +89,10 @@ impl OffsetIndex {
         self.entries.len().checked_sub(1).map(|last| self.entry(last))
     }
 
+    pub fn entries(&self) -> impl Iterator<Item = OffsetPosition> {
+        (0..self.len()).map(|number| self.entry(number))
+    }
+
     /// The file's bytes from entry `from` on (0: all of it).
     pub fn encode(&self, from: usize, out: &mut Vec<u8>) {
         let entries = &self.entries[from..];

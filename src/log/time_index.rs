@@ -101,6 +101,10 @@ impl TimeIndex {
         self.len().checked_sub(1).map(|last| self.entry(last))
     }
 
+    pub fn entries(&self) -> impl Iterator<Item = TimestampOffset> {
+        (0..self.len()).map(|number| self.entry(number))
+    }
+
     /// The file's bytes from entry `from` on (0: all of it).
     pub fn encode(&self, from: usize, out: &mut Vec<u8>) {
         out.reserve((self.len() - from) * ENTRY_BYTES);

@@ -17,12 +17,11 @@ use super::directory::Directory;
 use super::shard::Shard;
 use super::{Durability, Error};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
+use crate::log::files::RECOVERY_POINTS_PREFIX;
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::reactor::{self, fs};
 
 pub type RecoveryPoints = BTreeMap<PartitionId, Offset>;
-
-const FILE_PREFIX: &str = "recovery-points-";
 
 /// Writes the points every checkpoint interval while the shard runs.
 pub async fn keep(shard: Rc<Shard>) {
@@ -72,7 +71,7 @@ pub async fn write(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), E
         return Ok(());
     }
     let text = encode(&points);
-    let path = directory.path.join(format!("{FILE_PREFIX}{}", reactor::shard_id().0));
+    let path = directory.path.join(format!("{RECOVERY_POINTS_PREFIX}{}", reactor::shard_id().0));
     if let Err(error) = fs::write_durable(&path, text.into_bytes()).await {
         if reactor::is_shortage(&error) {
             // An older point is as true, it only means more to scan.
@@ -99,7 +98,7 @@ pub async fn found(directory: &Directory) -> Rc<RecoveryPoints> {
 async fn load(directory: &Path) -> RecoveryPoints {
     let mut points = RecoveryPoints::new();
     for entry in fs::list(directory).await.unwrap_or_default() {
-        if !entry.name.starts_with(FILE_PREFIX) || entry.name.ends_with(".tmp") {
+        if !entry.name.starts_with(RECOVERY_POINTS_PREFIX) || entry.name.ends_with(".tmp") {
             continue;
         }
         let path = directory.join(&entry.name);
@@ -125,7 +124,8 @@ async fn load(directory: &Path) -> RecoveryPoints {
 /// Removes the files of shards that are no more; called when every log of theirs is in another shard's file.
 pub async fn remove_stale(directory: &Path) {
     for entry in fs::list(directory).await.unwrap_or_default() {
-        let shard = entry.name.strip_prefix(FILE_PREFIX).and_then(|shard| shard.parse::<usize>().ok());
+        let shard =
+            entry.name.strip_prefix(RECOVERY_POINTS_PREFIX).and_then(|shard| shard.parse::<usize>().ok());
         if shard.is_some_and(|shard| shard >= reactor::shard_count()) {
             let _ = fs::remove_file(&directory.join(&entry.name)).await;
         }

@@ -12,6 +12,7 @@ mod connection;
 mod guard;
 mod guard_table;
 mod harness;
+mod inspect;
 mod layering;
 mod load;
 mod records;

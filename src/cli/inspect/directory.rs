@@ -1,0 +1,100 @@
+//! A log directory: its partitions, and what lies beside them.
+
+use std::fs::{self, File, TryLockError};
+use std::io::IsTerminal;
+use std::path::Path;
+
+use super::partition::{self, Expect, RecoveryPoints};
+use super::report::{Finding, Report};
+use super::{Depth, failed};
+use crate::log::checkpoint::{MetaProperties, decode_offsets};
+use crate::log::files::{
+    CLEAN_SHUTDOWN, Folder, FolderState, LOCK, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
+    RECOVERY_POINTS_PREFIX, parse_folder,
+};
+
+/// Adds what the directory holds.
+///
+/// # Errors
+/// It is none, or cannot be read.
+pub(super) fn read(path: &Path, depth: Depth, report: &mut Report) -> Result<(), String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(|error| failed("list", path, &error))? {
+        let entry = entry.map_err(|error| failed("list", path, &error))?;
+        names.extend(entry.file_name().to_str().map(str::to_owned));
+    }
+    names.sort_unstable();
+    let folder =
+        |name: &String| Some((name.clone(), parse_folder(name).filter(|_| path.join(name).is_dir())?));
+    let folders: Vec<(String, Folder)> = names.iter().filter_map(folder).collect();
+    let has_properties = names.iter().any(|name| name == META_PROPERTIES);
+    if !has_properties && folders.is_empty() {
+        return Err(format!(
+            "{} is no log directory: it has neither {META_PROPERTIES} nor a partition's folder",
+            path.display()
+        ));
+    }
+    if is_in_use(path) {
+        let what = "a broker runs on this directory: the ends of its logs move while they are read";
+        report.findings.push(Finding::note(LOCK, what));
+    }
+    properties(path, has_properties, report);
+    let is_clean = names.iter().any(|name| name == CLEAN_SHUTDOWN);
+    report
+        .properties
+        .insert("stopped", if is_clean { "cleanly" } else { "not cleanly, or running" }.to_owned());
+    let expect = Expect { recovery_points: recovery_points(path, &names, report), is_clean };
+    for (name, folder) in folders {
+        if folder.state != FolderState::Live {
+            report.findings.push(Finding::note(name, "set aside; not part of any topic"));
+            continue;
+        }
+        if depth != Depth::Outline && std::io::stderr().is_terminal() {
+            eprintln!("reading {name}");
+        }
+        report.partitions.push(partition::read(&path.join(&name), &name, &expect, depth)?);
+    }
+    Ok(())
+}
+
+/// Whether a process holds the directory's lock.
+fn is_in_use(path: &Path) -> bool {
+    File::open(path.join(LOCK))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+fn properties(path: &Path, is_there: bool, report: &mut Report) {
+    if !is_there {
+        report
+            .findings
+            .push(Finding::note(META_PROPERTIES, "is missing: part of a directory, or never served"));
+        return;
+    }
+    let text = fs::read_to_string(path.join(META_PROPERTIES)).unwrap_or_default();
+    match MetaProperties::decode(&text) {
+        Ok(found) => {
+            report.properties.insert("cluster.id", found.cluster_id);
+            report.properties.insert("node.id", found.node_id.to_string());
+            report.properties.insert("directory.id", found.directory_id.to_string());
+        }
+        Err(damage) => report.findings.push(Finding::damage(META_PROPERTIES, damage.0)),
+    }
+}
+
+/// Of each partition, the lowest that a file tells: Kafka's by the topic's name, each shard's by its id.
+fn recovery_points(path: &Path, names: &[String], report: &mut Report) -> RecoveryPoints {
+    let mut points = RecoveryPoints::new();
+    let is_ours =
+        |name: &&String| *name == RECOVERY_POINT_CHECKPOINT || name.starts_with(RECOVERY_POINTS_PREFIX);
+    for name in names.iter().filter(is_ours) {
+        let text = fs::read(path.join(name)).unwrap_or_default();
+        match decode_offsets(&String::from_utf8_lossy(&text)) {
+            Ok(found) => found.into_iter().for_each(|found| {
+                let point = points.entry((found.topic, found.partition)).or_insert(found.offset);
+                *point = found.offset.min(*point);
+            }),
+            Err(damage) => report.findings.push(Finding::damage(name, damage.0)),
+        }
+    }
+    points
+}

@@ -1,0 +1,240 @@
+//! One partition's folder: its files held against each other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::report::{Epoch, Finding, Partition, Segment, Snapshot};
+use super::segment::{self, Indexes, Place};
+use super::{Depth, failed};
+use crate::log::checkpoint::decode_partition_metadata;
+use crate::log::epoch_cache::EpochCache;
+use crate::log::files::{
+    FileKind, FileState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, TEMPORARY_SUFFIX,
+    parse_folder,
+};
+use crate::log::offset_index::OffsetIndex;
+use crate::log::time_index::TimeIndex;
+use crate::log::txn_index::TxnIndex;
+use crate::log::{Damage, producer_snapshot};
+use crate::model::{LeaderEpoch, Offset};
+
+/// By topic (its id, or its name) and index: everything below was flushed.
+pub(super) type RecoveryPoints = BTreeMap<(String, i32), Offset>;
+
+/// What the log directory says of its partitions.
+#[derive(Debug, Default)]
+pub(super) struct Expect {
+    pub(super) recovery_points: RecoveryPoints,
+    /// The broker was stopped: no last segment has a torn end.
+    pub(super) is_clean: bool,
+}
+
+impl Expect {
+    fn recovery_point(&self, name: &str, topic_id: Option<&String>) -> Option<Offset> {
+        let folder = parse_folder(name)?;
+        let of = |topic: &String| self.recovery_points.get(&(topic.clone(), folder.partition)).copied();
+        topic_id.and_then(of).or_else(|| of(&folder.topic))
+    }
+}
+
+/// Reads a folder.
+///
+/// # Errors
+/// It cannot be read at all.
+pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> Result<Partition, String> {
+    let mut partition = Partition { name: name.to_owned(), ..Partition::default() };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| failed("list", folder, &error))? {
+        let name = entry.map_err(|error| failed("list", folder, &error))?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        match SegmentFile::parse(name) {
+            Some(file) if file.state == FileState::Live => files.push(file),
+            Some(_) => {
+                partition.findings.push(Finding::note(name, "a leftover, which the next start removes"))
+            }
+            None if name.ends_with(TEMPORARY_SUFFIX) => {
+                partition.findings.push(Finding::note(name, "a leftover, which the next start removes"));
+            }
+            None => {}
+        }
+    }
+    files.sort_unstable_by_key(|file| (file.offset, file.kind));
+    partition.topic_id = metadata(folder, &mut partition.findings);
+    let bases: Vec<Offset> =
+        files.iter().filter(|file| file.kind == FileKind::Log).map(|file| file.offset).collect();
+    if bases.is_empty() {
+        partition.findings.push(Finding::damage(name, "there is no segment"));
+    }
+    let mut last_epoch = LeaderEpoch::NONE;
+    for (number, &base) in bases.iter().enumerate() {
+        let is_last = number + 1 == bases.len();
+        let place = Place { base, last_epoch, may_be_torn: is_last && !expect.is_clean };
+        let file = SegmentFile::live(base, FileKind::Log);
+        if let Some(end) = partition.end_offset {
+            partition.findings.extend(seam(&file.name(), Offset(end), base, &partition.segments));
+        }
+        let (segment, epoch) = one_segment(folder, &file, place, depth, &mut partition.findings)?;
+        last_epoch = epoch;
+        partition.end_offset = segment.content.as_ref().map(|content| content.next_offset);
+        partition.segments.push(segment);
+    }
+    for file in files.iter().filter(|file| file.kind != FileKind::Log) {
+        match file.kind {
+            FileKind::Snapshot => snapshot(folder, *file, &mut partition),
+            _ if !bases.contains(&file.offset) => {
+                partition.findings.push(Finding::note(file.name(), "belongs to no segment"));
+            }
+            _ => {}
+        }
+    }
+    epochs(folder, last_epoch, &mut partition);
+    let recovery_point = expect.recovery_point(name, partition.topic_id.as_ref());
+    if let Some((point, end)) = recovery_point.zip(partition.end_offset)
+        && point.0 > end
+    {
+        let what = format!("everything below offset {point} was flushed, and the log ends at {end}");
+        partition.findings.push(Finding::damage(name, what));
+    }
+    Ok(partition)
+}
+
+/// One file by itself.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn one_file(path: &Path, file: SegmentFile, depth: Depth) -> Result<Partition, String> {
+    let mut partition = Partition { name: file.name(), ..Partition::default() };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match file.kind {
+        FileKind::Snapshot => snapshot(folder, file, &mut partition),
+        _ => {
+            let log = SegmentFile { kind: FileKind::Log, ..file };
+            let depth = if file.kind == FileKind::Log { depth } else { Depth::Content };
+            let place = Place { base: file.offset, last_epoch: LeaderEpoch::NONE, may_be_torn: true };
+            let (segment, _) = one_segment(folder, &log, place, depth, &mut partition.findings)?;
+            partition.end_offset = segment.content.as_ref().map(|content| content.next_offset);
+            partition.segments.push(segment);
+        }
+    }
+    Ok(partition)
+}
+
+/// Two segments beside each other.
+fn seam(name: &str, end: Offset, base: Offset, before: &[Segment]) -> Option<Finding> {
+    let is_compacted = before
+        .iter()
+        .any(|segment| segment.content.as_ref().is_some_and(|content| content.missing_offsets > 0));
+    if base < end {
+        return Some(Finding::damage(
+            name,
+            format!("begins at offset {base}, and the segment before ends at {end}"),
+        ));
+    }
+    if base == end {
+        return None;
+    }
+    let what = format!("offsets {end} to {base} (exclusive) are missing before it");
+    Some(if is_compacted { Finding::note(name, what) } else { Finding::damage(name, what) })
+}
+
+fn one_segment(
+    folder: &Path,
+    file: &SegmentFile,
+    place: Place,
+    depth: Depth,
+    findings: &mut Vec<Finding>,
+) -> Result<(Segment, LeaderEpoch), String> {
+    let path = folder.join(file.name());
+    let bytes = fs::metadata(&path).map_err(|error| failed("look at", &path, &error))?.len();
+    let base = file.offset;
+    let of_kind = |kind| SegmentFile { kind, ..*file }.name();
+    let decoded = |kind, findings: &mut Vec<Finding>| {
+        let name = of_kind(kind);
+        match fs::read(folder.join(&name)) {
+            Ok(bytes) => Some((name, bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                findings.push(Finding::damage(name, format!("cannot be read: {error}")));
+                None
+            }
+        }
+    };
+    let offsets = decoded(FileKind::OffsetIndex, findings).and_then(|(name, index)| {
+        sound(findings, name, OffsetIndex::decode(base, index.len(), bytes, &index))
+    });
+    let times = decoded(FileKind::TimeIndex, findings).and_then(|(name, index)| {
+        sound(findings, name, TimeIndex::decode(base, index.len(), Offset(i64::MAX), &index))
+    });
+    let transactions = decoded(FileKind::TxnIndex, findings)
+        .and_then(|(name, index)| sound(findings, name, TxnIndex::decode(base, &index)));
+    let mut segment = Segment {
+        base_offset: base.0,
+        bytes,
+        offset_index: offsets.as_ref().map(OffsetIndex::len),
+        time_index: times.as_ref().map(TimeIndex::len),
+        aborted_transactions: transactions.map(|index| index.entries().len()),
+        content: None,
+    };
+    if depth == Depth::Outline {
+        return Ok((segment, LeaderEpoch::NONE));
+    }
+    let indexes = Indexes { offsets, times };
+    let walked = segment::walk(&path, &file.name(), place, &indexes, depth, findings)?;
+    segment.content = Some(walked.content);
+    Ok((segment, walked.last_epoch))
+}
+
+/// What was decoded; what is wrong with it is a finding.
+fn sound<T>(findings: &mut Vec<Finding>, name: String, decoded: Result<T, Damage>) -> Option<T> {
+    match decoded {
+        Ok(index) => Some(index),
+        Err(damage) => {
+            findings.push(Finding::damage(name, damage.0));
+            None
+        }
+    }
+}
+
+fn metadata(folder: &Path, findings: &mut Vec<Finding>) -> Option<String> {
+    let Ok(text) = fs::read(folder.join(PARTITION_METADATA)) else {
+        findings.push(Finding::note(PARTITION_METADATA, "is missing; the next start writes it"));
+        return None;
+    };
+    let decoded = decode_partition_metadata(&String::from_utf8_lossy(&text));
+    sound(findings, PARTITION_METADATA.to_owned(), decoded).map(|id| id.to_string())
+}
+
+fn snapshot(folder: &Path, file: SegmentFile, partition: &mut Partition) {
+    let findings = &mut partition.findings;
+    let states = match fs::read(folder.join(file.name())) {
+        Ok(bytes) => sound(findings, file.name(), producer_snapshot::decode(&bytes)),
+        Err(error) => {
+            findings.push(Finding::damage(file.name(), format!("cannot be read: {error}")));
+            None
+        }
+    };
+    if let Some(end) = partition.end_offset.filter(|end| file.offset.0 > *end) {
+        let what = format!("is of offset {}, and the log ends at {end}", file.offset);
+        findings.push(Finding::note(file.name(), what));
+    }
+    partition
+        .snapshots
+        .extend(states.map(|states| Snapshot { offset: file.offset.0, producers: states.len() }));
+}
+
+/// The epochs, and whether the batches know a later one.
+fn epochs(folder: &Path, last_epoch: LeaderEpoch, partition: &mut Partition) {
+    let Ok(text) = fs::read(folder.join(LEADER_EPOCH_CHECKPOINT)) else { return };
+    let decoded = EpochCache::decode(&String::from_utf8_lossy(&text));
+    let Some(cache) = sound(&mut partition.findings, LEADER_EPOCH_CHECKPOINT.to_owned(), decoded) else {
+        return;
+    };
+    partition.leader_epochs = (cache.entries().iter())
+        .map(|entry| Epoch { epoch: entry.epoch.0, start_offset: entry.start.0 })
+        .collect();
+    if last_epoch > cache.last_epoch() {
+        let what = format!("does not have epoch {last_epoch} of the last batch; the next start adds it");
+        partition.findings.push(Finding::note(LEADER_EPOCH_CHECKPOINT, what));
+    }
+}

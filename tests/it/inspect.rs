@@ -1,0 +1,183 @@
+//! `corelane inspect` on what a broker has left: sound files pass, and each kind of damage is found where it is.
+
+use crate::harness::{Broker, Ended, Setup, run_to_end};
+use crate::wire::{self, Wire, batch};
+use bytes::Bytes;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Batches of a partition, and records of each.
+const BATCHES: usize = 60;
+const RECORDS: usize = 10;
+
+/// A broker that has written a topic of two partitions in segments of a MiB, three each.
+fn written() -> (Broker, String) {
+    let broker = Setup::new().set("log.segment.bytes", 1 << 20).start();
+    let topic = wire::unique("inspected");
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic(&topic, 2, &[]);
+    for number in 0..BATCHES {
+        let values: Vec<Bytes> =
+            (0..RECORDS).map(|record| format!("{number}/{record}/{}", "~".repeat(5_000)).into()).collect();
+        for partition in 0..2 {
+            let answer = wire.produce(&topic, partition, -1, batch(&values));
+            assert_eq!(answer.error_code, 0);
+        }
+    }
+    (broker, topic)
+}
+
+fn inspect(path: &Path, options: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.arg("inspect").arg(path).args(options);
+    run_to_end(command)
+}
+
+fn json(path: &Path, options: &[&str]) -> Value {
+    let ended = inspect(path, &[options, &["--json"]].concat());
+    serde_json::from_str(&ended.stdout.join("\n")).expect("JSON")
+}
+
+/// Verifies, and gives the findings that are damage: file and words.
+fn damage(path: &Path) -> Vec<(String, String)> {
+    let report = json(path, &["--verify"]);
+    let of_partitions =
+        report["partitions"].as_array().expect("partitions").iter().map(|partition| &partition["findings"]);
+    let all = of_partitions
+        .chain([&report["findings"]])
+        .flat_map(|findings| findings.as_array().expect("findings"));
+    let text = |finding: &Value, key: &str| finding[key].as_str().expect("text").to_owned();
+    let found: Vec<_> = all
+        .filter(|finding| finding["severity"] == "damage")
+        .map(|finding| (text(finding, "file"), text(finding, "what")))
+        .collect();
+    let ended = inspect(path, &["--verify"]);
+    assert_eq!(ended.status.success(), found.is_empty(), "{:?}", ended.stdout);
+    assert_eq!(ended.stderr.contains("damage"), !found.is_empty(), "{}", ended.stderr);
+    found
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a partition has a folder");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be listed").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    paths.sort();
+    paths
+}
+
+/// Changes a file, looks, and puts it back.
+fn with_changed<T>(path: &Path, change: impl FnOnce(&mut Vec<u8>), look: impl FnOnce() -> T) -> T {
+    let before = std::fs::read(path).expect("it can be read");
+    let mut bytes = before.clone();
+    change(&mut bytes);
+    std::fs::write(path, bytes).expect("it can be written");
+    let found = look();
+    std::fs::write(path, before).expect("it can be written");
+    found
+}
+
+#[test]
+fn a_stopped_broker_s_files_are_told_and_each_damage_is_found() {
+    let (mut broker, topic) = written();
+    broker.stop();
+    let data = broker.data();
+    let folder = data.join(format!("{topic}-0"));
+    assert_eq!(damage(&data), []);
+
+    let report = json(&data, &["--verify"]);
+    assert_eq!(report["properties"]["stopped"], "cleanly");
+    let partitions = report["partitions"].as_array().expect("partitions");
+    let names: Vec<&str> =
+        partitions.iter().map(|partition| partition["name"].as_str().expect("a name")).collect();
+    let of_topic = [0, 1].map(|partition| format!("{topic}-{partition}"));
+    assert_eq!(names, ["__cluster_metadata-0", &of_topic[0], &of_topic[1]]);
+    for partition in &partitions[1..] {
+        assert_eq!(partition["end_offset"], BATCHES * RECORDS);
+        let segments = partition["segments"].as_array().expect("segments");
+        let sum = |key: &str| {
+            segments.iter().map(|segment| segment["content"][key].as_u64().expect("a count")).sum::<u64>()
+        };
+        assert_eq!((sum("batches"), sum("records")), (BATCHES as u64, (BATCHES * RECORDS) as u64));
+        assert_eq!(sum("missing_offsets"), 0);
+        assert!(segments.len() > 2, "{segments:?}");
+        assert!(segments[0]["offset_index"].as_u64() > Some(3), "{segments:?}");
+    }
+    let outline = inspect(&data, &[]);
+    assert!(outline.status.success() && outline.stdout.iter().any(|line| line.contains("damage: 0")));
+    let whole = inspect(&folder, &["--batches"]).stdout;
+    assert_eq!(whole.iter().filter(|line| line.trim_start().starts_with('@')).count(), BATCHES);
+
+    let files = segments(&folder);
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let middle = &files[1];
+    // one bit in the records of a closed segment's second batch
+    let found = with_changed(middle, |bytes| bytes[60_000] ^= 1, || (damage(&data), damage(middle)));
+    let [(file, what)] = &found.0[..] else { panic!("{found:?}") };
+    assert_eq!(*file, name(middle));
+    assert!(what.contains("a batch with checksum") && what.contains("good batches go on at byte"), "{what}");
+    assert_eq!(found.0, found.1, "the segment alone tells the same");
+    // in the last segment, too, where the broker was stopped cleanly; and the end of a closed one is cut off
+    let last = &files[files.len() - 1];
+    for file in [middle, last] {
+        let found =
+            with_changed(file, |bytes| bytes.truncate(bytes.len() - 100), || damage(&folder.join("..")));
+        assert!(
+            found.iter().any(|(at, what)| *at == name(file) && what.contains("bytes of a batch")),
+            "{found:?}"
+        );
+    }
+    let index = middle.with_extension("index");
+    let found = with_changed(&index, |bytes| bytes[15] ^= 1, || damage(&data));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, name(&index));
+    let times = middle.with_extension("timeindex");
+    let found = with_changed(&times, |bytes| bytes[7] ^= 1, || damage(&data));
+    assert!(found.iter().any(|(file, _)| *file == name(&times)), "{found:?}");
+    // a segment is gone
+    let away = folder.join("away");
+    std::fs::rename(middle, &away).expect("it can be renamed");
+    let found = damage(&data);
+    assert!(found.iter().any(|(_, what)| what.contains("are missing before it")), "{found:?}");
+    std::fs::rename(&away, middle).expect("it can be renamed");
+    assert_eq!(damage(&data), [], "all is as it was");
+
+    broker.restart();
+    assert_eq!(Wire::connect(broker.bootstrap()).read_all(&topic, 0).len(), BATCHES * RECORDS);
+}
+
+#[test]
+fn what_a_crash_leaves_is_no_damage() {
+    let (mut broker, topic) = written();
+    broker.kill();
+    let data = broker.data();
+    let last = segments(&data.join(format!("{topic}-1"))).pop().expect("a segment");
+    assert_eq!(damage(&data), []);
+    // a write that was cut short: half a batch at the end
+    let torn = with_changed(
+        &last,
+        |bytes| {
+            let used = bytes.iter().rposition(|byte| *byte != 0).expect("batches") + 1;
+            bytes.truncate(used - 1_000);
+        },
+        || (damage(&data), inspect(&data, &["--verify"]).stdout.join("\n")),
+    );
+    // what was flushed is missing now, and that is damage where a recovery point says so
+    assert!(torn.0.iter().all(|(_, what)| what.contains("was flushed")), "{torn:?}");
+    assert!(torn.1.contains("a write that was cut short"), "{}", torn.1);
+}
+
+#[test]
+fn what_is_no_log_is_an_error() {
+    let (broker, topic) = written();
+    let running = inspect(&broker.data(), &[]).stdout.join("\n");
+    assert!(running.contains("a broker runs on this directory"), "{running}");
+    let check = |path: &Path, says: &str| {
+        let ended = inspect(path, &[]);
+        assert!(!ended.status.success() && ended.stderr.contains(says), "{}", ended.stderr);
+    };
+    check(Path::new("/nowhere"), "error: cannot look at /nowhere");
+    check(Path::new("/proc/self"), "is no log directory");
+    let metadata = broker.data().join(format!("{topic}-0/partition.metadata"));
+    check(&metadata, "is no file of a segment");
+}
