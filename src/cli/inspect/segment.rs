@@ -127,9 +127,10 @@ fn judge(
                 "at byte {at}, offset {offset}: {why}: a write that was cut short, which the next start removes"
             ),
         ),
-        None => {
-            Finding::damage(name, format!("at byte {at}, offset {offset}: {why}, and nothing good behind it"))
-        }
+        None => Finding::damage(
+            name,
+            format!("at byte {at}, offset {offset}: {why}, and no good batch in the 8 MiB behind it"),
+        ),
     })
 }
 
