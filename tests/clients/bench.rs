@@ -76,6 +76,8 @@ fn compare(scratch: &Path) {
         );
         for report in reports {
             assert!(number(&report["broker"]["cpu_seconds"]) > 0.0, "{report}");
+            let command = report["broker"]["command"].as_str().expect("a command");
+            assert!(command.contains("WORK/data-"), "no paths of this machine: {command}");
         }
     }
     assert!(read("html").contains("corelane-flushed"));

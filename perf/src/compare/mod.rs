@@ -314,6 +314,11 @@ fn turn(
         }
         let mut report = report.context("at least one run was made")?;
         (*name).clone_into(&mut report.workload);
+        if let Some(broker) = &mut report.broker {
+            // results are shown to others: where things lie on this machine is nothing to them
+            let (work, corelane) = (work.display().to_string(), corelane.display().to_string());
+            broker.command = broker.command.replace(&work, "WORK").replace(&corelane, "corelane");
+        }
         if !report.errors.is_empty() {
             bail!("{} with {name}: the broker answered errors: {:?}", system.name, report.errors);
         }
