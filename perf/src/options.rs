@@ -8,7 +8,6 @@ use clap::{Args, ValueEnum};
 use crate::units::{self, ByteRange};
 use crate::wire::batch::Codec;
 
-/// Which broker, and how to watch it.
 /// What every kind of run takes.
 #[derive(Args, Clone, Debug)]
 pub struct Load {
@@ -24,6 +23,7 @@ pub struct Load {
     pub output: Output,
 }
 
+/// Which broker, and how to watch it.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
     /// Address of a broker; the others of its cluster are found through it.

@@ -281,5 +281,25 @@ impl Scanner {
     }
 }
 
+/// Places in `bytes`, which lie at `position` of the file, that look like a batch header: the batch begins at `least` or
+/// above and ends at `end` or before. Where good batches go on behind damage is looked for among them.
+#[must_use]
+pub fn candidates(bytes: &[u8], position: u64, end: u64, least: Offset) -> Vec<(u64, BatchHeader)> {
+    const MAGIC_AT: usize = 16;
+    let mut found = Vec::new();
+    for at in 0..bytes.len().saturating_sub(HEADER_BYTES - 1) {
+        if bytes[at + MAGIC_AT] != MAGIC as u8 {
+            continue;
+        }
+        let Ok(header) = BatchHeader::parse(&bytes[at..]) else { continue };
+        let place = position + at as u64;
+        let near = header.base_offset >= least && header.base_offset.0 - least.0 < i64::from(i32::MAX);
+        if near && header.last_offset_delta >= 0 && place + header.total_bytes as u64 <= end {
+            found.push((place, header));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests;

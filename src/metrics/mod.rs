@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! * Counting is a store to plain memory of the shard's own: no atomic, no lock, no allocation. Clocks are read by those
-//!   who count durations, once for a request and once for a commit of a log.
+//!   who count durations: for a commit when its first batch of a log is queued, and once a round.
 //! * Counters only grow while the process lives. They wrap at 2^64.
 //! * Raw values are whole numbers: nanoseconds for seconds, bytes, counts. Only the text has fractions.
 //!

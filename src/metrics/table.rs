@@ -151,7 +151,7 @@ pub const TABLE: &[Metric] = &[
     counter("corelane_request_errors_total", Unit::None, Source::Api(|api| api.errors.get()),
         "Replies that carry an error."),
     counter("corelane_request_bytes_total", Unit::Bytes, Source::Api(|api| api.request_bytes.get()),
-        "Bytes of requests received, those included that ended their connection."),
+        "Bytes of requests handled, those included that ended their connection and have no reply."),
     counter("corelane_response_bytes_total", Unit::Bytes, Source::Api(|api| api.reply_bytes.get()),
         "Bytes of replies."),
     histogram("corelane_request_duration_seconds", Source::ApiHistogram(|api| &api.latency),

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use crate::log::recovery::{Offsets, Progress, Scanner, Start, Verdict};
+use crate::log::recovery::{Offsets, Progress, Scanner, Start, Verdict, candidates};
 use crate::model::{LeaderEpoch, Offset};
-use crate::protocol::batch::{BatchHeader, HEADER_BYTES, MAGIC};
+use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
 use crate::reactor::{self, BLOCK_BYTES, File};
 
 /// One read, and the checksum work between two waits: about 50 µs.
@@ -71,22 +71,4 @@ pub async fn next_good(file: &File, from: u64, end: u64, least: Offset) -> io::R
         position += (length - HEADER_BYTES + 1) as u64;
     }
     Ok(None)
-}
-
-/// Places in `bytes`, which lie at `position` of the file, that look like a batch header.
-fn candidates(bytes: &[u8], position: u64, end: u64, least: Offset) -> Vec<(u64, BatchHeader)> {
-    const MAGIC_AT: usize = 16;
-    let mut found = Vec::new();
-    for at in 0..bytes.len().saturating_sub(HEADER_BYTES - 1) {
-        if bytes[at + MAGIC_AT] != MAGIC as u8 {
-            continue;
-        }
-        let Ok(header) = BatchHeader::parse(&bytes[at..]) else { continue };
-        let place = position + at as u64;
-        let near = header.base_offset >= least && header.base_offset.0 - least.0 < i64::from(i32::MAX);
-        if near && header.last_offset_delta >= 0 && place + header.total_bytes as u64 <= end {
-            found.push((place, header));
-        }
-    }
-    found
 }

@@ -307,6 +307,10 @@ fn turn(
         for _ in 0..=options.retries {
             let made = run(line, &more).with_context(|| format!("{} with {name}", system.name))?;
             eprintln!("  {name}: {}", table::line(&made));
+            if !made.errors.is_empty() {
+                bail!("{} with {name}: the broker answered errors: {:?}", system.name, made.errors);
+            }
+            ensure!(!made.roles.is_empty(), "{} with {name}: nothing was answered", system.name);
             let best = report.take().filter(|best: &Report| best.steal_percent < made.steal_percent);
             if !report.insert(best.unwrap_or(made)).is_noisy {
                 break;
@@ -319,10 +323,6 @@ fn turn(
             let (work, corelane) = (work.display().to_string(), corelane.display().to_string());
             broker.command = broker.command.replace(&work, "WORK").replace(&corelane, "corelane");
         }
-        if !report.errors.is_empty() {
-            bail!("{} with {name}: the broker answered errors: {:?}", system.name, report.errors);
-        }
-        ensure!(!report.roles.is_empty(), "{} with {name}: nothing was answered", system.name);
         reports.push(report);
     }
     let start_up_seconds = process.as_ref().map(|process| process.start_up.as_secs_f64());

@@ -7,10 +7,10 @@ use std::path::Path;
 use super::report::{Batch, Content, Finding};
 use super::{Depth, failed};
 use crate::log::offset_index::{OffsetIndex, OffsetPosition};
-use crate::log::recovery::{Offsets, Progress, Reason, Scanner, Start, Verdict};
+use crate::log::recovery::{Offsets, Progress, Reason, Scanner, Start, Verdict, candidates};
 use crate::log::time_index::{TimeIndex, TimestampOffset};
 use crate::model::{LeaderEpoch, Offset};
-use crate::protocol::batch::{BatchHeader, HEADER_BYTES, MAGIC, crc_matches};
+use crate::protocol::batch::{BatchHeader, crc_matches};
 
 const CHUNK_BYTES: usize = 1 << 20;
 /// How far behind damage a good batch is looked for.
@@ -148,18 +148,15 @@ fn scan(file: &mut File, start: Start, mut each: impl FnMut(&BatchHeader, u64)) 
 
 /// The next batch from there on that is whole, matches its checksum and begins at `least` or above.
 fn next_good(file: &mut File, from: u64, least: Offset) -> io::Result<Option<(u64, Offset)>> {
-    const MAGIC_AT: usize = 16;
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from))?;
     file.by_ref().take(SEARCH_BYTES).read_to_end(&mut bytes)?;
-    let headers = bytes.windows(HEADER_BYTES).enumerate();
-    let found = headers.filter(|(_, header)| header[MAGIC_AT] == MAGIC as u8).find_map(|(at, header)| {
-        let header = BatchHeader::parse(header).ok()?;
-        let in_order = header.base_offset >= least && header.last_offset_delta >= 0;
-        let batch = bytes.get(at..at.checked_add(header.total_bytes)?)?;
-        (in_order && crc_matches(batch)).then_some((from + at as u64, header.base_offset))
-    });
-    Ok(found)
+    let is_good = |(place, header): &(u64, BatchHeader)| {
+        let at = (place - from) as usize;
+        crc_matches(&bytes[at..at + header.total_bytes])
+    };
+    let found = candidates(&bytes, from, from + bytes.len() as u64, least).into_iter().find(is_good);
+    Ok(found.map(|(place, header)| (place, header.base_offset)))
 }
 
 /// Counts batches and follows the indexes beside them.
@@ -180,6 +177,13 @@ impl<'a, T> Entries<'a, T> {
     fn new(entries: impl Iterator<Item = T> + 'a) -> Entries<'a, T> {
         let entries: Box<dyn Iterator<Item = T> + 'a> = Box::new(entries);
         Entries { left: entries.peekable(), wrong: None }
+    }
+
+    /// All batches have passed: what was wrong first.
+    fn finish(&mut self, offset: impl Fn(&T) -> Offset) -> Option<String> {
+        let behind =
+            self.left.next().map(|entry| format!("says offset {} behind the last batch", offset(&entry)));
+        self.wrong.take().or(behind)
     }
 }
 
@@ -260,17 +264,10 @@ impl<'a> Walk<'a> {
 
     fn finish(&mut self, name: &str, findings: &mut Vec<Finding>) {
         let stem = name.trim_end_matches(".log");
-        if let Some(index) = &mut self.offsets {
-            let behind =
-                index.left.next().map(|entry| format!("says offset {} behind the last batch", entry.offset));
-            let wrong = index.wrong.take().or(behind);
-            findings.extend(wrong.map(|what| Finding::damage(format!("{stem}.index"), what)));
-        }
-        if let Some(index) = &mut self.times {
-            let behind =
-                index.left.next().map(|entry| format!("says offset {} behind the last batch", entry.offset));
-            let wrong = index.wrong.take().or(behind);
-            findings.extend(wrong.map(|what| Finding::damage(format!("{stem}.timeindex"), what)));
+        let offsets = self.offsets.as_mut().and_then(|index| index.finish(|entry| entry.offset));
+        let times = self.times.as_mut().and_then(|index| index.finish(|entry| entry.offset));
+        for (ending, wrong) in [("index", offsets), ("timeindex", times)] {
+            findings.extend(wrong.map(|what| Finding::damage(format!("{stem}.{ending}"), what)));
         }
     }
 }
