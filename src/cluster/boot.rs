@@ -33,6 +33,7 @@ pub async fn boot(
     boot: Boot,
     identify: impl FnOnce() -> Result<(), String>,
 ) -> Result<ControllerHost, String> {
+    shard.storage().replay_journals().await?;
     let create = if boot.fresh { Create::IfMissing } else { Create::Never };
     let (log, records) = MetadataLog::open(shard, boot.log_dirs[0].id, create).await?;
     if boot.fresh {

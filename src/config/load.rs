@@ -123,6 +123,7 @@ impl Loader {
         let socket_request_max_bytes = self.number("socket.request.max.bytes");
         let shard = ShardBudgets {
             request_bytes: self.number("corelane.shard.request.bytes"),
+            journal_bytes: self.number("corelane.shard.journal.bytes"),
             tail_cache_bytes: self.number("corelane.shard.tail.cache.bytes"),
             read_ahead_bytes: self.number("corelane.shard.read.ahead.bytes"),
             producer_state_bytes: self.number("corelane.shard.producer.state.bytes"),

@@ -76,6 +76,8 @@ pub struct Config {
 pub struct ShardBudgets {
     /// Requests in flight, from the frame's size until the reply has left. At least `socket_request_max_bytes`.
     pub request_bytes: usize,
+    /// Of disk, in each log directory, and of what of it is pinned in memory.
+    pub journal_bytes: u64,
     pub tail_cache_bytes: usize,
     pub read_ahead_bytes: usize,
     pub producer_state_bytes: usize,

@@ -172,6 +172,15 @@ pub const TABLE: &[Row] = &[
         "For tests: the smallest segment.bytes that is accepted.",
     ),
     row(
+        "corelane.shard.journal.bytes",
+        ConfigType::Long,
+        Some("67108864"),
+        Valid::AtLeast(0),
+        Effect::InForce,
+        "Commit journal of one shard in each log directory: disk, and up to as much memory, for small batches on their way \
+         to their segments; 0 writes every partition by itself.",
+    ),
+    row(
         "corelane.shard.producer.state.bytes",
         ConfigType::Long,
         Some("67108864"),

@@ -66,7 +66,7 @@ fn every_setting_arrives() {
          connections.max.idle.ms=-1\nfetch.max.bytes=1024\ngroup.initial.rebalance.delay.ms=17\n\
          producer.id.expiration.ms=18\nlog.flush.offset.checkpoint.interval.ms=19\n\
          log.retention.check.interval.ms=20\ncorelane.shard.request.bytes=2000000\n\
-         corelane.shard.tail.cache.bytes=2000001\ncorelane.shard.read.ahead.bytes=2000002\n\
+         corelane.shard.tail.cache.bytes=2000001\ncorelane.shard.journal.bytes=2000004\ncorelane.shard.read.ahead.bytes=2000002\n\
          corelane.shard.producer.state.bytes=2000003\ncorelane.disk.reserve.bytes=25\ncorelane.cores=0-1\n\
          corelane.spin.us=26\ncorelane.durability=written\nadmin.listener=[::1]:27\n",
     );
@@ -96,6 +96,7 @@ fn every_setting_arrives() {
     assert_eq!((config.checkpoint_interval_ms, config.retention_check_interval_ms), (19, 20));
     let shard = ShardBudgets {
         request_bytes: 2_000_000,
+        journal_bytes: 2_000_004,
         tail_cache_bytes: 2_000_001,
         read_ahead_bytes: 2_000_002,
         producer_state_bytes: 2_000_003,

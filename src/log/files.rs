@@ -14,6 +14,10 @@ pub const REPLICATION_CHECKPOINT: &str = "replication-offset-checkpoint";
 pub const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
 /// Ours, one for each shard: `recovery-points-0`.
 pub const RECOVERY_POINTS_PREFIX: &str = "recovery-points-";
+/// Ours, the commit journal of a shard, some files: `journal-0.3`. (No folder of a partition can have that name.)
+pub const JOURNAL_PREFIX: &str = "journal-";
+/// Ours, there from a replay of the journal until the boot is done.
+pub const JOURNAL_ENDS: &str = "replayed-ends";
 /// Held by the process that owns the log directory.
 pub const LOCK: &str = ".lock";
 /// A checkpoint is written beside itself under this ending, flushed, and renamed into place.

@@ -18,6 +18,7 @@ pub mod checkpoint;
 pub mod epoch_cache;
 pub mod files;
 pub mod indexes;
+pub mod journal;
 pub mod offset_index;
 pub mod producer_snapshot;
 pub mod producer_state;

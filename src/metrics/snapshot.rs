@@ -79,6 +79,8 @@ pub struct PartitionCounters {
 pub struct Storage {
     pub counters: StorageCounters,
     pub pending_bytes: u64,
+    /// Of batches that lie in the journal only.
+    pub journaled_bytes: u64,
     pub tail_cache_bytes: u64,
     pub tail_cache_bytes_max: u64,
     pub read_ahead_bytes: u64,
@@ -97,6 +99,8 @@ pub struct StorageCounters {
     /// Bytes of those batches, and of what was written for them: whole blocks.
     pub batch_bytes: Counter,
     pub written_bytes: Counter,
+    /// Bytes written to segments of what had become durable in the journal.
+    pub drained_bytes: Counter,
     /// From the arrival of a log's first batch of a round until it is durable.
     pub commits: Histogram,
     pub disk_read_bytes: Counter,

@@ -89,6 +89,7 @@ fn with_two_shards_on<T: 'static>(
                 let shard = Shard::new(context.id, context.count, BROKER, image, context.mesh);
                 let ended = Rc::new(Notify::default());
                 let config = storage::Config {
+                    journal_bytes: 1 << 20,
                     tail_cache_bytes: 1 << 20,
                     read_ahead_bytes: 1 << 20,
                     reserve_bytes: 0,
@@ -102,6 +103,7 @@ fn with_two_shards_on<T: 'static>(
                     ended.notified().await;
                     return None;
                 }
+                shard.storage().replay_journals().await.expect("the journals are replayed");
                 let records = Arc::new(records());
                 for index in 0..2 {
                     let to = ShardId(index);

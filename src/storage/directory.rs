@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::journal::Journal;
 use super::recovery_points::RecoveryPoints;
 use super::shard::Shard;
 use super::space::Space;
@@ -22,6 +23,8 @@ pub struct Directory {
     dirty: RefCell<VecDeque<Rc<LogState>>>,
     pub work: Notify,
     offline: Cell<bool>,
+    /// Where small batches are committed; `None` if they go to the segments, too.
+    pub journal: Option<Journal>,
     /// As found at boot; loaded by the first log that needs it.
     pub found_points: RefCell<Option<Rc<RecoveryPoints>>>,
     /// Those of them whose logs could not be opened here.
@@ -31,8 +34,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    pub fn new(directory: super::LogDir) -> Directory {
+    pub fn new(directory: super::LogDir, journal_bytes: u64) -> Directory {
         Directory {
+            journal: Journal::new(&directory.path, journal_bytes),
             id: directory.id,
             path: directory.path,
             clean: directory.clean,
@@ -53,6 +57,11 @@ impl Directory {
     pub fn enqueue(&self, log: Rc<LogState>) {
         self.dirty.borrow_mut().push_back(log);
         self.work.notify();
+    }
+
+    /// The log is the next one again.
+    pub fn put_back(&self, log: Rc<LogState>) {
+        self.dirty.borrow_mut().push_front(log);
     }
 
     /// The log that waits longest.
@@ -79,6 +88,9 @@ impl Directory {
             log.drop_pending();
         }
         self.work.notify();
+        if let Some(journal) = &self.journal {
+            journal.freed.notify();
+        }
         shard.listener.failed(self.id);
     }
 }

@@ -88,7 +88,7 @@ fn keep(log: &LogState, segment: &Rc<Segment>, indexes: SegmentIndexes) {
 
 /// Reads the index files.
 async fn load(log: &LogState, segment: &Segment) -> Result<SegmentIndexes, Damage> {
-    let log_bytes = segment.durable_bytes.get();
+    let log_bytes = segment.written_bytes.get();
     let (end, max_bytes) = {
         let inner = log.borrow();
         let end = inner.segment_after(segment).map_or(inner.durable_end, |next| next.base);
@@ -123,7 +123,7 @@ async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<SegmentIndexes, E
         Error::Offline
     };
     let (file, _) = segment.file(&log.folder).await.map_err(failed)?;
-    let end = segment.durable_bytes.get();
+    let end = segment.written_bytes.get();
     let mut indexes = SegmentIndexes::new(segment.base, max_bytes);
     let mut position = 0;
     let mut next_offset = segment.base;

@@ -1,15 +1,18 @@
 //! Direct-I/O segment files of one shard's partitions: appender, group commit, reads, tail cache, recovery.
 //!
 //! Life of an append: [`Log::append`] (a plain function) fixes offset, segment and position and queues the batch;
-//! [`commit`] gathers what is queued, copies it once into an aligned buffer, writes, flushes, moves the durable end
-//! and publishes the buffer into [`tail`]. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
+//! [`commit`] gathers what is queued in a [`round`], copies it once into an aligned buffer, writes it to the [`journal`] (a
+//! large one to its segment), flushes, moves the durable end and publishes the buffer into [`tail`]. [`drain`] brings
+//! what lies in the journal to the segments, in large pieces. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
 //! judged and repaired by [`open`] and [`recover`].
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
 //! * Nothing above the durable end is read, indexed on disk, snapshotted or named in a checkpoint.
-//! * One write per log is in flight, so two writes never meet in one 4 KiB block. The bytes below the durable end in
+//! * What is durable is in its segment, or in the journal and pinned in the tail; a segment has no hole; a journal file
+//!   is used again only when every log has what the file holds flushed in its segments.
+//! * One write per segment is in flight, so two writes never meet in one 4 KiB block. The bytes below the written end in
 //!   a rewritten block are the same bytes.
 //! * A write or flush error takes the directory offline for writing, once and for good; nothing is tried again.
 //! * Every segment below the one that holds the recovery point is closed: trimmed, flushed, its producer snapshot
@@ -23,14 +26,17 @@ mod chunks;
 pub(crate) mod commit;
 mod concurrent;
 mod directory;
+mod drain;
 mod handle;
 mod indexes;
+mod journal;
 mod lookup;
 mod open;
 mod read;
 mod recover;
 mod recovery_points;
 mod roll;
+mod round;
 mod run;
 mod scan;
 mod segment;
@@ -45,6 +51,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod warm;
+mod write;
 
 use std::path::PathBuf;
 
@@ -85,6 +92,8 @@ pub enum Reserve {
 /// Settings of the shard's storage.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Size of the commit journal in each log directory, in bytes; 0 for none.
+    pub journal_bytes: u64,
     /// Budget of the tail cache and read-ahead, each, in bytes.
     pub tail_cache_bytes: usize,
     pub read_ahead_bytes: usize,

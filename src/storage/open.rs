@@ -305,6 +305,9 @@ impl Opening {
             pending_bytes: 0,
             pending_since: Instant::default(),
             partial_block,
+            journaled: 0,
+            listed_in: 0,
+            unflushed: false,
             tail: Default::default(),
             unclosed: Default::default(),
             work: Work::default(),
@@ -337,7 +340,7 @@ impl Opening {
     /// A segment whose length is believed.
     pub fn closed_segment(&self, base: Offset, length: u64) -> Segment {
         let segment = self.segment(base);
-        segment.durable_bytes.set(length);
+        segment.found(length);
         segment.allocated.set(length);
         segment.closed.set(true);
         segment

@@ -180,9 +180,9 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
         };
         let mut doubt = Doubt::None;
         // ends: each turn goes on in the segment, asks for more of one batch, or doubts more
-        while position < segment.durable_bytes.get() {
+        while position < segment.written_bytes.get() {
             let (buf, start) = fetch(log, &segment, position, want).await?;
-            let readable = (segment.durable_bytes.get() - start).min(buf.as_slice().len() as u64) as usize;
+            let readable = (segment.written_bytes.get() - start).min(buf.as_slice().len() as u64) as usize;
             let skip = (position - start) as usize;
             let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, doubt) {
                 Walk::Run { first, places, end } => {
@@ -196,7 +196,7 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
                     continue;
                 }
                 Walk::Longer(at, total, next)
-                    if start + at as u64 + total as u64 <= segment.durable_bytes.get()
+                    if start + at as u64 + total as u64 <= segment.written_bytes.get()
                         && (want < total || at > skip)
                         && is_plausible(log, &segment, start + at as u64, total).await? =>
                 {
@@ -247,7 +247,7 @@ async fn behind_damage(
     from: Offset,
 ) -> Result<Option<(u64, Offset)>, Error> {
     let (file, _) = segment.file(&log.folder).await.map_err(|_| Error::Offline)?;
-    let found = scan::next_good(&file, damage, segment.durable_bytes.get(), segment.base).await;
+    let found = scan::next_good(&file, damage, segment.written_bytes.get(), segment.base).await;
     Ok(found.map_err(|_| Error::Offline)?.filter(|(_, base)| *base <= from))
 }
 
@@ -311,7 +311,7 @@ async fn fetch(
 ) -> Result<(SharedBuf, u64), Error> {
     const BLOCK: u64 = BLOCK_BYTES as u64;
     let start = position / BLOCK * BLOCK;
-    let data_end = segment.durable_bytes.get().next_multiple_of(BLOCK);
+    let data_end = segment.written_bytes.get().next_multiple_of(BLOCK);
     let end = (position + want as u64).next_multiple_of(BLOCK).min(data_end);
     let failed = |error: std::io::Error| {
         tracing::error!(log = log.name, segment = segment.base.0, position, %error, "cannot read the segment");

@@ -189,7 +189,7 @@ impl Scan<'_> {
             })
             .await?;
             self.next = verdict.next_offset;
-            segment.durable_bytes.set(verdict.valid_bytes);
+            segment.found(verdict.valid_bytes);
             if verdict.reason == Reason::CleanEnd {
                 break End::Good;
             }
@@ -201,7 +201,7 @@ impl Scan<'_> {
             match scan::next_good(file, verdict.valid_bytes, length, self.next).await? {
                 Some((at, base)) => (position, self.next, offsets) = (at, base, Offsets::Gaps),
                 None => {
-                    segment.durable_bytes.set(length);
+                    segment.found(length);
                     self.next = self.recovery_point;
                     break End::Damaged;
                 }

@@ -9,6 +9,7 @@
 //! Kafka's own file is not kept: after a clean stop it would not be read, after an unclean one Kafka scans from 0.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::directory::Directory;
 use super::shard::Shard;
 use super::{Durability, Error};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
-use crate::log::files::RECOVERY_POINTS_PREFIX;
+use crate::log::files::{JOURNAL_ENDS, RECOVERY_POINTS_PREFIX};
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::reactor::{self, fs};
 
@@ -94,8 +95,22 @@ pub async fn found(directory: &Directory) -> Rc<RecoveryPoints> {
     Rc::clone(directory.found_points.borrow_mut().get_or_insert(points))
 }
 
-/// The lowest point of each partition over all shards' files. What cannot be read is said and left out.
+/// The lowest point of each partition over all shards' files, or where what was replayed from the journal ends, if that is
+/// higher. What cannot be read is said and left out.
 async fn load(directory: &Path) -> RecoveryPoints {
+    let mut points = lowest(directory).await;
+    let ends = match fs::read(&directory.join(JOURNAL_ENDS)).await {
+        Ok(bytes) => decode(&bytes).unwrap_or_default(),
+        Err(_) => RecoveryPoints::new(),
+    };
+    for (partition, end) in ends {
+        let point = points.entry(partition).or_insert(end);
+        *point = end.max(*point);
+    }
+    points
+}
+
+async fn lowest(directory: &Path) -> RecoveryPoints {
     let mut points = RecoveryPoints::new();
     for entry in fs::list(directory).await.unwrap_or_default() {
         if !entry.name.starts_with(RECOVERY_POINTS_PREFIX) || entry.name.ends_with(".tmp") {
@@ -119,6 +134,21 @@ async fn load(directory: &Path) -> RecoveryPoints {
         }
     }
     points
+}
+
+/// Where what was replayed from the journal ends, which was flushed there: it counts like a recovery point until the boot
+/// is done, and [`forget_ends`] removes the file.
+pub async fn write_ends(path: &Path, ends: &RecoveryPoints) -> io::Result<()> {
+    fs::write_durable(path, encode(ends).into_bytes()).await
+}
+
+/// Every log that could be opened was recovered.
+pub async fn forget_ends(directory: &Path) {
+    let path = directory.join(JOURNAL_ENDS);
+    if fs::exists(&path).await.unwrap_or(false) {
+        // If it stays, it says of the next start's logs what is true of them.
+        let _ = fs::remove_file(&path).await;
+    }
 }
 
 /// Removes the files of shards that are no more; called when every log of theirs is in another shard's file.

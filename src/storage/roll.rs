@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::drain;
 use super::segment::Segment;
 use super::state::{EndState, LogState, Status, Unclosed};
 use crate::log::files::{FileKind, LEADER_EPOCH_CHECKPOINT, SegmentFile};
@@ -29,7 +30,12 @@ pub fn spawn(log: Rc<LogState>) {
             return;
         };
         assert_eq!(roll.segment.base, end, "everything before the roll is committed");
-        let made = create_segment_file(&log.folder, &roll.segment).await;
+        // The old segment's file must hold all of it. (An error has taken the directory offline.)
+        let drained = drain::drain(&log).await;
+        let made = match drained {
+            Ok(()) => create_segment_file(&log.folder, &roll.segment).await,
+            Err(error) => Err(error),
+        };
         let close = {
             let inner = &mut *log.borrow_mut();
             inner.work.rolling = false;
@@ -104,9 +110,15 @@ async fn close_rolled(log: Rc<LogState>) {
 pub async fn close_segment(folder: &Path, segment: &Segment, end: Offset, state: EndState) -> io::Result<()> {
     let file = segment.open_file().expect("a segment stays open until it is closed");
     let length = segment.durable_bytes.get();
+    assert_eq!(
+        segment.written_bytes.get(),
+        length,
+        "nothing of a segment that is closed lies in the journal only"
+    );
     file.truncate(length).await?;
     file.sync_data().await?;
     segment.allocated.set(length);
+    segment.flushed_bytes.set(length);
     write_indexes(folder, segment).await?;
     fs::write_durable(&folder.join(LEADER_EPOCH_CHECKPOINT), state.epochs.into_bytes()).await?;
     let snapshot = SegmentFile::live(end, FileKind::Snapshot).name();

@@ -17,14 +17,17 @@ pub struct Place {
 /// Batches in a frozen buffer, at least one. The bytes before the first and behind the last are not theirs.
 pub struct Run {
     buf: SharedBuf,
-    /// Where the buffer's first byte lies in the segment file.
-    position: u64,
+    /// Where the buffer's first byte lies in the segment file; in a journal's buffer it would lie there, which may be
+    /// before the file's beginning.
+    origin: i64,
     /// Base offset of the first batch.
     first: Offset,
     /// Ascending in both columns.
     places: Vec<Place>,
     /// Where the last batch ends in the buffer.
     end: u32,
+    /// What the run costs its cache's budget, in bytes.
+    memory: usize,
 }
 
 /// What a read takes from one run.
@@ -37,9 +40,30 @@ pub struct Taken {
 }
 
 impl Run {
+    /// `position` is the buffer's in the segment file.
     pub fn new(buf: SharedBuf, position: u64, first: Offset, places: Vec<Place>, end: u32) -> Run {
+        let memory = buf.as_slice().len() + places.capacity() * size_of::<Place>();
+        Run::with(buf, position.cast_signed(), first, places, end, memory)
+    }
+
+    /// A part of a buffer that others have parts of, too: the first batch belongs at `position`, and `share` bytes of
+    /// the buffer are this run's.
+    pub fn part(
+        buf: SharedBuf,
+        position: u64,
+        first: Offset,
+        places: Vec<Place>,
+        end: u32,
+        share: usize,
+    ) -> Run {
+        let origin = position.cast_signed() - places.first().map_or(0, |place| i64::from(place.at));
+        let memory = share + places.capacity() * size_of::<Place>();
+        Run::with(buf, origin, first, places, end, memory)
+    }
+
+    fn with(buf: SharedBuf, origin: i64, first: Offset, places: Vec<Place>, end: u32, memory: usize) -> Run {
         assert!(places.last().is_some_and(|last| last.at < end), "a run holds at least one batch");
-        Run { buf, position, first, places, end }
+        Run { buf, origin, first, places, end, memory }
     }
 
     /// Base offset of the first batch.
@@ -54,12 +78,12 @@ impl Run {
 
     /// Position in the file of the first batch.
     pub fn first_position(&self) -> u64 {
-        self.position + u64::from(self.places.first().map_or(0, |first| first.at))
+        (self.origin + self.places.first().map_or(0, |first| i64::from(first.at))).cast_unsigned()
     }
 
     /// Position in the file behind the last batch.
     pub fn end_position(&self) -> u64 {
-        self.position + u64::from(self.end)
+        (self.origin + i64::from(self.end)).cast_unsigned()
     }
 
     pub fn places(&self) -> &[Place] {
@@ -67,13 +91,19 @@ impl Run {
     }
 
     /// Position in the file of the buffer's first byte.
-    pub fn position(&self) -> u64 {
-        self.position
+    pub fn origin(&self) -> i64 {
+        self.origin
+    }
+
+    /// The batches.
+    pub fn bytes(&self) -> &[u8] {
+        let start = self.places.first().map_or(0, |first| first.at);
+        &self.buf.as_slice()[start as usize..self.end as usize]
     }
 
     /// What it costs its cache's budget.
     pub fn memory_bytes(&self) -> usize {
-        self.buf.as_slice().len() + self.places.capacity() * size_of::<Place>()
+        self.memory
     }
 
     /// Whole batches from the one that holds `from` (or the first behind it, in a gap), all below `limit`, at most

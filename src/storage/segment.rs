@@ -24,6 +24,10 @@ pub struct Segment {
     file: RefCell<Option<File>>,
     /// Bytes of durable batches: what may be read. Equals the file's length once the segment is closed.
     pub durable_bytes: Cell<u64>,
+    /// So many of them are in the file; the rest is in the journal, and in the tail cache for reads.
+    pub written_bytes: Cell<u64>,
+    /// So many of those in the file are flushed there.
+    pub flushed_bytes: Cell<u64>,
     /// The file is at least this long.
     pub allocated: Cell<u64>,
     /// Trimmed, flushed, its indexes and the state at its end written.
@@ -48,6 +52,8 @@ impl Segment {
             id,
             file: RefCell::new(None),
             durable_bytes: Cell::new(0),
+            written_bytes: Cell::new(0),
+            flushed_bytes: Cell::new(0),
             allocated: Cell::new(0),
             closed: Cell::new(false),
             first_timestamp: Cell::new(TimestampMs::NONE),
@@ -57,6 +63,13 @@ impl Segment {
             rebuilt: Cell::new(false),
             indexes: RefCell::new(None),
         }
+    }
+
+    /// The file was found with so many bytes of batches.
+    pub fn found(&self, bytes: u64) {
+        self.durable_bytes.set(bytes);
+        self.written_bytes.set(bytes);
+        self.flushed_bytes.set(bytes);
     }
 
     pub fn file_name(&self, kind: FileKind) -> String {
@@ -91,7 +104,7 @@ impl Segment {
         if needed <= self.allocated.get() {
             return None;
         }
-        let data = self.durable_bytes.get();
+        let data = self.written_bytes.get();
         let step = data.next_power_of_two().clamp(ALLOCATE_MIN_BYTES, ALLOCATE_MAX_BYTES);
         let wanted = data.next_multiple_of(ALLOCATE_MIN_BYTES) + step;
         Some(wanted.min(segment_bytes.next_multiple_of(ALLOCATE_MIN_BYTES)).max(needed))
@@ -112,7 +125,7 @@ mod tests {
     fn allocation_doubles_within_bounds() {
         let check = |data: u64, allocated: u64, needed: u64, segment_bytes: u64, expect: Option<u64>| {
             let segment = Segment::new(Offset::ZERO, 0, TimestampMs::NONE);
-            segment.durable_bytes.set(data);
+            segment.written_bytes.set(data);
             segment.allocated.set(allocated);
             assert_eq!(segment.allocation(needed, segment_bytes), expect, "{data} {allocated} {needed}");
         };

@@ -11,7 +11,8 @@ use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{
-    Config, Error, Inventory, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop, strays,
+    Config, Error, Inventory, Listener, LogDir, OpenLog, commit, journal, open, recovery_points, space, stop,
+    strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId, TimestampMs};
@@ -125,7 +126,10 @@ impl Storage {
             tails: TailBudget::new(config.tail_cache_bytes),
             chunks: Chunks::new(config.read_ahead_bytes),
             warm: Warm::default(),
-            directories: directories.into_iter().map(|dir| (dir.id, Rc::new(Directory::new(dir)))).collect(),
+            directories: directories
+                .into_iter()
+                .map(|dir| (dir.id, Rc::new(Directory::new(dir, config.journal_bytes))))
+                .collect(),
             config,
             listener,
             logs: RefCell::default(),
@@ -140,9 +144,7 @@ impl Storage {
             ids: Cell::new(0),
         });
         for directory in shard.directories.values() {
-            for _ in 0..commit::DEPTH {
-                reactor::spawn(commit::run(Rc::clone(&shard), Rc::clone(directory)));
-            }
+            reactor::spawn(commit::run(Rc::clone(&shard), Rc::clone(directory)));
         }
         reactor::spawn(space::watch(Rc::clone(&shard)));
         reactor::spawn(recovery_points::keep(Rc::clone(&shard)));
@@ -178,6 +180,28 @@ impl Storage {
 
     pub fn boot_is_done(&self) {
         self.shard.booting.set(false);
+        if reactor::shard_id() == ShardId::ZERO {
+            let (shard, background) = (Rc::clone(&self.shard), self.shard.background());
+            reactor::spawn(async move {
+                for directory in shard.directories.values() {
+                    recovery_points::forget_ends(&directory.path).await;
+                }
+                drop(background);
+            });
+        }
+    }
+
+    /// Puts what the commit journals of the last run hold into the segments. One shard does it, before anybody opens a log.
+    ///
+    /// # Errors
+    /// A journal cannot be read, or a segment not be written: what was acknowledged would be missing.
+    pub async fn replay_journals(&self) -> Result<(), String> {
+        for directory in self.shard.directories.values() {
+            journal::replay::replay(&directory.path).await.map_err(|error| {
+                format!("the commit journal in {} cannot be replayed: {error}", directory.path.display())
+            })?;
+        }
+        Ok(())
     }
 
     /// Clean stop: commits what is queued, trims preallocated space, writes indexes, snapshots and recovery
@@ -227,6 +251,7 @@ impl Storage {
     pub fn measure(&self) -> snapshot::Storage {
         let Shard { config, counters, directories, .. } = &*self.shard;
         let (tail_cache_bytes, read_ahead_bytes) = self.cached_bytes();
+        let journaled_bytes = self.shard.tails.pinned_bytes() as u64;
         let directories = directories.values().map(|directory| snapshot::Directory {
             path: directory.path.display().to_string(),
             online: !directory.is_offline(),
@@ -235,6 +260,7 @@ impl Storage {
         snapshot::Storage {
             counters: counters.clone(),
             pending_bytes: self.pending_bytes() as u64,
+            journaled_bytes,
             tail_cache_bytes: tail_cache_bytes as u64,
             tail_cache_bytes_max: config.tail_cache_bytes as u64,
             read_ahead_bytes: read_ahead_bytes as u64,

@@ -95,7 +95,8 @@ pub async fn watch(shard: Rc<Shard>) {
 /// Asks one file system now. An answer that does not come changes nothing.
 pub async fn sample(shard: &Shard, directory: &Directory) {
     let Ok(space) = reactor::fs::space(&directory.path).await else { return };
-    directory.space.sample(space.free_bytes, shard.pending_bytes.get() as u64);
+    let unwritten = shard.pending_bytes.get() + shard.tails.pinned_bytes();
+    directory.space.sample(space.free_bytes, unwritten as u64);
     let path = directory.path.display();
     match directory.space.news(shard.config.reserve_bytes) {
         None => {}

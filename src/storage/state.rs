@@ -66,8 +66,13 @@ pub struct Inner {
     pub pending_bytes: usize,
     /// When the first of `pending` came, or one that was before it.
     pub pending_since: Instant,
-    /// The durable bytes of the committing segment's last block, if it is not full.
+    /// What the last block that was written of the committing segment holds, if it is not full.
     pub partial_block: Vec<u8>,
+    /// The last journal round with a batch of this log, and the life of the journal file that lists the log.
+    pub journaled: u64,
+    pub listed_in: u64,
+    /// Batches went straight to the segment and are not flushed there.
+    pub unflushed: bool,
     pub tail: Tail,
     /// Segments that were rolled and wait to be closed, in order.
     pub unclosed: VecDeque<Unclosed>,
@@ -86,6 +91,8 @@ pub struct Work {
     pub in_round: bool,
     pub rolling: bool,
     pub closing: bool,
+    /// The committing segment's file is being written: by a round, or by a drain.
+    pub writing: bool,
 }
 
 /// A batch whose place is fixed.
@@ -145,7 +152,7 @@ impl LogState {
     pub fn is_idle(&self) -> bool {
         let inner = self.inner.borrow();
         let work = inner.work;
-        !(work.in_round || work.rolling || work.closing)
+        !(work.in_round || work.rolling || work.closing || work.writing)
             && (inner.status == Status::Closed || self.directory.is_offline() || inner.pending.is_empty())
     }
 
@@ -156,6 +163,11 @@ impl LogState {
         }
         // A notification wakes one: a stop may wait here beside a deletion.
         self.settled.notify();
+    }
+
+    /// Takes the committing segment's file for writing, unless somebody has it.
+    pub fn begin_writing(&self) -> bool {
+        !std::mem::replace(&mut self.inner.borrow_mut().work.writing, true)
     }
 
     /// Lets the commit loop or a roll take up what is queued, unless one already has it. Called after every change

@@ -8,7 +8,7 @@ use super::directory::Directory;
 use super::roll::close_segment;
 use super::shard::{Background, Shard};
 use super::state::{EndState, LogState, Status};
-use super::{Error, recovery_points};
+use super::{Error, drain, recovery_points};
 use crate::log::files::{FolderState, parse_folder, renamed_folder_name};
 use crate::log::producer_snapshot;
 use crate::model::ShardId;
@@ -35,6 +35,11 @@ pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
     lanes.run(logs.iter().map(|log| close(shard, log))).await;
     shard.background_ended().await;
     for directory in shard.directories.values() {
+        if let Some(journal) = directory.journal.as_ref().filter(|_| !directory.is_offline())
+            && let Err(error) = journal.empty().await
+        {
+            directory.fail(shard, "cannot empty the commit journal", &error);
+        }
         let written = recovery_points::write(shard, directory).await.is_ok();
         // Shard 0 is the last to stop: what it finds of other numbers of shards is in the files of this one now.
         if written && reactor::shard_id() == ShardId::ZERO && !shard.booting.get() {
@@ -58,6 +63,9 @@ pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
 
 /// Leaves the log's folder so that the next start need not scan it. Untouched logs cost nothing.
 async fn close(shard: &Rc<Shard>, log: &Rc<LogState>) {
+    if drain::drain(log).await.is_err() {
+        return;
+    }
     let (segment, end, state) = {
         let inner = log.borrow();
         if log.directory.is_offline() || inner.status == Status::Closed || !inner.touched {

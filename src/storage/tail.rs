@@ -1,4 +1,7 @@
 //! The tail cache: the buffers that were written last stay readable in memory, oldest evicted first over the shard.
+//!
+//! What lies in the journal and not yet in its segment is pinned: it is read from nowhere else. The journal's size bounds
+//! it, and it counts against the budget, so that less of the rest is kept.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,11 +16,16 @@ use crate::reactor::SharedBuf;
 /// One log's part of the cache. What it holds ends at the durable end, without gaps between runs.
 #[derive(Default)]
 pub struct Tail {
+    /// In the segment's file, with their serial in the budget's order.
     runs: VecDeque<(Run, u64)>,
+    /// Behind them, in the journal only.
+    pinned: VecDeque<Run>,
+    /// Of batches in `pinned`.
+    pinned_bytes: usize,
     bytes: usize,
 }
 
-/// A buffer that has just become durable.
+/// A buffer that has just been written to the segment's file.
 pub struct Published {
     pub buf: SharedBuf,
     /// Where the buffer lies in the segment file.
@@ -33,6 +41,8 @@ pub struct Published {
 pub struct TailBudget {
     limit: usize,
     used: Cell<usize>,
+    /// Bytes of batches that lie in the journal only.
+    pinned: Cell<usize>,
     serial: Cell<u64>,
     /// (log, serial of the run). An entry whose run is gone is skipped.
     order: RefCell<VecDeque<(Weak<LogState>, u64)>>,
@@ -50,7 +60,7 @@ impl Tail {
             && last.first_position() >= new.position
         {
             let (last, serial) = self.runs.pop_back().expect("looked at it");
-            let shift = (last.position() - new.position) as u32;
+            let shift = (last.origin() - new.position.cast_signed()) as u32;
             let mut all: Vec<Place> = Vec::with_capacity(last.places().len() + places.len());
             all.extend(last.places().iter().map(|place| Place { at: place.at + shift, ..*place }));
             all.append(&mut places);
@@ -67,12 +77,18 @@ impl Tail {
 
     /// As [`Log::read_cached`](super::Log::read_cached): `None` when `from` is not here.
     pub fn read(&self, from: Offset, limit: Offset, max_bytes: usize, at_least_one: bool) -> Option<Slices> {
-        let first = self.runs.partition_point(|(run, _)| run.end_offset() <= from);
-        if first == 0 && self.runs.front().is_none_or(|(run, _)| from < run.first_offset()) {
+        if self.begins_at().is_none_or(|begin| from < begin) {
             return None;
         }
+        let first = self.runs.partition_point(|(run, _)| run.end_offset() <= from);
+        let pinned = if first < self.runs.len() {
+            0
+        } else {
+            self.pinned.partition_point(|run| run.end_offset() <= from)
+        };
         let mut slices = Slices::none_from(from);
-        for (run, _) in self.runs.iter().skip(first) {
+        let runs = self.runs.iter().skip(first).map(|(run, _)| run);
+        for run in runs.chain(self.pinned.iter().skip(pinned)) {
             let wanted = at_least_one && slices.bytes == 0;
             let room = max_bytes.saturating_sub(slices.bytes);
             let Some(taken) = run.take(slices.next, limit, room, wanted) else { break };
@@ -88,10 +104,39 @@ impl Tail {
 
     /// The first offset that is surely here, if anything is.
     pub fn begins_at(&self) -> Option<Offset> {
-        self.runs.front().map(|(run, _)| run.first_offset())
+        self.runs.front().map(|(run, _)| run).or(self.pinned.front()).map(Run::first_offset)
+    }
+
+    /// Adds what has just become durable in the journal.
+    pub fn pin(&mut self, run: Run, budget: &TailBudget) {
+        self.account(budget, 0, run.memory_bytes());
+        self.pinned_bytes += run.bytes().len();
+        budget.pinned.set(budget.pinned.get() + run.bytes().len());
+        self.pinned.push_back(run);
+    }
+
+    /// Takes out the first `count` runs of [`Self::pinned`]: their batches are in the segment's file now.
+    pub fn unpin(&mut self, count: usize, budget: &TailBudget) {
+        for _ in 0..count {
+            let Some(run) = self.pinned.pop_front() else { return };
+            self.account(budget, run.memory_bytes(), 0);
+            self.pinned_bytes -= run.bytes().len();
+            budget.pinned.set(budget.pinned.get() - run.bytes().len());
+        }
+    }
+
+    /// What lies in the journal only, in order.
+    pub fn pinned(&self) -> &VecDeque<Run> {
+        &self.pinned
+    }
+
+    /// Bytes of its batches.
+    pub fn pinned_bytes(&self) -> usize {
+        self.pinned_bytes
     }
 
     pub fn clear(&mut self, budget: &TailBudget) {
+        self.unpin(self.pinned.len(), budget);
         self.runs.clear();
         self.account(budget, self.bytes, 0);
     }
@@ -104,11 +149,21 @@ impl Tail {
 
 impl TailBudget {
     pub fn new(limit: usize) -> TailBudget {
-        TailBudget { limit, used: Cell::new(0), serial: Cell::new(0), order: RefCell::default() }
+        TailBudget {
+            limit,
+            used: Cell::new(0),
+            pinned: Cell::new(0),
+            serial: Cell::new(0),
+            order: RefCell::default(),
+        }
     }
 
     pub fn used_bytes(&self) -> usize {
         self.used.get()
+    }
+
+    pub fn pinned_bytes(&self) -> usize {
+        self.pinned.get()
     }
 
     fn enter(&self, log: &Rc<LogState>) -> u64 {

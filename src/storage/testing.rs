@@ -121,6 +121,7 @@ pub fn log_config() -> LogConfig {
 
 pub fn config() -> Config {
     Config {
+        journal_bytes: 1 << 20,
         tail_cache_bytes: 16 << 20,
         read_ahead_bytes: 16 << 20,
         reserve_bytes: 0,

@@ -1,5 +1,7 @@
 //! Storage on the real reactor and a real disk: what one log does in its life. Crashes are `tests/sim`'s.
 
+mod journal;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -53,6 +55,7 @@ struct Rig {
     root: PathBuf,
     ears: Rc<Ears>,
     storage: Rc<Storage>,
+    replayed: Cell<bool>,
 }
 
 impl Rig {
@@ -61,7 +64,7 @@ impl Rig {
         let listener: Rc<dyn Listener> = ears.clone();
         let directory = LogDir { id: DIRECTORY, path: root.to_owned(), clean };
         let storage = Storage::start(config, vec![directory], listener);
-        Rig { root: root.to_owned(), ears, storage }
+        Rig { root: root.to_owned(), ears, storage, replayed: Cell::new(false) }
     }
 
     async fn open(&self, index: i32, config: LogConfig) -> Log {
@@ -69,6 +72,9 @@ impl Rig {
     }
 
     async fn try_open(&self, index: i32, config: LogConfig, create: Create) -> Result<Log, Error> {
+        if !self.replayed.replace(true) {
+            self.storage.replay_journals().await.expect("the journals are replayed");
+        }
         let partition = partition(index);
         self.storage
             .open(OpenLog { partition, topic_name: "t".into(), directory: DIRECTORY, config, create })
@@ -155,8 +161,9 @@ fn small_segments() -> LogConfig {
     LogConfig { segment_bytes: 20_000, index_interval_bytes: 1_000, ..log_config() }
 }
 
+/// And no journal: what lies there only is pinned in memory.
 fn no_caches() -> Config {
-    Config { tail_cache_bytes: 0, read_ahead_bytes: 0, ..config() }
+    Config { journal_bytes: 0, tail_cache_bytes: 0, read_ahead_bytes: 0, ..config() }
 }
 
 #[test]
@@ -507,10 +514,10 @@ fn log_files(name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// 200 batches of 3 records in several segments, then the shard goes without a stop.
+/// 200 batches of 3 records in several segments, all of them in their files, then the shard goes without a stop.
 fn killed(name: &'static str) {
     on_a_shard(name, move |root| async move {
-        let rig = Rig::start(&root, config(), false);
+        let rig = Rig::start(&root, Config { journal_bytes: 0, ..config() }, false);
         let log = rig.open(0, small_segments()).await;
         let mut expected = Expected::default();
         for n in 0..200 {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::partition::{self, Expect, RecoveryPoints};
 use super::report::{Finding, Report};
-use super::{Depth, failed};
+use super::{Depth, failed, journal};
 use crate::log::checkpoint::{MetaProperties, decode_offsets};
 use crate::log::files::{
     CLEAN_SHUTDOWN, Folder, FolderState, LOCK, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
@@ -43,7 +43,9 @@ pub(super) fn read(path: &Path, depth: Depth, report: &mut Report) -> Result<(),
     report
         .properties
         .insert("stopped", if is_clean { "cleanly" } else { "not cleanly, or running" }.to_owned());
-    let expect = Expect { recovery_points: recovery_points(path, &names, report), is_clean };
+    let mut recovery_points = recovery_points(path, &names, report);
+    journal::read(path, &names, &mut recovery_points, report);
+    let expect = Expect { recovery_points, is_clean };
     for (name, folder) in folders {
         if folder.state != FolderState::Live {
             report.findings.push(Finding::note(name, "set aside; not part of any topic"));

@@ -8,6 +8,7 @@
 //! deals with by itself). Nothing that is found makes it stop.
 
 mod directory;
+mod journal;
 mod partition;
 mod report;
 mod segment;

@@ -69,6 +69,7 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
 
 fn storage_config(config: &Config) -> storage::Config {
     storage::Config {
+        journal_bytes: config.shard.journal_bytes,
         tail_cache_bytes: config.shard.tail_cache_bytes,
         read_ahead_bytes: config.shard.read_ahead_bytes,
         reserve_bytes: config.disk_reserve_bytes,

@@ -49,6 +49,7 @@ fn with_admin(second: Second, work: impl AsyncFn(Admin) + Clone + 'static) {
                 let (id, count) = (context.id, context.count);
                 let shard = Shard::new(id, count, BrokerId(1), image, context.mesh);
                 let config = storage::Config {
+                    journal_bytes: 1 << 20,
                     tail_cache_bytes: 1 << 20,
                     read_ahead_bytes: 1 << 20,
                     reserve_bytes: 0,

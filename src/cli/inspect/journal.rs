@@ -1,0 +1,53 @@
+//! The commit journals of a log directory: what the next start puts into the segments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use super::partition::RecoveryPoints;
+use super::report::{Finding, Report};
+use crate::log::files::JOURNAL_PREFIX;
+use crate::log::journal::{Round, judge, read_file};
+
+/// Tells what the journals hold. What is in one may lie below a recovery point and in no segment yet: where that is so,
+/// `points` come down to it.
+pub(super) fn read(path: &Path, names: &[String], points: &mut RecoveryPoints, report: &mut Report) {
+    let mut journals = BTreeMap::<&str, Vec<Vec<Round>>>::new();
+    for name in names.iter().filter(|name| name.starts_with(JOURNAL_PREFIX)) {
+        let Some((shard, _)) = name[JOURNAL_PREFIX.len()..].split_once('.') else { continue };
+        let found = fs::read(path.join(name)).map_err(|error| format!("cannot be read: {error}"));
+        match found.and_then(|bytes| read_file(&bytes).map_err(|damage| damage.0)) {
+            Ok(rounds) => journals.entry(shard).or_default().push(rounds),
+            Err(what) => report.findings.push(Finding::damage(name, what)),
+        }
+    }
+    let (mut bytes, mut rounds, mut partitions) = (0, 0, BTreeSet::new());
+    for (shard, files) in &journals {
+        let judgement = judge(files);
+        for lost in &judgement.lost {
+            let what = format!(
+                "rounds {} to {} are missing, which were flushed once: what was acknowledged in them is lost",
+                lost.start(),
+                lost.end()
+            );
+            report.findings.push(Finding::damage(format!("{JOURNAL_PREFIX}{shard}"), what));
+        }
+        rounds += judgement.rounds.len();
+        for (entry, place) in judgement.rounds.iter().flat_map(|&(file, round)| &files[file][round].entries) {
+            bytes += place.len();
+            let name = (entry.partition.topic.to_string(), entry.partition.index);
+            if let Some(point) = points.get_mut(&name) {
+                *point = entry.base.min(*point);
+            }
+            partitions.insert(name);
+        }
+    }
+    if rounds > 0 {
+        let what = format!(
+            "{rounds} rounds with {bytes} bytes of batches of {} partitions: the next start puts into the segments what they \
+             do not have yet",
+            partitions.len()
+        );
+        report.properties.insert("journal", what);
+    }
+}

@@ -1,0 +1,84 @@
+//! What lies in the journal only is written to its segments, in large pieces, so that the journal's space can be used
+//! again, and before a segment is closed.
+
+use std::io;
+use std::rc::Rc;
+
+use super::commit::skips_flush;
+use super::segment::Segment;
+use super::state::LogState;
+use super::write;
+use crate::reactor;
+
+/// One write.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// Writes everything of the log that lies in the journal only. An error takes the directory offline.
+pub async fn drain(log: &Rc<LogState>) -> io::Result<()> {
+    if log.borrow().tail.pinned_bytes() == 0 {
+        return Ok(());
+    }
+    while !log.begin_writing() {
+        log.settled.notified().await;
+    }
+    let drained = write_pinned(log).await;
+    log.borrow_mut().work.writing = false;
+    if let Err(error) = &drained {
+        log.directory.fail(&log.shard, &format!("{}: cannot write what is in the journal", log.name), error);
+    }
+    log.settled.notify();
+    log.schedule();
+    log.shard.tails.trim();
+    drained
+}
+
+async fn write_pinned(log: &Rc<LogState>) -> io::Result<()> {
+    loop {
+        let (write, file) = {
+            let inner = &mut *log.borrow_mut();
+            let Some(write) = write::build(inner, PIECE_BYTES, 0) else { return Ok(()) };
+            (write, inner.committing.open_file().expect("the segment that is written to is open"))
+        };
+        let bytes = write.block_bytes();
+        write::run(log, &file, &write).await?;
+        write::done(log, &mut log.borrow_mut(), write);
+        log.shard.counters.drained_bytes.add(bytes as u64);
+    }
+}
+
+/// Drains in the background.
+pub fn spawn(log: &Rc<LogState>) {
+    let log = Rc::clone(log);
+    let background = log.shard.background();
+    reactor::spawn(async move {
+        // an error takes the directory offline, which says everything
+        let _ = drain(&log).await;
+        drop(background);
+    });
+}
+
+/// Drains the log and flushes its segments: after that it needs nothing of what was in the journal when this began.
+pub async fn settle(log: &Rc<LogState>) -> io::Result<()> {
+    drain(log).await?;
+    let segments: Vec<Rc<Segment>> = {
+        let inner = log.borrow();
+        let rolled = inner.unclosed.iter().map(|unclosed| &unclosed.segment);
+        rolled.chain([&inner.committing]).cloned().collect()
+    };
+    for segment in segments {
+        let written = segment.written_bytes.get();
+        if segment.flushed_bytes.get() >= written {
+            continue;
+        }
+        let Some(file) = segment.open_file() else { continue };
+        if skips_flush() {
+            continue;
+        }
+        if let Err(error) = file.sync_data().await {
+            log.directory.fail(&log.shard, &format!("{}: flush failed", log.name), &error);
+            return Err(error);
+        }
+        segment.flushed_bytes.set(segment.flushed_bytes.get().max(written));
+    }
+    Ok(())
+}

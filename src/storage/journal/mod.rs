@@ -1,0 +1,263 @@
+//! The shard's commit journal in one log directory: where small batches of all partitions become durable together, with
+//! one write and one flush.
+//!
+//! A few files of fixed size, written once before they are used (a flush into written space costs half of one into space
+//! that is only reserved), are filled one after the other. When one is full, what its batches' logs have in the journal
+//! only is [drained](super::drain) to their segments and flushed there; then the file gets a new life, which its old rounds
+//! are not of, and may be filled again. A failed drain recycles nothing. After a crash [`replay`] puts
+//! every round where it belongs before any log is opened.
+//!
+//! Measured: see `perf/runs`.
+
+mod recycle;
+pub mod replay;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+
+use super::commit::skips_flush;
+use super::directory::Directory;
+use super::shard::Shard;
+use super::state::LogState;
+use crate::log::files::JOURNAL_PREFIX;
+use crate::log::journal::{BLOCK_BYTES, Unsealed, encode_file_head};
+use crate::model::ShardId;
+use crate::reactor::sync::Notify;
+use crate::reactor::{self, Buf, File, OpenMode, SharedBuf, fs};
+
+/// Files of a journal: one is filled while others are drained.
+const FILES: usize = 4;
+/// One write of a file's first zeros.
+const ZERO_BYTES: usize = 1 << 20;
+
+pub struct Journal {
+    folder: PathBuf,
+    shard: ShardId,
+    file_bytes: u64,
+    state: RefCell<State>,
+    /// A file has become free, or none ever will.
+    pub freed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The file that rounds go to, and where the next one goes.
+    current: Option<Rc<JournalFile>>,
+    position: u64,
+    /// The last round that was written, and the last that was flushed.
+    written: u64,
+    flushed: u64,
+    free: VecDeque<Rc<JournalFile>>,
+    /// Full, waiting to be drained, oldest first.
+    full: VecDeque<Rc<JournalFile>>,
+    recycling: bool,
+    /// Files that exist.
+    files: usize,
+}
+
+pub struct JournalFile {
+    file: File,
+    life: Cell<u64>,
+    /// Logs with batches in it.
+    logs: RefCell<Vec<Weak<LogState>>>,
+}
+
+/// Where a round goes.
+pub struct Place {
+    pub file: Rc<JournalFile>,
+    position: u64,
+    pub sequence: u64,
+}
+
+impl Journal {
+    /// `bytes` is the size of the whole journal; `None` if that is too little for one.
+    pub fn new(folder: &Path, bytes: u64) -> Option<Journal> {
+        let file_bytes = bytes / FILES as u64 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        (file_bytes >= 4 * BLOCK_BYTES as u64).then(|| Journal {
+            folder: folder.to_owned(),
+            shard: reactor::shard_id(),
+            file_bytes,
+            state: RefCell::default(),
+            freed: Notify::default(),
+        })
+    }
+
+    /// The longest round it takes.
+    pub fn round_bytes_max(&self) -> usize {
+        usize::try_from(self.file_bytes).unwrap_or(usize::MAX) - BLOCK_BYTES
+    }
+
+    /// The last round that is flushed.
+    pub fn flushed(&self) -> u64 {
+        self.state.borrow().flushed
+    }
+
+    /// Makes or takes over the first file. Until then, and if there is no room for one, logs write to their segments.
+    pub async fn open(&self) -> io::Result<()> {
+        let file = self.make_file().await?;
+        let state = &mut *self.state.borrow_mut();
+        (state.current, state.position) = (Some(file), BLOCK_BYTES as u64);
+        Ok(())
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state.borrow().files > 0
+    }
+
+    /// Waits until the current file has room for a round of `bytes`. For the commit loop only.
+    pub async fn room(&self, shard: &Rc<Shard>, directory: &Rc<Directory>, bytes: usize) -> io::Result<()> {
+        let full = {
+            let state = self.state.borrow();
+            let ends = state.position + bytes as u64;
+            state.current.clone().filter(|_| ends > self.file_bytes)
+        };
+        let Some(full) = full else { return Ok(()) };
+        // A round that was not flushed in its own file would not be with a later one in the next.
+        let written = self.state.borrow().written;
+        if self.flushed() < written {
+            full.file.sync_data().await?;
+            self.note_flushed(written);
+        }
+        let recycling = {
+            let state = &mut *self.state.borrow_mut();
+            state.full.extend(state.current.take());
+            std::mem::replace(&mut state.recycling, true)
+        };
+        if !recycling {
+            reactor::spawn(recycle::run(Rc::clone(shard), Rc::clone(directory)));
+        }
+        let next = self.next_file(directory).await?;
+        let state = &mut *self.state.borrow_mut();
+        (state.current, state.position) = (Some(next), BLOCK_BYTES as u64);
+        Ok(())
+    }
+
+    async fn next_file(&self, directory: &Directory) -> io::Result<Rc<JournalFile>> {
+        loop {
+            let (free, files) = {
+                let state = &mut *self.state.borrow_mut();
+                (state.free.pop_front(), state.files)
+            };
+            if let Some(free) = free {
+                return Ok(free);
+            }
+            if files < FILES {
+                match self.make_file().await {
+                    // as many as there are have to do
+                    Err(error) if reactor::is_shortage(&error) => {}
+                    made => return made,
+                }
+            }
+            if directory.is_offline() {
+                return Err(io::Error::other("the directory is offline"));
+            }
+            self.freed.notified().await;
+        }
+    }
+
+    /// The next file, written over once and with a life, all of it durable.
+    async fn make_file(&self) -> io::Result<Rc<JournalFile>> {
+        let number = self.state.borrow().files;
+        let path = self.folder.join(format!("{JOURNAL_PREFIX}{}.{number}", self.shard.0));
+        let file = match File::open(&path, OpenMode::ReadWrite).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::open(&path, OpenMode::CreateNew).await?
+            }
+            opened => opened?,
+        };
+        let mut written = file.len().await? / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        if written < self.file_bytes {
+            file.allocate(self.file_bytes).await?;
+            let length = (ZERO_BYTES as u64).min(self.file_bytes) as usize;
+            let mut zeros = Buf::new(length);
+            zeros.as_mut_slice().fill(0);
+            let zeros = zeros.freeze();
+            while written < self.file_bytes {
+                // the last piece may go over what is there already; it is zeros, or of a life that has ended
+                let at = written.min(self.file_bytes - length as u64);
+                file.write(&zeros, at).await?;
+                written = at + length as u64;
+            }
+        }
+        let file = JournalFile { file, life: Cell::new(0), logs: RefCell::default() };
+        file.begin_life().await?;
+        fs::sync_dir(&self.folder).await?;
+        self.state.borrow_mut().files += 1;
+        Ok(Rc::new(file))
+    }
+
+    /// Gives a round its place behind the last one; [`Self::room`] was asked for as much.
+    pub fn place(&self, buf: &mut Buf, round: Unsealed) -> Place {
+        let state = &mut *self.state.borrow_mut();
+        state.written += 1;
+        let file = Rc::clone(state.current.as_ref().expect("room was made"));
+        let place = Place { position: state.position, sequence: state.written, file };
+        state.position += buf.len() as u64;
+        assert!(state.position <= self.file_bytes, "a round ends within its file");
+        round.seal(buf.as_mut_slice(), place.file.life.get(), place.sequence, state.flushed);
+        place
+    }
+
+    /// Everything up to this round is flushed.
+    pub fn note_flushed(&self, sequence: u64) {
+        let state = &mut *self.state.borrow_mut();
+        state.flushed = state.flushed.max(sequence);
+    }
+
+    /// Flushes what was written so far.
+    pub async fn flush(&self) -> io::Result<()> {
+        let (written, current) = {
+            let state = self.state.borrow();
+            (state.written, state.current.clone())
+        };
+        if let Some(current) = current.filter(|_| self.flushed() < written) {
+            if !skips_flush() {
+                current.file.sync_data().await?;
+            }
+            self.note_flushed(written);
+        }
+        Ok(())
+    }
+
+    /// After a clean stop, when every log has all it needs in its segments: nothing is to be replayed.
+    pub async fn empty(&self) -> io::Result<()> {
+        let files: Vec<Rc<JournalFile>> = {
+            let state = &mut *self.state.borrow_mut();
+            let full = state.full.drain(..);
+            full.chain(state.current.take()).collect()
+        };
+        for file in files {
+            file.begin_life().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    pub async fn write(&self, buf: &SharedBuf) -> io::Result<()> {
+        self.file.file.write(buf, self.position).await
+    }
+}
+
+impl JournalFile {
+    /// Notes once that the log has batches here.
+    pub fn note(&self, log: &Rc<LogState>, listed_in: &mut u64) {
+        if std::mem::replace(listed_in, self.life.get()) != self.life.get() {
+            self.logs.borrow_mut().push(Rc::downgrade(log));
+        }
+    }
+
+    /// The rounds that are in the file do not count any more.
+    async fn begin_life(&self) -> io::Result<()> {
+        let life = reactor::random_u64();
+        let mut head = Buf::new(BLOCK_BYTES);
+        head.as_mut_slice().copy_from_slice(&encode_file_head(life));
+        self.file.write(&head.freeze(), 0).await?;
+        self.file.sync_data().await?;
+        self.life.set(life);
+        Ok(())
+    }
+}

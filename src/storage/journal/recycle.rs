@@ -1,0 +1,56 @@
+//! Full journal files are drained, flushed where they were drained to, and made free, oldest first.
+
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
+
+use super::JournalFile;
+use crate::storage::concurrent::Lanes;
+use crate::storage::directory::Directory;
+use crate::storage::drain;
+use crate::storage::shard::Shard;
+use crate::storage::state::LogState;
+
+/// Logs drained side by side.
+const CONCURRENT_LOGS: usize = 64;
+
+/// Recycles what is full until nothing is, or the directory has failed.
+pub async fn run(shard: Rc<Shard>, directory: Rc<Directory>) {
+    let _background = shard.background();
+    let Some(journal) = &directory.journal else { return };
+    let mut lanes = Lanes::new(CONCURRENT_LOGS);
+    loop {
+        let oldest = journal.state.borrow().full.front().cloned();
+        let Some(oldest) = oldest else { break };
+        if !drained(&mut lanes, &oldest).await {
+            // the directory is offline: what is in the file is in no segment
+            return;
+        }
+        if let Err(error) = oldest.begin_life().await {
+            directory.fail(&shard, "cannot begin a journal file anew", &error);
+            return;
+        }
+        let state = &mut *journal.state.borrow_mut();
+        // a stop may have emptied the journal in the meantime
+        if let Some(file) = state.full.pop_front() {
+            state.free.push_back(file);
+        }
+        journal.freed.notify();
+    }
+    journal.state.borrow_mut().recycling = false;
+}
+
+/// Every log with batches in the file has them in its segments, flushed.
+async fn drained(lanes: &mut Lanes, file: &JournalFile) -> bool {
+    let logs: Vec<Rc<LogState>> = file.logs.borrow().iter().filter_map(Weak::upgrade).collect();
+    let failed = Cell::new(false);
+    let settle = |log: &Rc<LogState>| {
+        let (log, failed) = (Rc::clone(log), &failed);
+        async move { failed.set(failed.get() | drain::settle(&log).await.is_err()) }
+    };
+    lanes.run(logs.iter().map(settle)).await;
+    let drained = !failed.get() && logs.iter().all(|log| !log.directory.is_offline());
+    if drained {
+        file.logs.borrow_mut().clear();
+    }
+    drained
+}
