@@ -13,7 +13,11 @@ const RECORDS: usize = 10;
 
 /// A broker that has written a topic of two partitions in segments of a MiB, three each.
 fn written() -> (Broker, String) {
-    let broker = Setup::new().set("log.segment.bytes", 1 << 20).start();
+    written_by(Setup::new())
+}
+
+fn written_by(setup: Setup) -> (Broker, String) {
+    let broker = setup.set("log.segment.bytes", 1 << 20).start();
     let topic = wire::unique("inspected");
     let mut wire = Wire::connect(broker.bootstrap());
     wire.create_topic(&topic, 2, &[]);
@@ -148,7 +152,7 @@ fn a_stopped_broker_s_files_are_told_and_each_damage_is_found() {
 
 #[test]
 fn what_a_crash_leaves_is_no_damage() {
-    let (mut broker, topic) = written();
+    let (mut broker, topic) = written_by(Setup::new().set("corelane.shard.journal.bytes", 0));
     broker.kill();
     let data = broker.data();
     let last = segments(&data.join(format!("{topic}-1"))).pop().expect("a segment");
@@ -165,6 +169,52 @@ fn what_a_crash_leaves_is_no_damage() {
     // what was flushed is missing now, and that is damage where a recovery point says so
     assert!(torn.0.iter().all(|(_, what)| what.contains("was flushed")), "{torn:?}");
     assert!(torn.1.contains("a write that was cut short"), "{}", torn.1);
+}
+
+/// As the README says: copy a directory, look at the copy, put it back.
+#[test]
+fn a_copy_of_a_killed_broker_s_directory_is_verified_and_restored() {
+    let (mut broker, topic) = written_by(Setup::new().shards(2));
+    broker.kill();
+    let (data, copy) = (broker.data(), broker.scratch().join("copy"));
+    copy_all(&data, &copy);
+    assert_eq!(damage(&copy), [], "what is in the journal is not missing from the segments");
+    let report = json(&copy, &["--verify"]);
+    assert!(
+        report["properties"]["journal"].as_str().is_some_and(|text| text.contains("bytes of batches of")),
+        "{}",
+        report["properties"]
+    );
+    let journal = copy.join("journal-0.0");
+    let found = with_changed(&journal, |bytes| bytes[9] ^= 1, || damage(&copy));
+    assert!(found.iter().any(|(file, what)| file == "journal-0.0" && what.contains("head")), "{found:?}");
+
+    // the original goes on and is lost; the copy takes its place, with fewer shards
+    broker.restart();
+    let mut wire = Wire::connect(broker.bootstrap());
+    assert_eq!(wire.produce(&topic, 0, -1, batch(&["not in the copy".into()])).error_code, 0);
+    broker.kill();
+    std::fs::remove_dir_all(&data).expect("it can be removed");
+    copy_all(&copy, &data);
+    broker.restart_on(1);
+    for partition in 0..2 {
+        let records = Wire::connect(broker.bootstrap()).read_all(&topic, partition);
+        assert_eq!(records.len(), BATCHES * RECORDS, "partition {partition}");
+    }
+}
+
+/// A folder with all its files, dot files included.
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder can be made");
+    for entry in std::fs::read_dir(from).expect("a folder can be listed") {
+        let entry = entry.expect("it has a name");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a file can be copied");
+        }
+    }
 }
 
 #[test]
