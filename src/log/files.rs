@@ -14,6 +14,8 @@ pub const REPLICATION_CHECKPOINT: &str = "replication-offset-checkpoint";
 pub const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
 /// Ours, one for each shard: `recovery-points-0`.
 pub const RECOVERY_POINTS_PREFIX: &str = "recovery-points-";
+/// Ours, one for each shard: `log-start-offsets-0`.
+pub const LOG_STARTS_PREFIX: &str = "log-start-offsets-";
 /// Held by the process that owns the log directory.
 pub const LOCK: &str = ".lock";
 /// A checkpoint is written beside itself under this ending, flushed, and renamed into place.

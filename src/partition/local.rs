@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::error::error_code;
 use super::leader::{Partition, PendingAppend};
 use super::message::{
-    Acks, AppendOutcome, AppendPartition, EpochAnswer, EpochQueryPartition, Isolation, OffsetAnswer,
-    OffsetQuery, OffsetQueryPartition, OpenPartition,
+    Acks, AppendOutcome, AppendPartition, DeleteBefore, DeleteRecordsOutcome, DeleteRecordsPartition,
+    EpochAnswer, EpochQueryPartition, Isolation, OffsetAnswer, OffsetQuery, OffsetQueryPartition,
+    OpenPartition,
 };
 use super::shard::Shard;
 use crate::metadata::{LogSettings, Record};
@@ -127,6 +128,39 @@ impl Shard {
             Err(error) => EpochAnswer { error, epoch: LeaderEpoch::NONE, end_offset: Offset::NONE },
         };
         queries.iter().map(answer).collect()
+    }
+
+    /// Side by side, so that they share the write that makes the log starts durable.
+    pub(super) async fn delete_records_local(
+        self: &Rc<Self>,
+        deletions: Vec<DeleteRecordsPartition>,
+    ) -> Vec<DeleteRecordsOutcome> {
+        let tasks: Vec<_> = (deletions.into_iter())
+            .map(|deletion| {
+                let shard = Rc::clone(self);
+                reactor::spawn(async move {
+                    let deleted = shard.delete_one(deletion).await;
+                    deleted.unwrap_or_else(DeleteRecordsOutcome::failed)
+                })
+            })
+            .collect();
+        let mut outcomes = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            outcomes.push(task.await);
+        }
+        outcomes
+    }
+
+    async fn delete_one(&self, deletion: DeleteRecordsPartition) -> Result<DeleteRecordsOutcome, ErrorCode> {
+        let (partition, log) = self.led_log(deletion.partition, LeaderEpoch::NONE)?;
+        let high_watermark = partition.high_watermark();
+        let to = match deletion.before {
+            DeleteBefore::HighWatermark => high_watermark,
+            DeleteBefore::Offset(offset) if offset <= high_watermark => offset,
+            DeleteBefore::Offset(_) => return Err(ErrorCode::OffsetOutOfRange),
+        };
+        let low_watermark = log.delete_records(to).await.map_err(error_code)?;
+        Ok(DeleteRecordsOutcome { error: ErrorCode::None, low_watermark })
     }
 
     /// The log of a partition led here, if the client's idea of the leader epoch is ours.
@@ -303,9 +337,15 @@ fn log_config(settings: &LogSettings) -> LogConfig {
     LogConfig {
         segment_bytes: settings.segment_bytes,
         segment_ms: settings.segment_ms,
+        segment_jitter_ms: settings.segment_jitter_ms,
         segment_index_bytes: settings.segment_index_bytes,
         index_interval_bytes: settings.index_interval_bytes,
+        cleanup: settings.cleanup,
+        retention_ms: settings.retention_ms,
+        retention_bytes: settings.retention_bytes,
         durability: settings.durability,
+        flush_messages: settings.flush_messages,
+        flush_ms: settings.flush_ms,
         reserve: Reserve::Kept,
     }
 }

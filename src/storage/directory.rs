@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use super::recovery_points::RecoveryPoints;
+use super::log_starts::LogStarts;
+use super::recovery_points::PartitionOffsets;
 use super::shard::Shard;
 use super::space::Space;
 use super::state::LogState;
@@ -23,11 +24,12 @@ pub struct Directory {
     pub work: Notify,
     offline: Cell<bool>,
     /// As found at boot; loaded by the first log that needs it.
-    pub found_points: RefCell<Option<Rc<RecoveryPoints>>>,
+    pub found_points: RefCell<Option<Rc<PartitionOffsets>>>,
     /// Those of them whose logs could not be opened here.
-    pub kept_points: RefCell<RecoveryPoints>,
+    pub kept_points: RefCell<PartitionOffsets>,
     /// As last written by this shard.
-    pub written_points: RefCell<Option<RecoveryPoints>>,
+    pub written_points: RefCell<Option<PartitionOffsets>>,
+    pub log_starts: LogStarts,
 }
 
 impl Directory {
@@ -43,6 +45,7 @@ impl Directory {
             found_points: RefCell::new(None),
             kept_points: RefCell::default(),
             written_points: RefCell::new(None),
+            log_starts: LogStarts::default(),
         }
     }
 

@@ -17,11 +17,12 @@ use super::directory::Directory;
 use super::shard::Shard;
 use super::{Durability, Error};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
-use crate::log::files::RECOVERY_POINTS_PREFIX;
+use crate::log::files::{LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX};
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::reactor::{self, fs};
 
-pub type RecoveryPoints = BTreeMap<PartitionId, Offset>;
+/// What one of a shard's files tells: an offset of each partition.
+pub type PartitionOffsets = BTreeMap<PartitionId, Offset>;
 
 /// Writes the points every checkpoint interval while the shard runs.
 pub async fn keep(shard: Rc<Shard>) {
@@ -86,7 +87,7 @@ pub async fn write(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), E
 }
 
 /// The points found at boot.
-pub async fn found(directory: &Directory) -> Rc<RecoveryPoints> {
+pub async fn found(directory: &Directory) -> Rc<PartitionOffsets> {
     if let Some(points) = directory.found_points.borrow().as_ref() {
         return Rc::clone(points);
     }
@@ -95,8 +96,8 @@ pub async fn found(directory: &Directory) -> Rc<RecoveryPoints> {
 }
 
 /// The lowest point of each partition over all shards' files. What cannot be read is said and left out.
-async fn load(directory: &Path) -> RecoveryPoints {
-    let mut points = RecoveryPoints::new();
+async fn load(directory: &Path) -> PartitionOffsets {
+    let mut points = PartitionOffsets::new();
     for entry in fs::list(directory).await.unwrap_or_default() {
         if !entry.name.starts_with(RECOVERY_POINTS_PREFIX) || entry.name.ends_with(".tmp") {
             continue;
@@ -121,18 +122,21 @@ async fn load(directory: &Path) -> RecoveryPoints {
     points
 }
 
-/// Removes the files of shards that are no more; called when every log of theirs is in another shard's file.
+/// Removes the files of shards that are no more, log starts too; called when every log of theirs is in another shard's
+/// file.
 pub async fn remove_stale(directory: &Path) {
     for entry in fs::list(directory).await.unwrap_or_default() {
-        let shard =
-            entry.name.strip_prefix(RECOVERY_POINTS_PREFIX).and_then(|shard| shard.parse::<usize>().ok());
+        let number = [RECOVERY_POINTS_PREFIX, LOG_STARTS_PREFIX]
+            .into_iter()
+            .find_map(|prefix| entry.name.strip_prefix(prefix));
+        let shard = number.and_then(|shard| shard.parse::<usize>().ok());
         if shard.is_some_and(|shard| shard >= reactor::shard_count()) {
             let _ = fs::remove_file(&directory.join(&entry.name)).await;
         }
     }
 }
 
-fn encode(points: &RecoveryPoints) -> String {
+pub fn encode(points: &PartitionOffsets) -> String {
     let entries: Vec<PartitionOffset> = points
         .iter()
         .map(|(id, &offset)| PartitionOffset { topic: id.topic.to_string(), partition: id.index, offset })
@@ -140,9 +144,9 @@ fn encode(points: &RecoveryPoints) -> String {
     encode_offsets(&entries)
 }
 
-fn decode(bytes: &[u8]) -> Result<RecoveryPoints, String> {
+pub fn decode(bytes: &[u8]) -> Result<PartitionOffsets, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let mut points = RecoveryPoints::new();
+    let mut points = PartitionOffsets::new();
     for entry in decode_offsets(text).map_err(|damage| damage.to_string())? {
         let topic = entry.topic.parse::<TopicId>()?;
         points.insert(PartitionId { topic, index: entry.partition }, entry.offset);
