@@ -13,7 +13,7 @@ use super::segment::Segment;
 use super::shard::Shard;
 use super::state::{Identity, Inner, LogState, Status, Work};
 use super::{
-    Create, Error, LogConfig, OpenLog, indexes, log_starts, recovery_points, roll, scan, space, stop,
+    Create, Error, LogConfig, OpenLog, indexes, log_starts, recovery_points, removal, roll, scan, space, stop,
 };
 use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
 use crate::log::epoch_cache::EpochCache;
@@ -154,9 +154,12 @@ impl Opening {
     }
 
     /// Removes the files that a removal has not come to: those of segments wholly below the log start (names go in any
-    /// order, so there may be holes between them), snapshots of what is gone, indexes without a segment.
+    /// order, so there may be holes between them), snapshots of what is gone, indexes without a segment. A segment that
+    /// no snapshot is behind was not closed yet: recovery needs it for the producers and the leader epochs.
     async fn finish_removals(&self, found: &mut Found, described: &[SegmentFile]) {
-        let kept = found.segments.partition_point(|&(base, _)| base <= found.start).saturating_sub(1);
+        let described_end = found.snapshots.last().copied().unwrap_or(Offset::ZERO);
+        let start = found.start.min(described_end);
+        let kept = found.segments.partition_point(|&(base, _)| base <= start).saturating_sub(1);
         for (base, _) in found.segments.drain(..kept) {
             self.remove(&SegmentFile::live(base, FileKind::Log).name()).await;
         }
@@ -344,7 +347,12 @@ impl Opening {
             touched: loaded.touched,
         };
         let id = shard.next_id();
-        Ok(LogState::new(Identity { partition: what.partition, id, name, folder, directory, shard }, inner))
+        let log =
+            LogState::new(Identity { partition: what.partition, id, name, folder, directory, shard }, inner);
+        if removal::is_due(&log.borrow()) {
+            removal::enqueue(&log);
+        }
+        Ok(log)
     }
 
     /// The start that was written down, within what the log holds.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::segment::Segment;
 use super::shard::Shard;
-use super::state::{LogState, Status};
+use super::state::{Inner, LogState, Status};
 use crate::log::files::{FileKind, FileState, SegmentFile};
 use crate::model::Offset;
 use crate::reactor::sync::Notify;
@@ -42,6 +42,11 @@ pub fn enqueue(log: &Rc<LogState>) {
     log.borrow_mut().work.removal_queued = true;
     log.shard.removals.queue.borrow_mut().push_back(Rc::clone(log));
     log.shard.removals.work.notify();
+}
+
+/// The log's oldest segment lies wholly below its start.
+pub fn is_due(inner: &Inner) -> bool {
+    inner.segments.get(1).is_some_and(|second| second.base <= inner.start)
 }
 
 /// Serves the queue while the shard runs.
@@ -78,10 +83,12 @@ fn take_oldest(log: &LogState) -> Option<(Rc<Segment>, Offset)> {
     if must_end(log, inner.status) || log.directory.is_offline() {
         return None;
     }
-    let next = inner.segments.get(1)?.base;
-    let oldest = &inner.segments[0];
+    if !is_due(inner) {
+        return None;
+    }
+    let (oldest, next) = (&inner.segments[0], inner.segments[1].base);
     let is_closing = inner.unclosed.front().is_some_and(|unclosed| unclosed.segment.id == oldest.id);
-    if next > inner.start || !oldest.closed.get() || is_closing {
+    if !oldest.closed.get() || is_closing {
         return None;
     }
     let segment = inner.segments.remove(0);

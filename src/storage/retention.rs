@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::segment::Segment;
 use super::shard::Shard;
-use super::state::{Inner, LogState, Status};
+use super::state::{LogState, Status};
 use super::{Error, LogConfig, indexes, log_starts, removal, roll};
 use crate::log::files::FileKind;
 use crate::log::retention::{Candidate, Reason, Rules, Verdict};
@@ -58,7 +58,7 @@ async fn look(shard: &Rc<Shard>) {
                 let _ = log_starts::advance(&log, start).await;
             })),
             // an earlier removal may have been kept from it
-            Ok(None) if is_removal_due(&log.borrow()) => removal::enqueue(&log),
+            Ok(None) if removal::is_due(&log.borrow()) => removal::enqueue(&log),
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(log = log.name, ?error, "retention passes over the log this time");
@@ -68,10 +68,6 @@ async fn look(shard: &Rc<Shard>) {
     for done in moves {
         done.await;
     }
-}
-
-fn is_removal_due(inner: &Inner) -> bool {
-    inner.segments.get(1).is_some_and(|second| second.base <= inner.start)
 }
 
 /// The log's new start, if segments are to go.

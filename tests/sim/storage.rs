@@ -303,21 +303,24 @@ async fn recovered(world: &World, index: usize, log: &Log) -> Check {
     readable(world, index, log, 1 + reactor::random_u64() as usize % 50_000).await
 }
 
-/// After a start no files are left of segments below what the log's start was before.
+/// After a start no files are left of segments below what the log's start was before, or soon none are.
 async fn removed(index: usize, start: Offset) -> Check {
     let folder = PathBuf::from(format!("/data/t-{index}"));
-    let entries = reactor::fs::list(&folder).await.map_err(|error| error.to_string())?;
-    let files: Vec<_> = entries.iter().filter_map(|entry| SegmentFile::parse(&entry.name)).collect();
-    let mut bases: Vec<Offset> =
-        files.iter().filter(|file| file.kind == FileKind::Log).map(|file| file.offset).collect();
-    bases.sort_unstable();
-    check!(
-        bases.get(1).is_none_or(|&second| second > start),
-        "segments {bases:?}, the log starts at {start}"
-    );
-    let stale = files.iter().find(|file| file.offset < bases[0]);
-    check!(stale.is_none(), "{stale:?} is left, the first segment is {}", bases[0]);
-    Ok(())
+    let mut bases = Vec::new();
+    for _ in 0..100 {
+        let entries = reactor::fs::list(&folder).await.map_err(|error| error.to_string())?;
+        let files: Vec<_> = entries.iter().filter_map(|entry| SegmentFile::parse(&entry.name)).collect();
+        let segments = files.iter().filter(|file| file.kind == FileKind::Log);
+        bases = segments.map(|file| file.offset).collect();
+        bases.sort_unstable();
+        let stale = files.iter().find(|file| file.offset < bases[0]);
+        check!(stale.is_none(), "{stale:?} is left, the first segment is {}", bases[0]);
+        if bases.get(1).is_none_or(|&second| second > start) {
+            return Ok(());
+        }
+        reactor::sleep(Duration::from_millis(10)).await;
+    }
+    Err(format!("segments {bases:?}, the log starts at {start}"))
 }
 
 fn epochs(expected: &Expected, log: &Log) -> Check {
