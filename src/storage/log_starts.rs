@@ -181,6 +181,10 @@ async fn write(shard: &Rc<Shard>, directory: &Directory) -> Result<(), Error> {
     if *known.written.borrow() == starts {
         return Ok(());
     }
+    #[cfg(test)]
+    if mutation::skips_write() {
+        return Ok(());
+    }
     let text = encode(&starts);
     let path = directory.path.join(format!("{LOG_STARTS_PREFIX}{}", reactor::shard_id().0));
     if let Err(error) = fs::write_durable(&path, text.into_bytes()).await {
@@ -241,4 +245,24 @@ async fn load(directory: &Path) -> Found {
         }
     }
     found
+}
+
+#[cfg(test)]
+pub mod mutation {
+    //! A fault of our own making, to show that the simulation would notice it.
+
+    use std::cell::Cell;
+
+    thread_local! {
+        static SKIP_WRITE: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// From here on, on this thread, log starts are not written but said to be.
+    pub fn skip_write(skip: bool) {
+        SKIP_WRITE.set(skip);
+    }
+
+    pub fn skips_write() -> bool {
+        SKIP_WRITE.get()
+    }
 }

@@ -28,7 +28,7 @@ mod concurrent;
 mod directory;
 mod handle;
 mod indexes;
-mod log_starts;
+pub(crate) mod log_starts;
 mod lookup;
 mod open;
 mod read;
