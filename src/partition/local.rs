@@ -20,6 +20,10 @@ use crate::storage::{Create, Log, LogConfig, OpenLog, Reserve};
 /// Logs opened (and after a crash scanned) side by side on one shard.
 const OPENS_IN_FLIGHT: usize = 8;
 
+/// Partitions of one DeleteRecords request that are shortened side by side on one shard. A request may name more, and the
+/// same one many times.
+const DELETIONS_IN_FLIGHT: usize = 1024;
+
 /// What committed records leave to be done on a shard.
 #[derive(Default)]
 pub(super) struct Replayed {
@@ -135,18 +139,17 @@ impl Shard {
         self: &Rc<Self>,
         deletions: Vec<DeleteRecordsPartition>,
     ) -> Vec<DeleteRecordsOutcome> {
-        let tasks: Vec<_> = (deletions.into_iter())
-            .map(|deletion| {
-                let shard = Rc::clone(self);
-                reactor::spawn(async move {
-                    let deleted = shard.delete_one(deletion).await;
-                    deleted.unwrap_or_else(DeleteRecordsOutcome::failed)
+        let mut outcomes = Vec::with_capacity(deletions.len());
+        for few in deletions.chunks(DELETIONS_IN_FLIGHT) {
+            let tasks: Vec<_> = (few.iter().copied())
+                .map(|deletion| {
+                    let shard = Rc::clone(self);
+                    reactor::spawn(async move { shard.delete_one(deletion).await })
                 })
-            })
-            .collect();
-        let mut outcomes = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            outcomes.push(task.await);
+                .collect();
+            for task in tasks {
+                outcomes.push(task.await.unwrap_or_else(DeleteRecordsOutcome::failed));
+            }
         }
         outcomes
     }
