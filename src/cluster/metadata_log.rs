@@ -15,20 +15,26 @@ use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset};
 use crate::partition::{Acks, AppendPartition, METADATA_PARTITION, OpenPartition, Shard};
 use crate::protocol::batch::{BatchHeader, Batches, HEADER_BYTES};
 use crate::protocol::records::Records;
-use crate::storage::{Create, Durability, Log, LogConfig, Reserve};
+use crate::storage::{CleanupPolicy, Create, Durability, Log, LogConfig, Reserve};
 
 /// Read this much at a time at boot.
 const CHUNK_BYTES: usize = 1 << 20;
 
 pub(super) const TOPIC_NAME: &str = "__cluster_metadata";
 
-/// Never rolled by time; always flushed.
+/// Never rolled by time; keeps everything; always flushed.
 const CONFIG: LogConfig = LogConfig {
     segment_bytes: 1 << 30,
     segment_ms: i64::MAX,
+    segment_jitter_ms: 0,
     segment_index_bytes: 10 << 20,
     index_interval_bytes: 4096,
+    cleanup: CleanupPolicy { delete: false, compact: false },
+    retention_ms: -1,
+    retention_bytes: -1,
     durability: Durability::Flushed,
+    flush_messages: i64::MAX,
+    flush_ms: i64::MAX,
     reserve: Reserve::Usable,
 };
 

@@ -17,6 +17,7 @@ mod api_versions;
 pub mod authorize;
 mod context;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
@@ -104,6 +105,7 @@ impl Service for Broker {
             Api::ApiVersions => whole(api_versions::handle(self, request)),
             Api::CreateTopics => whole(create_topics::handle(self, request)),
             Api::DeleteTopics => whole(delete_topics::handle(self, request)),
+            Api::DeleteRecords => whole(delete_records::handle(self, request)),
             Api::InitProducerId => whole(init_producer_id::handle(self, request)),
             Api::OffsetForLeaderEpoch => whole(offset_for_leader_epoch::handle(self, request)),
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),

@@ -24,6 +24,7 @@ macro_rules! throttled {
 throttled! {
     ApiVersionsResponse
     CreateTopicsResponse
+    DeleteRecordsResponse
     DeleteTopicsResponse
     DescribeClusterResponse
     DescribeConfigsResponse

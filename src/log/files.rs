@@ -18,6 +18,8 @@ pub const RECOVERY_POINTS_PREFIX: &str = "recovery-points-";
 pub const JOURNAL_PREFIX: &str = "journal-";
 /// Ours, there from a replay of the journal until the boot is done.
 pub const JOURNAL_ENDS: &str = "replayed-ends";
+/// Ours, one for each shard: `log-start-offsets-0`.
+pub const LOG_STARTS_PREFIX: &str = "log-start-offsets-";
 /// Held by the process that owns the log directory.
 pub const LOCK: &str = ".lock";
 /// A checkpoint is written beside itself under this ending, flushed, and renamed into place.

@@ -1,6 +1,6 @@
 //! Segment and index arithmetic of one partition's log, in Kafka's own formats: file names, offset, time and
 //! transaction index, leader epoch cache, checkpoints, producer state and its snapshots, the checks of a produced
-//! batch, when to roll, which segments to drop, and the verdict on a segment after an unclean stop.
+//! batch, when to roll, which segments may go, and the verdict on a segment after an unclean stop.
 //!
 //! Where to start reading: [`indexes`] for what an append does to a segment, [`producer_state`] for idempotence,
 //! [`recovery`] for what happens to the bytes found after a crash, [`validate`] for what a client is told.
@@ -23,8 +23,8 @@ pub mod offset_index;
 pub mod producer_snapshot;
 pub mod producer_state;
 pub mod recovery;
+pub mod retention;
 pub mod roll;
-pub mod segments;
 pub mod time_index;
 pub mod txn_index;
 pub mod validate;

@@ -49,6 +49,20 @@ pub struct Limits {
     pub jitter_ms: i64,
 }
 
+/// A segment's share of segment.jitter.ms: below it and below segment.ms, the same for the same seed. Where Kafka draws
+/// it for each segment, `seed` is made from what names the segment, so that a restart does not draw again.
+#[must_use]
+pub fn jitter(seed: u64, segment_jitter_ms: i64, segment_ms: i64) -> i64 {
+    let bound = segment_jitter_ms.min(segment_ms);
+    // the last steps of splitmix64: neighbouring seeds give unrelated numbers
+    let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    match u64::try_from(bound) {
+        Ok(bound) if bound > 0 => i64::try_from((mixed ^ (mixed >> 31)) % bound).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Why the batch must go to a new segment; `None`: it goes to this one. An empty segment takes any batch that a
 /// segment can hold: its base is the batch's offset.
 #[must_use]
@@ -139,5 +153,21 @@ mod tests {
         check(ACTIVE, at(100 + OFFSETS_MAX), LIMITS, None);
         check(ACTIVE, at(101 + OFFSETS_MAX), LIMITS, Some(Reason::OffsetRange));
         check(Active { bytes: 0, ..ACTIVE }, at(101 + OFFSETS_MAX), LIMITS, Some(Reason::OffsetRange));
+    }
+
+    #[test]
+    fn jitter_spreads_and_stays_below_both_settings() {
+        for (jitter_ms, segment_ms, bound) in
+            [(100, 1_000, 100), (1_000, 100, 100), (i64::MAX, i64::MAX, i64::MAX)]
+        {
+            let drawn: Vec<i64> = (0..1_000).map(|seed| jitter(seed, jitter_ms, segment_ms)).collect();
+            assert!(drawn.iter().all(|&drawn| (0..bound).contains(&drawn)));
+            assert!(drawn.iter().any(|&drawn| drawn < bound / 10));
+            assert!(drawn.iter().any(|&drawn| drawn > bound / 10 * 9));
+            assert_eq!(jitter(7, jitter_ms, segment_ms), drawn[7]);
+        }
+        for (jitter_ms, segment_ms) in [(0, 1_000), (1_000, 0), (-1, 1_000), (1, 1_000)] {
+            assert_eq!(jitter(7, jitter_ms, segment_ms), 0);
+        }
     }
 }

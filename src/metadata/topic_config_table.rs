@@ -143,7 +143,7 @@ pub const TABLE: &[TopicConfig] = &[
         "60000",
         Valid::AtLeast(0),
         &[same("log.segment.delete.delay.ms", "60000")],
-        "How long a removed segment's file stays on disk.",
+        "Kafka keeps a removed segment's file for this long; here it goes when nobody reads it any more.",
     ),
     config(
         "flush.messages",
@@ -151,7 +151,7 @@ pub const TABLE: &[TopicConfig] = &[
         "9223372036854775807",
         Valid::AtLeast(1),
         &[same("log.flush.interval.messages", "9223372036854775807")],
-        "Kafka flushes after this many records; here corelane.durability decides when to flush.",
+        "With corelane.durability=written: at most this many records are left unflushed. Otherwise everything is flushed.",
     ),
     config(
         "flush.ms",
@@ -159,7 +159,7 @@ pub const TABLE: &[TopicConfig] = &[
         "9223372036854775807",
         Valid::AtLeast(0),
         &[unset("log.flush.interval.ms", 1), same("log.flush.scheduler.interval.ms", "9223372036854775807")],
-        "Kafka flushes after this time; here corelane.durability decides when to flush.",
+        "With corelane.durability=written: a record is flushed in this time at the latest. Otherwise everything is flushed.",
     ),
     config(
         "follower.replication.throttled.replicas",

@@ -104,6 +104,11 @@ pub struct StorageCounters {
     /// From the arrival of a log's first batch of a round until it is durable.
     pub commits: Histogram,
     pub disk_read_bytes: Counter,
+    /// Offsets that log starts have passed.
+    pub expired_records: Counter,
+    /// Segments below a log start that were taken out of their logs, and their bytes.
+    pub removed_segments: Counter,
+    pub removed_bytes: Counter,
 }
 
 /// One log directory in one shard's eyes.

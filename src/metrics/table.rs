@@ -203,6 +203,13 @@ pub const TABLE: &[Metric] = &[
         "From the arrival of the oldest batch that a round takes from a log until it is durable."),
     gauge("corelane_commit_pending_bytes", Unit::Bytes, Source::Shard(|shard| shard.storage.pending_bytes),
         "Bytes of batches that are appended and not yet durable."),
+    // retention and DeleteRecords
+    counter("corelane_expired_records_total", Unit::None, Source::Shard(|shard| shard.storage.counters.expired_records.get()),
+        "Records that are served no more, because retention or DeleteRecords has moved a log start past them."),
+    counter("corelane_removed_segments_total", Unit::None, Source::Shard(|shard| shard.storage.counters.removed_segments.get()),
+        "Segments below their log's start whose files were removed, or will be when no read holds them."),
+    counter("corelane_removed_bytes_total", Unit::Bytes, Source::Shard(|shard| shard.storage.counters.removed_bytes.get()),
+        "Bytes of those segments."),
     // log directories
     gauge("corelane_log_dir_online", Unit::None, Source::Directory(|directory| Some(u64::from(directory.online))),
         "0 once a write or flush has failed in the directory: it is offline for writing until the broker is restarted."),

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::error::error_code;
 use super::leader::{Partition, PendingAppend};
 use super::message::{
-    Acks, AppendOutcome, AppendPartition, EpochAnswer, EpochQueryPartition, Isolation, OffsetAnswer,
-    OffsetQuery, OffsetQueryPartition, OpenPartition,
+    Acks, AppendOutcome, AppendPartition, DeleteBefore, DeleteRecordsOutcome, DeleteRecordsPartition,
+    EpochAnswer, EpochQueryPartition, Isolation, OffsetAnswer, OffsetQuery, OffsetQueryPartition,
+    OpenPartition,
 };
 use super::shard::Shard;
 use crate::metadata::{LogSettings, Record};
@@ -18,6 +19,10 @@ use crate::storage::{Create, Log, LogConfig, OpenLog, Reserve};
 
 /// Logs opened (and after a crash scanned) side by side on one shard.
 const OPENS_IN_FLIGHT: usize = 8;
+
+/// Partitions of one DeleteRecords request that are shortened side by side on one shard. A request may name more, and the
+/// same one many times.
+const DELETIONS_IN_FLIGHT: usize = 1024;
 
 /// What committed records leave to be done on a shard.
 #[derive(Default)]
@@ -127,6 +132,38 @@ impl Shard {
             Err(error) => EpochAnswer { error, epoch: LeaderEpoch::NONE, end_offset: Offset::NONE },
         };
         queries.iter().map(answer).collect()
+    }
+
+    /// Side by side, so that they share the write that makes the log starts durable.
+    pub(super) async fn delete_records_local(
+        self: &Rc<Self>,
+        deletions: Vec<DeleteRecordsPartition>,
+    ) -> Vec<DeleteRecordsOutcome> {
+        let mut outcomes = Vec::with_capacity(deletions.len());
+        for few in deletions.chunks(DELETIONS_IN_FLIGHT) {
+            let tasks: Vec<_> = (few.iter().copied())
+                .map(|deletion| {
+                    let shard = Rc::clone(self);
+                    reactor::spawn(async move { shard.delete_one(deletion).await })
+                })
+                .collect();
+            for task in tasks {
+                outcomes.push(task.await.unwrap_or_else(DeleteRecordsOutcome::failed));
+            }
+        }
+        outcomes
+    }
+
+    async fn delete_one(&self, deletion: DeleteRecordsPartition) -> Result<DeleteRecordsOutcome, ErrorCode> {
+        let (partition, log) = self.led_log(deletion.partition, LeaderEpoch::NONE)?;
+        let high_watermark = partition.high_watermark();
+        let to = match deletion.before {
+            DeleteBefore::HighWatermark => high_watermark,
+            DeleteBefore::Offset(offset) if offset <= high_watermark => offset,
+            DeleteBefore::Offset(_) => return Err(ErrorCode::OffsetOutOfRange),
+        };
+        let low_watermark = log.delete_records(to).await.map_err(error_code)?;
+        Ok(DeleteRecordsOutcome { error: ErrorCode::None, low_watermark })
     }
 
     /// The log of a partition led here, if the client's idea of the leader epoch is ours.
@@ -303,9 +340,15 @@ fn log_config(settings: &LogSettings) -> LogConfig {
     LogConfig {
         segment_bytes: settings.segment_bytes,
         segment_ms: settings.segment_ms,
+        segment_jitter_ms: settings.segment_jitter_ms,
         segment_index_bytes: settings.segment_index_bytes,
         index_interval_bytes: settings.index_interval_bytes,
+        cleanup: settings.cleanup,
+        retention_ms: settings.retention_ms,
+        retention_bytes: settings.retention_bytes,
         durability: settings.durability,
+        flush_messages: settings.flush_messages,
+        flush_ms: settings.flush_ms,
         reserve: Reserve::Kept,
     }
 }

@@ -46,6 +46,7 @@ pub enum ShardRequest {
     },
     ListOffsets(Vec<OffsetQueryPartition>),
     EpochEndOffsets(Vec<EpochQueryPartition>),
+    DeleteRecords(Vec<DeleteRecordsPartition>),
     /// To shard 0 only.
     Control(metadata::Request),
     /// Committed metadata records, in commit order.
@@ -66,6 +67,8 @@ pub enum ShardReply {
     Parked,
     ListOffsets(Vec<OffsetAnswer>),
     EpochEndOffsets(Vec<EpochAnswer>),
+    /// In the order of the request.
+    DeleteRecords(Vec<DeleteRecordsOutcome>),
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
     Open(Vec<Result<DirectoryId, ErrorCode>>),
@@ -263,4 +266,33 @@ pub struct EpochAnswer {
     pub error: ErrorCode,
     pub epoch: LeaderEpoch,
     pub end_offset: Offset,
+}
+
+/// Records of one partition that are to go.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteRecordsPartition {
+    pub partition: PartitionId,
+    pub before: DeleteBefore,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteBefore {
+    /// All that consumers can see.
+    HighWatermark,
+    /// Exclusive.
+    Offset(Offset),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeleteRecordsOutcome {
+    pub error: ErrorCode,
+    /// The log start, durable.
+    pub low_watermark: Offset,
+}
+
+impl DeleteRecordsOutcome {
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> DeleteRecordsOutcome {
+        DeleteRecordsOutcome { error, low_watermark: Offset::NONE }
+    }
 }

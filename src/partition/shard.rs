@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::leader::Partition;
 use super::measure::Measures;
 use super::message::{
-    Acks, AppendOutcome, AppendPartition, EpochAnswer, EpochQueryPartition, Lifecycle, Message, OffsetAnswer,
-    OffsetQueryPartition, ShardReply, ShardRequest,
+    Acks, AppendOutcome, AppendPartition, DeleteRecordsOutcome, DeleteRecordsPartition, EpochAnswer,
+    EpochQueryPartition, Lifecycle, Message, OffsetAnswer, OffsetQueryPartition, ShardReply, ShardRequest,
 };
 use super::park::Parked;
 use super::router::Router;
@@ -213,6 +213,29 @@ impl Shard {
         answers
     }
 
+    pub async fn delete_records(
+        self: &Rc<Self>,
+        deletions: Vec<DeleteRecordsPartition>,
+    ) -> Vec<DeleteRecordsOutcome> {
+        let mut outcomes =
+            vec![DeleteRecordsOutcome::failed(ErrorCode::UnknownTopicOrPartition); deletions.len()];
+        let split = self.split(deletions, |deletion| deletion.partition);
+        let mut remote = Vec::with_capacity(split.remote.len());
+        for (owner, part) in split.remote {
+            let ticket = self.router.ticket(owner).await;
+            let receiver = self.router.send(ticket, ShardRequest::DeleteRecords(part.items));
+            remote.push((part.places, receiver));
+        }
+        place(&mut outcomes, &split.local.places, self.delete_records_local(split.local.items).await);
+        for (places, receiver) in remote {
+            let Some(ShardReply::DeleteRecords(part)) = receiver.await else {
+                unreachable!("DeleteRecords is answered in kind")
+            };
+            place(&mut outcomes, &places, part);
+        }
+        outcomes
+    }
+
     /// Asks the controller, wherever it is; see [`metadata::Request`] for when it answers. REQUEST_TIMED_OUT at once
     /// when too many wait already.
     pub async fn control(&self, request: metadata::Request) -> metadata::Reply {
@@ -317,6 +340,11 @@ impl Shard {
             ShardRequest::EpochEndOffsets(queries) => {
                 let answers = self.epoch_end_offsets_local(&queries);
                 Box::pin(async move { ShardReply::EpochEndOffsets(answers) })
+            }
+            ShardRequest::DeleteRecords(deletions) => {
+                Box::pin(
+                    async move { ShardReply::DeleteRecords(shard.delete_records_local(deletions).await) },
+                )
             }
             ShardRequest::Control(request) => {
                 let reply = self.host().control(request);
@@ -432,6 +460,14 @@ impl storage::Listener for DurableEnds {
         if let Some(partition) = found {
             partition.advance(end);
         }
+    }
+
+    /// Of a partition that is not served (any more), nothing is deleted.
+    fn high_watermark(&self, partition: PartitionId) -> Offset {
+        let shard = self.0.upgrade();
+        shard
+            .and_then(|shard| Some(shard.partitions.borrow().get(&partition)?.high_watermark()))
+            .unwrap_or(Offset::ZERO)
     }
 
     fn failed(&self, directory: DirectoryId) {

@@ -19,6 +19,7 @@ pub enum Api {
     ApiVersions,
     CreateTopics,
     DeleteTopics,
+    DeleteRecords,
     InitProducerId,
     OffsetForLeaderEpoch,
     DescribeConfigs,
@@ -73,7 +74,7 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 12] = [
+const TABLE: [Row; 13] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                 key: 0,  name: "Produce",                 accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                   key: 1,  name: "Fetch",                   accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
@@ -82,6 +83,7 @@ const TABLE: [Row; 12] = [
     Row { api: Api::ApiVersions,             key: 18, name: "ApiVersions",             accepted: v(0, 4),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Connection },
     Row { api: Api::CreateTopics,            key: 19, name: "CreateTopics",            accepted: v(2, 7),  advertised: None,           flexible_since: 5,  served_by: ServedBy::Controller },
     Row { api: Api::DeleteTopics,            key: 20, name: "DeleteTopics",            accepted: v(1, 6),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Controller },
+    Row { api: Api::DeleteRecords,           key: 21, name: "DeleteRecords",           accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
     Row { api: Api::InitProducerId,          key: 22, name: "InitProducerId",          accepted: v(0, 5),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::OffsetForLeaderEpoch,    key: 23, name: "OffsetForLeaderEpoch",    accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeConfigs,         key: 32, name: "DescribeConfigs",         accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },

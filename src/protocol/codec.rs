@@ -61,6 +61,7 @@ requests! {
     ApiVersions: ApiVersionsRequest => ApiVersionsResponse,
     CreateTopics: CreateTopicsRequest => CreateTopicsResponse,
     DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse,
+    DeleteRecords: DeleteRecordsRequest => DeleteRecordsResponse,
     InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,

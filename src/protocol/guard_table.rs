@@ -16,6 +16,7 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::ApiVersions => match version { 0..=2 => API_VERSIONS_0, _ => API_VERSIONS_3 },
         Api::CreateTopics => match version { 2..=4 => CREATE_TOPICS_2, _ => CREATE_TOPICS_5 },
         Api::DeleteTopics => match version { 1..=3 => DELETE_TOPICS_1, 4..=5 => DELETE_TOPICS_4, _ => DELETE_TOPICS_6 },
+        Api::DeleteRecords => match version { 0..=1 => DELETE_RECORDS_0, _ => DELETE_RECORDS_2 },
         Api::InitProducerId => match version { 0..=1 => INIT_PRODUCER_ID_0, 2 => INIT_PRODUCER_ID_2, _ => INIT_PRODUCER_ID_3 },
         Api::OffsetForLeaderEpoch => match version { 2 => OFFSET_FOR_LEADER_EPOCH_2, 3 => OFFSET_FOR_LEADER_EPOCH_3, _ => OFFSET_FOR_LEADER_EPOCH_4 },
         Api::DescribeConfigs => match version { 1..=2 => DESCRIBE_CONFIGS_1, 3 => DESCRIBE_CONFIGS_3, _ => DESCRIBE_CONFIGS_4 },
@@ -441,6 +442,31 @@ const DELETE_TOPICS_6: &[Field] = &[
     Field::CompactArray(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::delete_topics_request::DeleteTopicState>(), element: &[
         Field::CompactString { nullable: true },
         Field::Fixed(16),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(4),
+    Field::Tags(&[]),
+];
+
+/// DeleteRecords 0-1
+const DELETE_RECORDS_0: &[Field] = &[
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::delete_records_request::DeleteRecordsTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 12, memory_bytes: size_of::<messages::delete_records_request::DeleteRecordsPartition>(), element: &[
+            Field::Fixed(12),
+        ] }),
+    ] }),
+    Field::Fixed(4),
+];
+
+/// DeleteRecords 2
+const DELETE_RECORDS_2: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::delete_records_request::DeleteRecordsTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 13, memory_bytes: size_of::<messages::delete_records_request::DeleteRecordsPartition>(), element: &[
+            Field::Fixed(12),
+            Field::Tags(&[]),
+        ] }),
         Field::Tags(&[]),
     ] }),
     Field::Fixed(4),

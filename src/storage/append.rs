@@ -1,12 +1,13 @@
 //! Fixing a batch's place: a plain function, so that the order of calls is the order in the log.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::segment::Segment;
 use super::state::{EndState, Inner, LogState, Pending, Roll, Status};
-use super::{Appended, Error, Reserve};
+use super::{Appended, Durability, Error, Reserve};
 use crate::log::indexes::{Placed, SegmentIndexes};
 use crate::log::producer_state::Verdict;
 use crate::log::{producer_snapshot, roll};
@@ -56,7 +57,7 @@ pub fn append(
         }
         let incoming =
             roll::Incoming { bytes: bytes as u64, last_offset, max_timestamp: header.max_timestamp };
-        let opens = must_roll(inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
+        let opens = must_roll(log, inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
         place(inner, header, base_offset, last_offset, epoch);
         if inner.pending.is_empty() {
             inner.pending_since = reactor::now();
@@ -64,6 +65,9 @@ pub fn append(
         inner.pending.push_back(Pending { batch, base_offset, last_offset, epoch, opens });
         inner.pending_bytes += bytes;
         inner.touched = true;
+        if inner.config.durability == Durability::Written && inner.config.flush_ms < i64::MAX {
+            flush_in_time(log, inner);
+        }
         Appended { base_offset, end_offset: inner.end, duplicate: false }
     };
     log.shard.pending_bytes.set(log.shard.pending_bytes.get() + bytes);
@@ -71,7 +75,23 @@ pub fn append(
     Ok(appended)
 }
 
-fn must_roll(inner: &Inner, incoming: &roll::Incoming, now: TimestampMs) -> bool {
+/// Has what is appended now flushed in flush.ms at the latest.
+fn flush_in_time(log: &Rc<LogState>, inner: &mut Inner) {
+    if std::mem::replace(&mut inner.work.flush_timed, true) {
+        return;
+    }
+    let wait = Duration::from_millis(u64::try_from(inner.config.flush_ms).unwrap_or(0));
+    let log = Rc::downgrade(log);
+    reactor::spawn(async move {
+        reactor::sleep(wait).await;
+        let Some(log) = log.upgrade() else { return };
+        log.borrow_mut().work.flush_timed = false;
+        // an error is said where it happens; a log that is closed needs none
+        let _ = log.flush().await;
+    });
+}
+
+fn must_roll(log: &LogState, inner: &Inner, incoming: &roll::Incoming, now: TimestampMs) -> bool {
     if inner.appended_bytes == 0 {
         return false;
     }
@@ -86,13 +106,23 @@ fn must_roll(inner: &Inner, incoming: &roll::Incoming, now: TimestampMs) -> bool
     let limits = roll::Limits {
         segment_bytes: inner.config.segment_bytes.min(SEGMENT_BYTES_MAX),
         segment_ms: inner.config.segment_ms,
-        jitter_ms: 0,
+        jitter_ms: roll::jitter(
+            seed(log, segment.base),
+            inner.config.segment_jitter_ms,
+            inner.config.segment_ms,
+        ),
     };
     roll::should_roll(&active, incoming, &limits, now).is_some()
 }
 
+/// A number for each segment, so that those of many partitions do not end at once.
+fn seed(log: &LogState, base: Offset) -> u64 {
+    let topic = log.partition.topic.0;
+    (topic as u64) ^ (topic >> 64) as u64 ^ (log.partition.index as u64) << 40 ^ base.0 as u64
+}
+
 /// A new last segment at the log's end, and what the files at the boundary will say.
-fn open_segment(log: &LogState, inner: &mut Inner, now: TimestampMs) -> Roll {
+pub fn open_segment(log: &LogState, inner: &mut Inner, now: TimestampMs) -> Roll {
     let before =
         EndState { snapshot: producer_snapshot::encode(&inner.producers), epochs: inner.epochs.encode() };
     let segment = Rc::new(Segment::new(inner.end, log.shard.next_id(), now));

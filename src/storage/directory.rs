@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::journal::Journal;
-use super::recovery_points::RecoveryPoints;
+use super::log_starts::LogStarts;
+use super::recovery_points::PartitionOffsets;
 use super::shard::Shard;
 use super::space::Space;
 use super::state::LogState;
@@ -26,11 +27,12 @@ pub struct Directory {
     /// Where small batches are committed; `None` if they go to the segments, too.
     pub journal: Option<Journal>,
     /// As found at boot; loaded by the first log that needs it.
-    pub found_points: RefCell<Option<Rc<RecoveryPoints>>>,
+    pub found_points: RefCell<Option<Rc<PartitionOffsets>>>,
     /// Those of them whose logs could not be opened here.
-    pub kept_points: RefCell<RecoveryPoints>,
+    pub kept_points: RefCell<PartitionOffsets>,
     /// As last written by this shard.
-    pub written_points: RefCell<Option<RecoveryPoints>>,
+    pub written_points: RefCell<Option<PartitionOffsets>>,
+    pub log_starts: LogStarts,
 }
 
 impl Directory {
@@ -47,6 +49,7 @@ impl Directory {
             found_points: RefCell::new(None),
             kept_points: RefCell::default(),
             written_points: RefCell::new(None),
+            log_starts: LogStarts::default(),
         }
     }
 

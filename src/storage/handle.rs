@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::state::{LogState, Status};
-use super::{Appended, Durability, Error, LogConfig, Slices, append, lookup, read};
+use super::{Appended, Durability, Error, LogConfig, Slices, append, log_starts, lookup, read};
 use crate::model::{LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::protocol::batch::BatchHeader;
 
@@ -137,6 +137,18 @@ impl Log {
     /// before the change is answered.
     pub fn set_config(&self, config: LogConfig) {
         self.state.borrow_mut().config = config;
+    }
+
+    /// DeleteRecords: the log starts at `to` or above, for good. Gives the start. Segments wholly below it are removed
+    /// in the background.
+    ///
+    /// # Errors
+    /// `OutOfRange` when `to` is not durable yet; `Full` when that cannot be written down; `Offline` or `Closed`.
+    pub async fn delete_records(&self, to: Offset) -> Result<Offset, Error> {
+        if to > self.durable_end() {
+            return Err(Error::OutOfRange);
+        }
+        log_starts::advance(&self.state, to).await
     }
 
     /// Resolves when everything appended so far is flushed, whatever the topic's durability.

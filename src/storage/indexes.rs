@@ -14,7 +14,7 @@ use crate::log::recovery::{Offsets, Reason, Start};
 use crate::log::time_index::{TimeIndex, TimestampOffset};
 use crate::model::LeaderEpoch;
 use crate::protocol::batch::BatchHeader;
-use crate::reactor::fs;
+use crate::reactor::{self, fs};
 
 /// An index whose last entry is further than this (and the interval) from the segment's end lost its tail.
 const SHORT_BYTES: u64 = 16 << 20;
@@ -44,14 +44,21 @@ pub async fn with<T>(
     Ok(found)
 }
 
-/// The segment's largest timestamp so far, and the last offset of its batch.
+/// The segment's largest timestamp so far, and the last offset of its batch. Does not bring the indexes of a closed
+/// segment to memory: retention and searches by time pass over many.
 pub async fn latest(log: &LogState, segment: &Rc<Segment>) -> Result<TimestampOffset, Error> {
     // What is said of a segment that still grows is true only now.
     let closed = segment.closed.get();
     if let Some(latest) = segment.latest.get().filter(|_| closed) {
         return Ok(latest);
     }
-    let latest = with(log, segment, SegmentIndexes::max_timestamp).await?;
+    let is_in_memory = segment.indexes.borrow().is_some();
+    let loaded = if is_in_memory { None } else { load(log, segment).await.ok() };
+    let latest = match loaded {
+        Some(indexes) => indexes.max_timestamp(),
+        // in memory, or to be made again
+        None => with(log, segment, SegmentIndexes::max_timestamp).await?,
+    };
     if closed {
         segment.latest.set(Some(latest));
     }
@@ -98,8 +105,13 @@ async fn load(log: &LogState, segment: &Segment) -> Result<SegmentIndexes, Damag
     let offsets =
         fs::read(&log.folder.join(segment.file_name(FileKind::OffsetIndex))).await.map_err(missing)?;
     let times = fs::read(&log.folder.join(segment.file_name(FileKind::TimeIndex))).await.map_err(missing)?;
-    let offsets = OffsetIndex::decode(segment.base, max_bytes.max(offsets.len()), log_bytes, &offsets)?;
-    let times = TimeIndex::decode(segment.base, max_bytes.max(times.len()), end, &times)?;
+    let base = segment.base;
+    // up to 5 MiB
+    let (offsets, times) = reactor::blocking(move || {
+        let offsets = OffsetIndex::decode(base, max_bytes.max(offsets.len()), log_bytes, &offsets)?;
+        Ok((offsets, TimeIndex::decode(base, max_bytes.max(times.len()), end, &times)?))
+    })
+    .await?;
     let reach = offsets.last().map_or(0, |last| u64::from(last.position));
     // a closed segment's largest timestamp is always there
     if times.is_empty() && log_bytes > 0 {

@@ -36,11 +36,12 @@ pub async fn first_at_or_after(
             continue;
         }
         let entry = indexes::with(log, &segment, |indexes| indexes.times.lookup(target)).await?;
+        let start = log.borrow().start;
         let wanted = |header: &BatchHeader, records: &[u8]| {
             if header.max_timestamp < target {
                 return None;
             }
-            let holds = |timestamp, offset| timestamp >= target && offset < limit;
+            let holds = |timestamp, offset| timestamp >= target && offset >= start && offset < limit;
             record_where(header, records, header.base_offset, holds)
         };
         let inside = |header: &BatchHeader| header.max_timestamp >= target && has_times(header);
@@ -55,22 +56,33 @@ pub async fn first_at_or_after(
 /// See [`Log::find_max_timestamp`](super::Log::find_max_timestamp).
 pub async fn latest(log: &Rc<LogState>, limit: Offset) -> Result<Option<FoundRecord>, Error> {
     let mut best: Option<(TimestampMs, Rc<Segment>, Offset)> = None;
+    let start = log.borrow().start;
     for segment in segments_below(log, limit) {
         let mut entry = indexes::latest(log, &segment).await?;
+        let begins_inside = segment.base < start;
+        if begins_inside {
+            // what the index tells may be of a record that does not count any more
+            entry = TimestampOffset { timestamp: TimestampMs::NONE, offset: start };
+        }
         while entry.offset >= limit && entry.timestamp > TimestampMs::NONE {
             // it is of a batch that does not count yet: the entry before, and what lies between
             let below = TimestampMs(entry.timestamp.0 - 1);
             entry = indexes::with(log, &segment, |indexes| indexes.times.lookup(below)).await?;
         }
         let mut highest = entry;
-        let note = |header: &BatchHeader, _: &[u8]| {
-            if header.max_timestamp > highest.timestamp && header.last_offset() < limit {
-                highest = TimestampOffset { timestamp: header.max_timestamp, offset: header.last_offset() };
+        let straddles = |header: &BatchHeader| header.base_offset < start;
+        let note = |header: &BatchHeader, records: &[u8]| {
+            let timestamp = match straddles(header) {
+                true => newest_from(header, records, start),
+                false => header.max_timestamp,
+            };
+            if timestamp > highest.timestamp && header.last_offset() < limit {
+                highest = TimestampOffset { timestamp, offset: header.last_offset() };
             }
             None
         };
-        if segment_end(log, &segment) > limit {
-            batches(log, &segment, entry.offset, limit, |_| false, note).await?;
+        if begins_inside || segment_end(log, &segment) > limit {
+            batches(log, &segment, entry.offset, limit, straddles, note).await?;
         }
         let better = best.as_ref().is_none_or(|(timestamp, ..)| highest.timestamp > *timestamp);
         if better && highest.timestamp > TimestampMs::NONE {
@@ -83,7 +95,7 @@ pub async fn latest(log: &Rc<LogState>, limit: Offset) -> Result<Option<FoundRec
             return None;
         }
         record_where(header, records, header.last_offset(), |time, offset| {
-            time >= timestamp && offset < limit
+            time >= timestamp && offset >= start && offset < limit
         })
     };
     let inside = |header: &BatchHeader| header.max_timestamp >= timestamp && has_times(header);
@@ -113,10 +125,18 @@ async fn batches(
     mut look: impl FnMut(&BatchHeader, &[u8]) -> Option<FoundRecord>,
 ) -> Result<Option<FoundRecord>, Error> {
     let limit = limit.min(segment_end(log, segment));
-    let mut from = from.max(segment.base).max(log.borrow().start);
-    while from < limit {
+    let mut from = from.max(segment.base);
+    loop {
+        from = from.max(log.borrow().start);
+        if from >= limit {
+            break;
+        }
         let request = Request { from, limit, max_bytes: STEP_BYTES, at_least_one: true };
-        let Slices { parts, .. } = read::read(log, request).await?;
+        let Slices { parts, .. } = match read::read(log, request).await {
+            // the start has moved past it
+            Err(Error::OutOfRange) if from < log.borrow().start => continue,
+            read => read?,
+        };
         let before = from;
         for part in &parts {
             let mut walk = Batches::new(part);
@@ -142,6 +162,21 @@ async fn batches(
         }
     }
     Ok(None)
+}
+
+/// The largest timestamp of the batch's records from `start` on.
+fn newest_from(header: &BatchHeader, records: &[u8], start: Offset) -> TimestampMs {
+    if !has_times(header) {
+        return header.max_timestamp;
+    }
+    let mut newest = TimestampMs::NONE;
+    for record in Records::new(header, records) {
+        let Ok(record) = record else { return header.max_timestamp };
+        if header.base_offset.0.saturating_add(i64::from(record.offset_delta)) >= start.0 {
+            newest = newest.max(record.timestamp(header));
+        }
+    }
+    newest
 }
 
 /// Its records have timestamps of their own.

@@ -5,7 +5,8 @@
 //! large one to its segment), flushes, moves the durable end and publishes the buffer into [`tail`]. [`drain`] brings
 //! what lies in the journal to the segments, in large pieces. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
-//! judged and repaired by [`open`] and [`recover`].
+//! judged and repaired by [`open`] and [`recover`]; given up by [`retention`] or DeleteRecords, which move the log's start
+//! ([`log_starts`]), and removed by [`removal`].
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
@@ -14,12 +15,14 @@
 //!   is used again only when every log has what the file holds flushed in its segments.
 //! * One write per segment is in flight, so two writes never meet in one 4 KiB block. The bytes below the written end in
 //!   a rewritten block are the same bytes.
+//! * A log start is durable before anybody is told, and before anything below it is removed.
 //! * A write or flush error takes the directory offline for writing, once and for good; nothing is tried again.
 //! * Every segment below the one that holds the recovery point is closed: trimmed, flushed, its producer snapshot
 //!   and the leader epochs on disk.
 //! * No `RefCell` borrow is held across an await or a call to the [`Listener`].
 //!
-//! Never here: what an acknowledgement means, high watermarks, who leads. One number leaves: the durable end.
+//! Never here: what an acknowledgement means, who leads. One number leaves, the durable end, and one is asked for: the
+//! high watermark, before anything is deleted.
 
 mod append;
 mod chunks;
@@ -30,11 +33,14 @@ mod drain;
 mod handle;
 mod indexes;
 mod journal;
+pub(crate) mod log_starts;
 mod lookup;
 mod open;
 mod read;
 mod recover;
 mod recovery_points;
+mod removal;
+mod retention;
 mod roll;
 mod round;
 mod run;
@@ -57,7 +63,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-pub use crate::model::Durability;
+pub use crate::model::{CleanupPolicy, Durability};
 use crate::model::{DirectoryId, Offset, PartitionId};
 
 pub use handle::Log;
@@ -71,12 +77,22 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Kafka's segment.ms.
     pub segment_ms: i64,
+    /// Kafka's segment.jitter.ms.
+    pub segment_jitter_ms: i64,
     /// Kafka's segment.index.bytes.
     pub segment_index_bytes: u64,
     /// Kafka's index.interval.bytes.
     pub index_interval_bytes: u64,
+    /// Kafka's cleanup.policy.
+    pub cleanup: CleanupPolicy,
+    /// Kafka's retention.ms and retention.bytes: below zero there is no limit.
+    pub retention_ms: i64,
+    pub retention_bytes: i64,
     /// corelane.durability.
     pub durability: Durability,
+    /// Kafka's flush.messages and flush.ms: what may be unflushed of a log that is only written.
+    pub flush_messages: i64,
+    pub flush_ms: i64,
     pub reserve: Reserve,
 }
 
@@ -101,6 +117,8 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// How often recovery points are written.
     pub checkpoint_interval_ms: u64,
+    /// How often logs are looked at for what has expired.
+    pub retention_check_interval_ms: u64,
     /// Kafka's producer.id.expiration.ms.
     pub producer_expiration_ms: i64,
     /// Budget of idempotent producers' state, in bytes.
@@ -171,6 +189,8 @@ pub trait Listener {
     fn durable(&self, partition: PartitionId, end: Offset);
     /// A write or flush failed: nothing more becomes durable in this directory.
     fn failed(&self, directory: DirectoryId);
+    /// Exclusive end of what every reader may have seen: nothing at or above it is deleted.
+    fn high_watermark(&self, partition: PartitionId) -> Offset;
 }
 
 /// What to open.

@@ -12,7 +12,9 @@ use super::recover::{self, Found};
 use super::segment::Segment;
 use super::shard::Shard;
 use super::state::{Identity, Inner, LogState, Status, Work};
-use super::{Create, Error, LogConfig, OpenLog, indexes, recovery_points, roll, scan, space, stop};
+use super::{
+    Create, Error, LogConfig, OpenLog, indexes, log_starts, recovery_points, removal, roll, scan, space, stop,
+};
 use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
 use crate::log::epoch_cache::EpochCache;
 use crate::log::files::{
@@ -73,6 +75,8 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
         Err(error) => Err(error),
     };
     if opened.is_err() {
+        let starts = log_starts::found(&directory).await;
+        directory.log_starts.keep(partition, &starts);
         let point = recovery_points::found(&directory).await.get(&partition).copied();
         directory.kept_points.borrow_mut().extend(point.map(|point| (partition, point)));
     }
@@ -127,6 +131,7 @@ impl Opening {
             return Ok(None);
         }
         let mut found = Found::default();
+        let mut described = Vec::new();
         for entry in entries {
             match SegmentFile::parse(&entry.name) {
                 Some(SegmentFile { offset, kind: FileKind::Log, state: FileState::Live }) => {
@@ -135,7 +140,7 @@ impl Opening {
                 Some(SegmentFile { offset, kind: FileKind::Snapshot, state: FileState::Live }) => {
                     found.snapshots.push(offset);
                 }
-                Some(SegmentFile { state: FileState::Live, .. }) => {}
+                Some(file @ SegmentFile { state: FileState::Live, .. }) => described.push(file),
                 Some(_) => self.remove(&entry.name).await,
                 None if entry.name.ends_with(".tmp") => self.remove(&entry.name).await,
                 None => {}
@@ -143,7 +148,31 @@ impl Opening {
         }
         found.segments.sort_unstable();
         found.snapshots.sort_unstable();
+        found.start = log_starts::found(&self.directory).await.of(self.what.partition);
+        self.finish_removals(&mut found, &described).await;
         Ok(Some(found))
+    }
+
+    /// Removes the files that a removal has not come to: those of segments wholly below the log start (names go in any
+    /// order, so there may be holes between them), snapshots of what is gone, indexes without a segment. A segment that
+    /// no snapshot is behind was not closed yet: recovery needs it for the producers and the leader epochs.
+    async fn finish_removals(&self, found: &mut Found, described: &[SegmentFile]) {
+        let described_end = found.snapshots.last().copied().unwrap_or(Offset::ZERO);
+        let start = found.start.min(described_end);
+        let kept = found.segments.partition_point(|&(base, _)| base <= start).saturating_sub(1);
+        for (base, _) in found.segments.drain(..kept) {
+            self.remove(&SegmentFile::live(base, FileKind::Log).name()).await;
+        }
+        let Some(&(first, _)) = found.segments.first() else { return };
+        let stale = found.snapshots.partition_point(|&offset| offset < first);
+        for offset in found.snapshots.drain(..stale) {
+            self.remove(&SegmentFile::live(offset, FileKind::Snapshot).name()).await;
+        }
+        for file in described {
+            if found.segments.binary_search_by_key(&file.offset, |&(base, _)| base).is_err() {
+                self.remove(&file.name()).await;
+            }
+        }
     }
 
     /// Whether the folder is this topic's. Another topic's of the same name was deleted and is set aside.
@@ -287,11 +316,17 @@ impl Opening {
         let ends = self.read_ends(&file, length).await;
         let (first_timestamp, partial_block) = ends.map_err(|error| self.unreadable(&self.folder, &error))?;
         active.first_timestamp.set(first_timestamp);
+        let starts = log_starts::found(&self.directory).await;
+        let start = self.start(starts.of(self.what.partition), &loaded);
+        self.directory.log_starts.comes(self.what.partition, &starts);
         let Opening { shard, directory, what, name, folder } = self;
+        let mut epochs = loaded.epochs;
+        epochs.truncate_from_start(start);
         let inner = Inner {
             config: what.config,
             status: Status::Open,
-            start: loaded.segments[0].base,
+            start,
+            start_asked: start,
             end: loaded.end,
             durable_end: loaded.end,
             flushed_end: loaded.end,
@@ -299,7 +334,7 @@ impl Opening {
             appended_bytes: length,
             total_bytes: loaded.segments.iter().map(|segment| segment.durable_bytes.get()).sum(),
             segments: loaded.segments,
-            epochs: loaded.epochs,
+            epochs,
             producers: loaded.producers,
             pending: Default::default(),
             pending_bytes: 0,
@@ -315,7 +350,26 @@ impl Opening {
             touched: loaded.touched,
         };
         let id = shard.next_id();
-        Ok(LogState::new(Identity { partition: what.partition, id, name, folder, directory, shard }, inner))
+        let log =
+            LogState::new(Identity { partition: what.partition, id, name, folder, directory, shard }, inner);
+        if removal::is_due(&log.borrow()) {
+            removal::enqueue(&log);
+        }
+        Ok(log)
+    }
+
+    /// The start that was written down, within what the log holds.
+    fn start(&self, written: Offset, loaded: &Loaded) -> Offset {
+        let (first, end) = (loaded.segments[0].base, loaded.end);
+        if written > end {
+            tracing::error!(
+                log = self.name,
+                log_start = written.0,
+                end = end.0,
+                "the log ends below its start: records that were flushed are lost"
+            );
+        }
+        written.max(first).min(end)
     }
 
     /// The first batch's max timestamp and the bytes behind the last block boundary.

@@ -33,6 +33,8 @@ pub struct Found {
     pub segments: Vec<(Offset, u64)>,
     /// Offsets of the producer snapshots, ascending.
     pub snapshots: Vec<Offset>,
+    /// The log start as it was written down; zero if it never was.
+    pub start: Offset,
 }
 
 /// What the scan has learned so far.
@@ -104,7 +106,9 @@ pub async fn recover(opening: &Opening, found: &mut Found) -> Result<Loaded, Err
 /// Where the scan begins: the recovery point, the segment, and the state at its first batch.
 async fn begin<'a>(opening: &'a Opening, found: &Found) -> Result<(Scan<'a>, usize), Error> {
     let points = recovery_points::found(&opening.directory).await;
-    let mut recovery_point = points.get(&opening.what.partition).copied().unwrap_or(Offset::ZERO);
+    // a start is moved only over what is flushed and described
+    let mut recovery_point =
+        points.get(&opening.what.partition).copied().unwrap_or(Offset::ZERO).max(found.start);
     let floor =
         |offset: Offset| found.segments.partition_point(|&(base, _)| base <= offset).saturating_sub(1);
 
@@ -130,7 +134,9 @@ async fn begin<'a>(opening: &'a Opening, found: &Found) -> Result<(Scan<'a>, usi
     if epochs.last_epoch() == LeaderEpoch::NONE {
         first = 0;
     }
-    epochs.truncate_from_end(base);
+    // what the scanned batches tell comes again, but the epoch in force at a log start may have no batch left
+    let is_start = base == found.start && base > Offset::ZERO;
+    epochs.truncate_from_end(if is_start { base.plus(1) } else { base });
     let next = found.segments[first].0;
     Ok((Scan { opening, recovery_point, next, epochs, producers, producers_at }, first))
 }

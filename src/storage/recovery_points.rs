@@ -18,11 +18,12 @@ use super::directory::Directory;
 use super::shard::Shard;
 use super::{Durability, Error};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
-use crate::log::files::{JOURNAL_ENDS, RECOVERY_POINTS_PREFIX};
+use crate::log::files::{JOURNAL_ENDS, LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX};
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::reactor::{self, fs};
 
-pub type RecoveryPoints = BTreeMap<PartitionId, Offset>;
+/// What one of a shard's files tells: an offset of each partition.
+pub type PartitionOffsets = BTreeMap<PartitionId, Offset>;
 
 /// Writes the points every checkpoint interval while the shard runs.
 pub async fn keep(shard: Rc<Shard>) {
@@ -87,7 +88,7 @@ pub async fn write(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), E
 }
 
 /// The points found at boot.
-pub async fn found(directory: &Directory) -> Rc<RecoveryPoints> {
+pub async fn found(directory: &Directory) -> Rc<PartitionOffsets> {
     if let Some(points) = directory.found_points.borrow().as_ref() {
         return Rc::clone(points);
     }
@@ -97,11 +98,11 @@ pub async fn found(directory: &Directory) -> Rc<RecoveryPoints> {
 
 /// The lowest point of each partition over all shards' files, or where what was replayed from the journal ends, if that is
 /// higher. What cannot be read is said and left out.
-async fn load(directory: &Path) -> RecoveryPoints {
+async fn load(directory: &Path) -> PartitionOffsets {
     let mut points = lowest(directory).await;
     let ends = match fs::read(&directory.join(JOURNAL_ENDS)).await {
         Ok(bytes) => decode(&bytes).unwrap_or_default(),
-        Err(_) => RecoveryPoints::new(),
+        Err(_) => PartitionOffsets::new(),
     };
     for (partition, end) in ends {
         let point = points.entry(partition).or_insert(end);
@@ -110,8 +111,8 @@ async fn load(directory: &Path) -> RecoveryPoints {
     points
 }
 
-async fn lowest(directory: &Path) -> RecoveryPoints {
-    let mut points = RecoveryPoints::new();
+async fn lowest(directory: &Path) -> PartitionOffsets {
+    let mut points = PartitionOffsets::new();
     for entry in fs::list(directory).await.unwrap_or_default() {
         if !entry.name.starts_with(RECOVERY_POINTS_PREFIX) || entry.name.ends_with(".tmp") {
             continue;
@@ -138,7 +139,7 @@ async fn lowest(directory: &Path) -> RecoveryPoints {
 
 /// Where what was replayed from the journal ends, which was flushed there: it counts like a recovery point until the boot
 /// is done, and [`forget_ends`] removes the file.
-pub async fn write_ends(path: &Path, ends: &RecoveryPoints) -> io::Result<()> {
+pub async fn write_ends(path: &Path, ends: &PartitionOffsets) -> io::Result<()> {
     fs::write_durable(path, encode(ends).into_bytes()).await
 }
 
@@ -151,18 +152,21 @@ pub async fn forget_ends(directory: &Path) {
     }
 }
 
-/// Removes the files of shards that are no more; called when every log of theirs is in another shard's file.
+/// Removes the files of shards that are no more, log starts too; called when every log of theirs is in another shard's
+/// file.
 pub async fn remove_stale(directory: &Path) {
     for entry in fs::list(directory).await.unwrap_or_default() {
-        let shard =
-            entry.name.strip_prefix(RECOVERY_POINTS_PREFIX).and_then(|shard| shard.parse::<usize>().ok());
+        let number = [RECOVERY_POINTS_PREFIX, LOG_STARTS_PREFIX]
+            .into_iter()
+            .find_map(|prefix| entry.name.strip_prefix(prefix));
+        let shard = number.and_then(|shard| shard.parse::<usize>().ok());
         if shard.is_some_and(|shard| shard >= reactor::shard_count()) {
             let _ = fs::remove_file(&directory.join(&entry.name)).await;
         }
     }
 }
 
-fn encode(points: &RecoveryPoints) -> String {
+pub fn encode(points: &PartitionOffsets) -> String {
     let entries: Vec<PartitionOffset> = points
         .iter()
         .map(|(id, &offset)| PartitionOffset { topic: id.topic.to_string(), partition: id.index, offset })
@@ -170,9 +174,9 @@ fn encode(points: &RecoveryPoints) -> String {
     encode_offsets(&entries)
 }
 
-fn decode(bytes: &[u8]) -> Result<RecoveryPoints, String> {
+pub fn decode(bytes: &[u8]) -> Result<PartitionOffsets, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let mut points = RecoveryPoints::new();
+    let mut points = PartitionOffsets::new();
     for entry in decode_offsets(text).map_err(|damage| damage.to_string())? {
         let topic = entry.topic.parse::<TopicId>()?;
         points.insert(PartitionId { topic, index: entry.partition }, entry.offset);

@@ -8,11 +8,11 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::drain;
 use super::segment::Segment;
-use super::state::{EndState, LogState, Status, Unclosed};
+use super::state::{EndState, LogState, Roll, Status, Unclosed};
+use super::{append, drain};
 use crate::log::files::{FileKind, LEADER_EPOCH_CHECKPOINT, SegmentFile};
-use crate::model::Offset;
+use crate::model::{Offset, TimestampMs};
 use crate::reactor::{self, File, OpenMode, fs};
 
 /// Rolls the log whose next batch opens a segment; [`Work::rolling`](super::state::Work) is set already.
@@ -30,31 +30,58 @@ pub fn spawn(log: Rc<LogState>) {
             return;
         };
         assert_eq!(roll.segment.base, end, "everything before the roll is committed");
-        // The old segment's file must hold all of it. (An error has taken the directory offline.)
-        let drained = drain::drain(&log).await;
-        let made = match drained {
-            Ok(()) => create_segment_file(&log.folder, &roll.segment).await,
-            Err(error) => Err(error),
-        };
-        let close = {
-            let inner = &mut *log.borrow_mut();
-            inner.work.rolling = false;
-            if made.is_ok() {
-                inner.committing = roll.segment;
-                inner.partial_block.clear();
-                inner.unclosed.push_back(Unclosed { segment: old, end, state: roll.before });
-            }
-            made.is_ok() && !std::mem::replace(&mut inner.work.closing, true)
-        };
-        if let Err(error) = made {
-            log.directory.fail(&log.shard, &format!("{}: cannot roll", log.name), &error);
-        }
-        if close {
-            reactor::spawn(close_rolled(Rc::clone(&log)));
-        }
-        log.schedule();
-        log.settled.notify();
+        make(&log, *roll, old, end).await;
     });
+}
+
+/// Rolls a log although no batch asks for it, so that all it holds can go. False if something of it is queued or being
+/// written: appends go on and roll it in their time.
+pub async fn roll_now(log: &Rc<LogState>) -> bool {
+    let (roll, old, end) = {
+        let inner = &mut *log.borrow_mut();
+        let busy = inner.work.queued || inner.work.in_round || inner.work.rolling;
+        let may = inner.status == Status::Open && !log.directory.is_offline();
+        if busy || !may || !inner.pending.is_empty() || inner.appended_bytes == 0 {
+            return false;
+        }
+        let old = Rc::clone(&inner.committing);
+        let roll = append::open_segment(log, inner, TimestampMs(reactor::wall_clock_ms()));
+        inner.work.rolling = true;
+        inner.touched = true;
+        (roll, old, inner.durable_end)
+    };
+    assert_eq!(roll.segment.base, end, "nothing is queued");
+    let log = Rc::clone(log);
+    // in a task of its own: once begun, it is made, whoever waits for it
+    reactor::spawn(async move { make(&log, roll, old, end).await }).await;
+    true
+}
+
+/// Makes the segment's file, has commits go there, and has the old one, which ends at `end`, closed.
+async fn make(log: &Rc<LogState>, roll: Roll, old: Rc<Segment>, end: Offset) {
+    // The old segment's file must hold all of it.
+    let made = match drain::drain(log).await {
+        Ok(()) => create_segment_file(&log.folder, &roll.segment).await,
+        Err(error) => Err(error),
+    };
+    let close = {
+        let inner = &mut *log.borrow_mut();
+        inner.work.rolling = false;
+        if made.is_ok() {
+            inner.committing = roll.segment;
+            inner.partial_block.clear();
+            inner.unclosed.push_back(Unclosed { segment: old, end, state: roll.before });
+        }
+        made.is_ok() && !std::mem::replace(&mut inner.work.closing, true)
+    };
+    if let Err(error) = made {
+        log.directory.fail(&log.shard, &format!("{}: cannot roll", log.name), &error);
+    }
+    if close {
+        reactor::spawn(close_rolled(Rc::clone(log)));
+    }
+    log.schedule();
+    log.settled.notify();
 }
 
 /// The segment's empty file, its name durable.
@@ -120,6 +147,8 @@ pub async fn close_segment(folder: &Path, segment: &Segment, end: Offset, state:
     segment.allocated.set(length);
     segment.flushed_bytes.set(length);
     write_indexes(folder, segment).await?;
+    let latest = segment.indexes.borrow().as_ref().map(|indexes| indexes.max_timestamp());
+    segment.latest.set(latest);
     fs::write_durable(&folder.join(LEADER_EPOCH_CHECKPOINT), state.epochs.into_bytes()).await?;
     let snapshot = SegmentFile::live(end, FileKind::Snapshot).name();
     fs::write_durable(&folder.join(snapshot), state.snapshot).await?;

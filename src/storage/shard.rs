@@ -7,12 +7,13 @@ use std::rc::Rc;
 use super::chunks::Chunks;
 use super::directory::{Directories, Directory};
 use super::handle::Log;
+use super::removal::Removals;
 use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{
-    Config, Error, Inventory, Listener, LogDir, OpenLog, commit, journal, open, recovery_points, space, stop,
-    strays,
+    Config, Error, Inventory, Listener, LogDir, OpenLog, commit, journal, log_starts, open, recovery_points,
+    removal, retention, space, stop, strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId, TimestampMs};
@@ -33,6 +34,7 @@ pub struct Shard {
     pub tails: TailBudget,
     pub chunks: Chunks,
     pub warm: Warm,
+    pub removals: Removals,
     /// Bytes of batches that are appended and not yet durable.
     pub pending_bytes: Cell<usize>,
     pub counters: StorageCounters,
@@ -126,6 +128,7 @@ impl Storage {
             tails: TailBudget::new(config.tail_cache_bytes),
             chunks: Chunks::new(config.read_ahead_bytes),
             warm: Warm::default(),
+            removals: Removals::default(),
             directories: directories
                 .into_iter()
                 .map(|dir| (dir.id, Rc::new(Directory::new(dir, config.journal_bytes))))
@@ -148,6 +151,8 @@ impl Storage {
         }
         reactor::spawn(space::watch(Rc::clone(&shard)));
         reactor::spawn(recovery_points::keep(Rc::clone(&shard)));
+        reactor::spawn(retention::keep(Rc::clone(&shard)));
+        reactor::spawn(removal::run(Rc::clone(&shard)));
         if reactor::shard_id() == ShardId::ZERO {
             reactor::spawn(stop::remove_leftovers(Rc::clone(&shard)));
         }
@@ -178,16 +183,14 @@ impl Storage {
         self.shard.booting.set(true);
     }
 
-    pub fn boot_is_done(&self) {
+    /// Every log is open: the log starts of those that were another shard's are this shard's to keep from here on.
+    pub async fn boot_is_done(&self) {
         self.shard.booting.set(false);
+        log_starts::take_over(&self.shard).await;
         if reactor::shard_id() == ShardId::ZERO {
-            let (shard, background) = (Rc::clone(&self.shard), self.shard.background());
-            reactor::spawn(async move {
-                for directory in shard.directories.values() {
-                    recovery_points::forget_ends(&directory.path).await;
-                }
-                drop(background);
-            });
+            for directory in self.shard.directories.values() {
+                recovery_points::forget_ends(&directory.path).await;
+            }
         }
     }
 

@@ -45,7 +45,10 @@ pub enum Status {
 pub struct Inner {
     pub config: LogConfig,
     pub status: Status,
+    /// Nothing below it is served; durable (see `log_starts`).
     pub start: Offset,
+    /// What it will be once that is on disk; never below `start`.
+    pub start_asked: Offset,
     /// Exclusive end of what was appended, queued batches included.
     pub end: Offset,
     /// Exclusive end of what is durable in the topic's sense.
@@ -93,6 +96,12 @@ pub struct Work {
     pub closing: bool,
     /// The committing segment's file is being written: by a round, or by a drain.
     pub writing: bool,
+    /// The files of a segment that was taken out are being removed.
+    pub removing: bool,
+    /// Somebody waits for flush.ms to be over.
+    pub flush_timed: bool,
+    /// In the shard's list of logs with segments to remove.
+    pub removal_queued: bool,
 }
 
 /// A batch whose place is fixed.
@@ -152,7 +161,7 @@ impl LogState {
     pub fn is_idle(&self) -> bool {
         let inner = self.inner.borrow();
         let work = inner.work;
-        !(work.in_round || work.rolling || work.closing || work.writing)
+        !(work.in_round || work.rolling || work.closing || work.writing || work.removing)
             && (inner.status == Status::Closed || self.directory.is_offline() || inner.pending.is_empty())
     }
 
@@ -246,7 +255,10 @@ impl Inner {
     }
 
     pub fn flushes(&self) -> bool {
-        self.config.durability == Durability::Flushed || self.awaits_flush()
+        let unflushed = self.end.0 - self.flushed_end.0;
+        self.config.durability == Durability::Flushed
+            || self.awaits_flush()
+            || unflushed >= self.config.flush_messages
     }
 
     fn awaits_flush(&self) -> bool {

@@ -8,7 +8,7 @@ use super::directory::Directory;
 use super::roll::close_segment;
 use super::shard::{Background, Shard};
 use super::state::{EndState, LogState, Status};
-use super::{Error, drain, recovery_points};
+use super::{Error, drain, log_starts, recovery_points};
 use crate::log::files::{FolderState, parse_folder, renamed_folder_name};
 use crate::log::producer_snapshot;
 use crate::model::ShardId;
@@ -40,7 +40,8 @@ pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
         {
             directory.fail(shard, "cannot empty the commit journal", &error);
         }
-        let written = recovery_points::write(shard, directory).await.is_ok();
+        let starts = log_starts::write_last(shard, directory).await;
+        let written = recovery_points::write(shard, directory).await.is_ok() && starts.is_ok();
         // Shard 0 is the last to stop: what it finds of other numbers of shards is in the files of this one now.
         if written && reactor::shard_id() == ShardId::ZERO && !shard.booting.get() {
             recovery_points::remove_stale(&directory.path).await;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Config, Durability, LogConfig, Reserve};
+use super::{CleanupPolicy, Config, Durability, LogConfig, Reserve};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, patch_base_offset_and_epoch, rewrite_crc};
 
@@ -112,9 +112,15 @@ pub fn log_config() -> LogConfig {
     LogConfig {
         segment_bytes: 1 << 30,
         segment_ms: 7 * 24 * 3_600 * 1_000,
+        segment_jitter_ms: 0,
         segment_index_bytes: 10 << 20,
         index_interval_bytes: 4_096,
+        cleanup: CleanupPolicy { delete: true, compact: false },
+        retention_ms: -1,
+        retention_bytes: -1,
         durability: Durability::Flushed,
+        flush_messages: i64::MAX,
+        flush_ms: i64::MAX,
         reserve: Reserve::Kept,
     }
 }
@@ -126,6 +132,7 @@ pub fn config() -> Config {
         read_ahead_bytes: 16 << 20,
         reserve_bytes: 0,
         checkpoint_interval_ms: 60_000,
+        retention_check_interval_ms: 300_000,
         producer_expiration_ms: i64::MAX,
         producer_state_bytes: 16 << 20,
     }

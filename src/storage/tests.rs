@@ -1,6 +1,7 @@
 //! Storage on the real reactor and a real disk: what one log does in its life. Crashes are `tests/sim`'s.
 
 mod journal;
+mod retention;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ impl Listener for Ears {
         let before = self.ends.borrow_mut().insert(partition, end);
         assert!(before.is_none_or(|before| before < end), "durable ends only grow");
         self.heard.notify();
+    }
+
+    fn high_watermark(&self, partition: PartitionId) -> Offset {
+        self.ends.borrow().get(&partition).copied().unwrap_or(Offset(i64::MAX))
     }
 
     fn failed(&self, _: DirectoryId) {

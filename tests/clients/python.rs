@@ -1,5 +1,6 @@
 //! kafka-python and confluent-kafka-python write 100,000 records over 8 partitions with every codec and read back
-//! exactly those, in order: at once, after a clean restart, after kill -9. And a producer is killed in mid-flight.
+//! exactly those, in order: at once, after a clean restart, after kill -9. A broker is killed under a producer. And
+//! kafka-python's admin client deletes records.
 
 use crate::harness::{Broker, Process, Setup};
 use crate::install::script;
@@ -96,4 +97,29 @@ fn confluent_kafka_python_loses_nothing_acknowledged_to_kill_9() {
 #[test]
 fn kafka_python_loses_nothing_acknowledged_to_kill_9() {
     killed_under("kafka_python_roundtrip.py");
+}
+
+#[test]
+fn kafka_python_deletes_records_and_they_stay_deleted() {
+    let mut broker = Setup::new().shards(2).start();
+    let topic = wire::unique("shortened");
+    Wire::connect(broker.bootstrap()).create_topic(&topic, 2, &[]);
+    let act = |broker: &Broker, action: &str| {
+        let mut command = script("kafka_python_delete_records.py");
+        command.args([action, "--bootstrap", broker.bootstrap(), "--topic", &topic]);
+        run(command);
+    };
+    for action in ["write", "delete", "read"] {
+        act(&broker, action);
+    }
+    if broker.is_external() {
+        return;
+    }
+    broker.kill();
+    broker.restart();
+    act(&broker, "read");
+    broker.stop();
+    broker.restart();
+    act(&broker, "read");
+    broker.stop();
 }

@@ -174,10 +174,11 @@ fn check_histograms((name, family): (&String, &Family)) {
     }
 }
 
-struct Scrape(BTreeMap<String, Family>);
+/// Everything a broker tells of itself.
+pub struct Scrape(BTreeMap<String, Family>);
 
 impl Scrape {
-    fn of(broker: &Broker) -> Scrape {
+    pub fn of(broker: &Broker) -> Scrape {
         let answer = ask(broker.admin(), "GET", "/metrics");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -186,7 +187,7 @@ impl Scrape {
     }
 
     /// The sum of all series that have these labels.
-    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let parts = ["", "_bucket", "_sum", "_count"].into_iter();
         let mut families = parts.filter_map(|part| self.0.get(name.strip_suffix(part)?));
         let family = families.next().unwrap_or_else(|| panic!("no {name}"));

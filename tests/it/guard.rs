@@ -6,9 +6,9 @@ use corelane::protocol::api::Api;
 use corelane::protocol::codec::Request;
 use corelane::protocol::guard::{self, Array, Error, Field, MEMORY_MAX_BYTES};
 use corelane::protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, FetchRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -34,6 +34,7 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::ApiVersions => with::<ApiVersionsRequest>(version, body),
         Api::CreateTopics => with::<CreateTopicsRequest>(version, body),
         Api::DeleteTopics => with::<DeleteTopicsRequest>(version, body),
+        Api::DeleteRecords => with::<DeleteRecordsRequest>(version, body),
         Api::InitProducerId => with::<InitProducerIdRequest>(version, body),
         Api::OffsetForLeaderEpoch => with::<OffsetForLeaderEpochRequest>(version, body),
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),

@@ -143,6 +143,19 @@ fn a_stopped_broker_s_files_are_told_and_each_damage_is_found() {
     std::fs::rename(middle, &away).expect("it can be renamed");
     let found = damage(&data);
     assert!(found.iter().any(|(_, what)| what.contains("are missing before it")), "{found:?}");
+    // but not where records were deleted, and a removal was cut short
+    let starts = data.join("log-start-offsets-0");
+    let topic_id = partitions[1]["topic_id"].as_str().expect("an id");
+    let end = BATCHES * RECORDS;
+    std::fs::write(&starts, format!("0\n1\n{topic_id} 0 {}\n", end - 1)).expect("it can be written");
+    assert_eq!(damage(&data), []);
+    let report = json(&data, &[]);
+    assert_eq!(report["partitions"][1]["log_start"], end - 1);
+    assert_eq!(report["partitions"][1]["segments"].as_array().map(Vec::len), Some(1));
+    let told = inspect(&data, &["--verify"]).stdout.join("\n");
+    assert!(told.contains(&format!("offsets {} to {end} (exclusive)", end - 1)), "{told}");
+    assert!(told.contains("lies below the log start"), "{told}");
+    std::fs::remove_file(&starts).expect("it can be removed");
     std::fs::rename(&away, middle).expect("it can be renamed");
     assert_eq!(damage(&data), [], "all is as it was");
 

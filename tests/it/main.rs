@@ -17,5 +17,6 @@ mod layering;
 mod load;
 mod records;
 mod recovery;
+mod retention;
 mod start_stop;
 mod wire;

@@ -4,9 +4,9 @@ use crate::harness::{Broker, Setup};
 use crate::wire::{self, Wire, batch, batch_with, header, seal};
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, FetchRequest,
-    IncrementalAlterConfigsRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeConfigsRequest, FetchRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::Request;
 use kafka_protocol::records::Compression;
@@ -275,6 +275,8 @@ fn hostile_bytes() -> Vec<(&'static str, Vec<u8>)> {
             head_and::<CreateTopicsRequest>(2, &[&[0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 1], &INT32_MAX]),
         ),
         ("DeleteTopics of 2^31-1 names", head_and::<DeleteTopicsRequest>(1, &[&INT32_MAX])),
+        ("DeleteRecords of 2^31-1 topics", head_and::<DeleteRecordsRequest>(0, &[&INT32_MAX])),
+        ("DeleteRecords 2 of 2^31-1 topics", head_and::<DeleteRecordsRequest>(2, &[&COMPACT_MAX])),
         ("DescribeConfigs of 2^31-1 resources", head_and::<DescribeConfigsRequest>(1, &[&INT32_MAX])),
         (
             "IncrementalAlterConfigs of 2^31-1 resources",

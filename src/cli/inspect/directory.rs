@@ -4,14 +4,15 @@ use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal;
 use std::path::Path;
 
-use super::partition::{self, Expect, RecoveryPoints};
+use super::partition::{self, Expect, PartitionOffsets};
 use super::report::{Finding, Report};
 use super::{Depth, failed, journal};
 use crate::log::checkpoint::{MetaProperties, decode_offsets};
 use crate::log::files::{
-    CLEAN_SHUTDOWN, Folder, FolderState, LOCK, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
-    RECOVERY_POINTS_PREFIX, parse_folder,
+    CLEAN_SHUTDOWN, Folder, FolderState, LOCK, LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, META_PROPERTIES,
+    RECOVERY_POINT_CHECKPOINT, RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX, parse_folder,
 };
+use crate::model::Offset;
 
 /// Adds what the directory holds.
 ///
@@ -43,9 +44,11 @@ pub(super) fn read(path: &Path, depth: Depth, report: &mut Report) -> Result<(),
     report
         .properties
         .insert("stopped", if is_clean { "cleanly" } else { "not cleanly, or running" }.to_owned());
-    let mut recovery_points = recovery_points(path, &names, report);
+    let mut offsets = |kafkas, ours, choose| offsets(path, &names, [kafkas, ours], choose, report);
+    let mut recovery_points = offsets(RECOVERY_POINT_CHECKPOINT, RECOVERY_POINTS_PREFIX, Offset::min);
+    let log_starts = offsets(LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, Offset::max);
     journal::read(path, &names, &mut recovery_points, report);
-    let expect = Expect { recovery_points, is_clean };
+    let expect = Expect { recovery_points, log_starts, is_clean };
     for (name, folder) in folders {
         if folder.state != FolderState::Live {
             report.findings.push(Finding::note(name, "set aside; not part of any topic"));
@@ -83,20 +86,29 @@ fn properties(path: &Path, is_there: bool, report: &mut Report) {
     }
 }
 
-/// Of each partition, the lowest that a file tells: Kafka's by the topic's name, each shard's by its id.
-fn recovery_points(path: &Path, names: &[String], report: &mut Report) -> RecoveryPoints {
-    let mut points = RecoveryPoints::new();
-    let is_ours =
-        |name: &&String| *name == RECOVERY_POINT_CHECKPOINT || name.starts_with(RECOVERY_POINTS_PREFIX);
-    for name in names.iter().filter(is_ours) {
+/// Of each partition, what `choose` makes of all that the files tell: Kafka's by the topic's name, each shard's by its
+/// id. `names` are Kafka's file and how ours begin.
+fn offsets(
+    path: &Path,
+    files: &[String],
+    names: [&str; 2],
+    choose: fn(Offset, Offset) -> Offset,
+    report: &mut Report,
+) -> PartitionOffsets {
+    let mut offsets = PartitionOffsets::new();
+    let is_one = |name: &&String| {
+        let is_ours = name.starts_with(names[1]) && !name.ends_with(TEMPORARY_SUFFIX);
+        *name == names[0] || is_ours
+    };
+    for name in files.iter().filter(is_one) {
         let text = fs::read(path.join(name)).unwrap_or_default();
         match decode_offsets(&String::from_utf8_lossy(&text)) {
             Ok(found) => found.into_iter().for_each(|found| {
-                let point = points.entry((found.topic, found.partition)).or_insert(found.offset);
-                *point = found.offset.min(*point);
+                let offset = offsets.entry((found.topic, found.partition)).or_insert(found.offset);
+                *offset = choose(found.offset, *offset);
             }),
             Err(damage) => report.findings.push(Finding::damage(name, damage.0)),
         }
     }
-    points
+    offsets
 }

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use super::partition::RecoveryPoints;
+use super::partition::PartitionOffsets;
 use super::report::{Finding, Report};
 use crate::log::files::JOURNAL_PREFIX;
 use crate::log::journal::{Round, judge, read_file};
 
 /// Tells what the journals hold. What is in one may lie below a recovery point and in no segment yet: where that is so,
 /// `points` come down to it.
-pub(super) fn read(path: &Path, names: &[String], points: &mut RecoveryPoints, report: &mut Report) {
+pub(super) fn read(path: &Path, names: &[String], points: &mut PartitionOffsets, report: &mut Report) {
     let mut journals = BTreeMap::<&str, Vec<Vec<Round>>>::new();
     for name in names.iter().filter(|name| name.starts_with(JOURNAL_PREFIX)) {
         let Some((shard, _)) = name[JOURNAL_PREFIX.len()..].split_once('.') else { continue };

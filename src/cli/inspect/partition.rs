@@ -19,23 +19,25 @@ use crate::log::txn_index::TxnIndex;
 use crate::log::{Damage, producer_snapshot};
 use crate::model::{LeaderEpoch, Offset};
 
-/// By topic (its id, or its name) and index: everything below was flushed.
-pub(super) type RecoveryPoints = BTreeMap<(String, i32), Offset>;
+/// By topic (its id, or its name) and index.
+pub(super) type PartitionOffsets = BTreeMap<(String, i32), Offset>;
 
 /// What the log directory says of its partitions.
 #[derive(Debug, Default)]
 pub(super) struct Expect {
-    pub(super) recovery_points: RecoveryPoints,
+    /// Everything below was flushed.
+    pub(super) recovery_points: PartitionOffsets,
+    /// Nothing below is served any more.
+    pub(super) log_starts: PartitionOffsets,
     /// The broker was stopped: no last segment has a torn end.
     pub(super) is_clean: bool,
 }
 
-impl Expect {
-    fn recovery_point(&self, name: &str, topic_id: Option<&String>) -> Option<Offset> {
-        let folder = parse_folder(name)?;
-        let of = |topic: &String| self.recovery_points.get(&(topic.clone(), folder.partition)).copied();
-        topic_id.and_then(of).or_else(|| of(&folder.topic))
-    }
+/// What one of the files says of the partition in the folder `name`.
+fn offset_of(offsets: &PartitionOffsets, name: &str, topic_id: Option<&String>) -> Option<Offset> {
+    let folder = parse_folder(name)?;
+    let of = |topic: &String| offsets.get(&(topic.clone(), folder.partition)).copied();
+    topic_id.and_then(of).or_else(|| of(&folder.topic))
 }
 
 /// Reads a folder.
@@ -61,8 +63,16 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
     }
     files.sort_unstable_by_key(|file| (file.offset, file.kind));
     partition.topic_id = metadata(folder, &mut partition.findings);
-    let bases: Vec<Offset> =
+    let mut bases: Vec<Offset> =
         files.iter().filter(|file| file.kind == FileKind::Log).map(|file| file.offset).collect();
+    let start = offset_of(&expect.log_starts, name, partition.topic_id.as_ref());
+    partition.log_start = start.map(|start| start.0);
+    let gone = bases.partition_point(|&base| start.is_some_and(|start| base <= start)).saturating_sub(1);
+    for base in bases.drain(..gone) {
+        let what = "lies below the log start; the next start removes it";
+        let file = SegmentFile::live(base, FileKind::Log).name();
+        partition.findings.push(Finding::note(file, what));
+    }
     if bases.is_empty() {
         partition.findings.push(Finding::damage(name, "there is no segment"));
     }
@@ -89,7 +99,7 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
         }
     }
     epochs(folder, last_epoch, &mut partition);
-    let recovery_point = expect.recovery_point(name, partition.topic_id.as_ref());
+    let recovery_point = offset_of(&expect.recovery_points, name, partition.topic_id.as_ref());
     if let Some((point, end)) = recovery_point.zip(partition.end_offset)
         && point.0 > end
     {

@@ -25,6 +25,9 @@ pub(super) struct Partition {
     pub(super) segments: Vec<Segment>,
     pub(super) snapshots: Vec<Snapshot>,
     pub(super) leader_epochs: Vec<Epoch>,
+    /// As it was written down; absent: the log begins with its first segment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log_start: Option<i64>,
     /// Exclusive; where the content was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) end_offset: Option<i64>,
@@ -169,7 +172,8 @@ impl Partition {
             let _ = write!(text, "  topic id {id}");
         }
         if let Some(end) = self.end_offset {
-            let start = self.segments.first().map_or(end, |segment| segment.base_offset);
+            let first = self.segments.first().map_or(end, |segment| segment.base_offset);
+            let start = self.log_start.map_or(first, |start| start.max(first));
             let _ = write!(text, "  offsets {start} to {end} (exclusive)");
         }
         text.push('\n');

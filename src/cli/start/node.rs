@@ -74,6 +74,7 @@ fn storage_config(config: &Config) -> storage::Config {
         read_ahead_bytes: config.shard.read_ahead_bytes,
         reserve_bytes: config.disk_reserve_bytes,
         checkpoint_interval_ms: config.checkpoint_interval_ms,
+        retention_check_interval_ms: config.retention_check_interval_ms,
         producer_expiration_ms: config.producer_id_expiration_ms,
         producer_state_bytes: config.shard.producer_state_bytes,
     }
@@ -130,7 +131,7 @@ impl Node {
     async fn step(&self, step: Lifecycle) {
         match step {
             Lifecycle::Serve(addresses) => {
-                self.shard().storage().boot_is_done();
+                self.shard().storage().boot_is_done().await;
                 let listeners = self.bind(&addresses);
                 let server =
                     Server::start(&self.plan.config, self.shard(), listeners, Arc::clone(&self.plan.limits));

@@ -54,6 +54,7 @@ fn with_admin(second: Second, work: impl AsyncFn(Admin) + Clone + 'static) {
                     read_ahead_bytes: 1 << 20,
                     reserve_bytes: 0,
                     checkpoint_interval_ms: 60_000,
+                    retention_check_interval_ms: 300_000,
                     producer_expiration_ms: i64::MAX,
                     producer_state_bytes: 1 << 20,
                 };

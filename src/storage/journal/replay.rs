@@ -17,7 +17,7 @@ use crate::log::journal::{Entry, Round, encode_file_head, judge, read_file};
 use crate::model::{Offset, PartitionId};
 use crate::reactor::{self, BLOCK_BYTES, Buf, File, OpenMode, fs};
 use crate::storage::concurrent::Lanes;
-use crate::storage::recovery_points::{self, RecoveryPoints};
+use crate::storage::recovery_points::{self, PartitionOffsets};
 
 /// Partitions written side by side.
 const CONCURRENT_LOGS: usize = 16;
@@ -36,7 +36,7 @@ type Pieces<'a> = Vec<(Entry, &'a [u8])>;
 /// Replays every journal of the directory and empties it. The caller is the only one at work in the directory.
 pub async fn replay(directory: &Path) -> io::Result<()> {
     let mut journals = list(directory).await?;
-    let mut ends = RecoveryPoints::new();
+    let mut ends = PartitionOffsets::new();
     let mut batches = 0;
     for (shard, paths) in &journals {
         // one shard's journal in memory at a time
@@ -106,7 +106,7 @@ async fn replay_one(
     directory: &Path,
     shard: u16,
     files: &[Found],
-    ends: &mut RecoveryPoints,
+    ends: &mut PartitionOffsets,
 ) -> io::Result<u64> {
     let rounds: Vec<Vec<Round>> = files.iter().map(|file| file.rounds.clone()).collect();
     let judgement = judge(&rounds);

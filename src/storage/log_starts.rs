@@ -1,0 +1,268 @@
+//! Log starts: per log the offset below which nothing is served any more. Retention and DeleteRecords move it, forward
+//! only, and nobody is told of a start before it is durable; the segments below it go after that (see
+//! [`removal`](super::removal)).
+//!
+//! Each shard writes one file per log directory, `log-start-offsets-<shard>`, in the format of Kafka's
+//! `log-start-offset-checkpoint` but with topic ids for names. At boot the files of all shards are read, whatever the
+//! number of shards is now, and the highest start of a partition counts. A partition that has come from another shard is
+//! written to this shard's file before anything is served; until the next clean stop a shard keeps what it has found in
+//! its own file, of partitions that have left it too. So a start is in some file at any moment.
+//!
+//! Starts that are asked for while the file is being written share the next write.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::rc::Rc;
+
+use super::Error;
+use super::directory::Directory;
+use super::recovery_points::{PartitionOffsets, decode, encode};
+use super::removal;
+use super::shard::Shard;
+use super::state::{LogState, Status};
+use crate::log::files::LOG_STARTS_PREFIX;
+use crate::model::{Offset, PartitionId};
+use crate::reactor::sync::{Sender, oneshot};
+use crate::reactor::{self, fs};
+
+/// One directory's, on one shard.
+#[derive(Default)]
+pub struct LogStarts {
+    /// As found at boot; loaded by the first log that needs it.
+    found: RefCell<Option<Rc<Found>>>,
+    /// Those of them whose logs could not be opened here.
+    kept: RefCell<PartitionOffsets>,
+    /// What this shard's file says, once it was written or read.
+    written: RefCell<PartitionOffsets>,
+    /// A log was opened here whose start this shard's file does not tell.
+    has_newcomers: Cell<bool>,
+    is_writing: Cell<bool>,
+    waiting: RefCell<Vec<Sender<Result<(), Error>>>>,
+}
+
+/// What the files of a directory said at boot.
+#[derive(Default)]
+pub struct Found {
+    /// Of all shards: the highest.
+    all: PartitionOffsets,
+    /// In this shard's file.
+    own: PartitionOffsets,
+}
+
+impl Found {
+    /// Zero if nothing is known: the log begins with its first segment.
+    pub fn of(&self, partition: PartitionId) -> Offset {
+        self.all.get(&partition).copied().unwrap_or(Offset::ZERO)
+    }
+}
+
+impl LogStarts {
+    /// The log is open here from now on.
+    pub fn comes(&self, partition: PartitionId, found: &Found) {
+        if found.all.get(&partition) != found.own.get(&partition) {
+            self.has_newcomers.set(true);
+        }
+    }
+
+    /// The log could not be opened: its start stays as it was found.
+    pub fn keep(&self, partition: PartitionId, found: &Found) {
+        let start = found.all.get(&partition).map(|&start| (partition, start));
+        self.kept.borrow_mut().extend(start);
+        self.comes(partition, found);
+    }
+}
+
+/// Moves the start up to `to`, which is durable already; once this returns, that is so for good. Gives the start, which
+/// may be above `to`.
+///
+/// # Errors
+/// `Closed`, `Offline`, or `Full`; the start may still turn out to have moved at the next start of the broker.
+pub async fn advance(log: &Rc<LogState>, to: Offset) -> Result<Offset, Error> {
+    let is_described = {
+        let inner = log.borrow();
+        assert!(to <= inner.durable_end, "{to} is beyond what is durable of {}", log.name);
+        if inner.status == Status::Closed {
+            return Err(Error::Closed);
+        }
+        if to <= inner.start {
+            return Ok(inner.start);
+        }
+        inner.recovery_point() >= to
+    };
+    // What lies below the start may be gone after a crash, so recovery must not need it: neither to know where the
+    // log goes on, nor for the producers.
+    if !is_described {
+        log.flush().await?;
+    }
+    {
+        let inner = &mut *log.borrow_mut();
+        inner.start_asked = inner.start_asked.max(to);
+    }
+    make_durable(&log.shard, &log.directory).await?;
+    let start = {
+        let inner = &mut *log.borrow_mut();
+        if inner.status == Status::Closed {
+            return Err(Error::Closed);
+        }
+        let passed = u64::try_from(to.0 - inner.start.0).unwrap_or(0);
+        log.shard.counters.expired_records.add(passed);
+        inner.start = inner.start.max(to);
+        inner.epochs.truncate_from_start(inner.start);
+        inner.start
+    };
+    removal::enqueue(log);
+    Ok(start)
+}
+
+/// Resolves when every start that has been asked for is on disk.
+async fn make_durable(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), Error> {
+    let (sender, receiver) = oneshot();
+    directory.log_starts.waiting.borrow_mut().push(sender);
+    if !directory.log_starts.is_writing.replace(true) {
+        // In a task of its own: others wait for the write when whoever asked first no longer does.
+        reactor::spawn(write_while_asked(Rc::clone(shard), Rc::clone(directory)));
+    }
+    receiver.await.unwrap_or(Err(Error::Offline))
+}
+
+async fn write_while_asked(shard: Rc<Shard>, directory: Rc<Directory>) {
+    let _background = shard.background();
+    loop {
+        let waiting = directory.log_starts.waiting.take();
+        if waiting.is_empty() {
+            directory.log_starts.is_writing.set(false);
+            return;
+        }
+        let result = write(&shard, &directory).await;
+        waiting.into_iter().for_each(|waiting| waiting.send(result));
+    }
+}
+
+/// Before anything is served: the starts of partitions that other shards had.
+pub async fn take_over(shard: &Rc<Shard>) {
+    for directory in shard.directories.values() {
+        if directory.log_starts.has_newcomers.take() && !directory.is_offline() {
+            // an error takes the directory offline, or there is no room: either was said, and the other shard's file
+            // stays until the next clean stop
+            let _ = make_durable(shard, directory).await;
+        }
+    }
+}
+
+/// At the end of a clean stop, when nothing asks any more.
+pub async fn write_last(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), Error> {
+    if shard.booting.get() {
+        return Ok(());
+    }
+    found(directory).await;
+    write(shard, directory).await
+}
+
+/// Writes this shard's file if a start has moved.
+async fn write(shard: &Rc<Shard>, directory: &Directory) -> Result<(), Error> {
+    if directory.is_offline() {
+        return Err(Error::Offline);
+    }
+    let known = &directory.log_starts;
+    let mut starts = known.kept.borrow().clone();
+    if !shard.stopping.get()
+        && let Some(found) = known.found.borrow().as_ref()
+    {
+        starts.extend(found.own.iter().map(|(&partition, &start)| (partition, start)));
+    }
+    for log in shard.logs_of(directory) {
+        let start = log.borrow().start_asked;
+        if start > Offset::ZERO {
+            starts.insert(log.partition, start);
+        } else {
+            starts.remove(&log.partition);
+        }
+    }
+    if *known.written.borrow() == starts {
+        return Ok(());
+    }
+    #[cfg(test)]
+    if mutation::skips_write() {
+        return Ok(());
+    }
+    let text = encode(&starts);
+    let path = directory.path.join(format!("{LOG_STARTS_PREFIX}{}", reactor::shard_id().0));
+    if let Err(error) = fs::write_durable(&path, text.into_bytes()).await {
+        if reactor::is_shortage(&error) {
+            tracing::warn!(
+                path = %path.display(), %error,
+                "cannot write the log starts: records are not deleted now; make room or raise the limit"
+            );
+            return Err(Error::Full);
+        }
+        directory.fail(shard, "cannot write the log starts", &error);
+        return Err(Error::Offline);
+    }
+    *known.written.borrow_mut() = starts;
+    Ok(())
+}
+
+/// The starts found at boot.
+pub async fn found(directory: &Directory) -> Rc<Found> {
+    if let Some(found) = directory.log_starts.found.borrow().as_ref() {
+        return Rc::clone(found);
+    }
+    let loaded = load(&directory.path).await;
+    let mut found = directory.log_starts.found.borrow_mut();
+    if found.is_none() {
+        *directory.log_starts.written.borrow_mut() = loaded.own.clone();
+    }
+    Rc::clone(found.get_or_insert_with(|| Rc::new(loaded)))
+}
+
+/// The highest start of each partition over all shards' files. What cannot be read is said and left out.
+async fn load(directory: &Path) -> Found {
+    let mut found = Found::default();
+    let own = format!("{LOG_STARTS_PREFIX}{}", reactor::shard_id().0);
+    for entry in fs::list(directory).await.unwrap_or_default() {
+        if !entry.name.starts_with(LOG_STARTS_PREFIX) || entry.name.ends_with(".tmp") {
+            continue;
+        }
+        let path = directory.join(&entry.name);
+        let decoded = match fs::read(&path).await {
+            Ok(bytes) => decode(&bytes),
+            Err(error) => Err(error.to_string()),
+        };
+        match decoded {
+            Ok(starts) => {
+                for (&partition, &start) in &starts {
+                    let highest = found.all.entry(partition).or_insert(start);
+                    *highest = start.max(*highest);
+                }
+                if entry.name == own {
+                    found.own = starts;
+                }
+            }
+            Err(reason) => tracing::error!(
+                file = %path.display(), reason,
+                "log starts are lost: logs begin with what their segments hold, and deleted records may be seen again"
+            ),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+pub mod mutation {
+    //! A fault of our own making, to show that the simulation would notice it.
+
+    use std::cell::Cell;
+
+    thread_local! {
+        static SKIP_WRITE: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// From here on, on this thread, log starts are not written but said to be.
+    pub fn skip_write(skip: bool) {
+        SKIP_WRITE.set(skip);
+    }
+
+    pub fn skips_write() -> bool {
+        SKIP_WRITE.get()
+    }
+}
