@@ -15,19 +15,26 @@ use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset};
 use crate::partition::{Acks, AppendPartition, METADATA_PARTITION, OpenPartition, Shard};
 use crate::protocol::batch::{BatchHeader, Batches, HEADER_BYTES};
 use crate::protocol::records::Records;
-use crate::storage::{Create, Durability, Log, LogConfig, Reserve};
+use crate::storage::{CleanupPolicy, Compaction, Create, Durability, Log, LogConfig, Reserve};
 
 /// Read this much at a time at boot.
 const CHUNK_BYTES: usize = 1 << 20;
 
 pub(super) const TOPIC_NAME: &str = "__cluster_metadata";
 
-/// Never rolled by time; always flushed.
+/// Never rolled by time; keeps everything; always flushed.
 const CONFIG: LogConfig = LogConfig {
     segment_bytes: 1 << 30,
     segment_ms: i64::MAX,
     segment_index_bytes: 10 << 20,
     index_interval_bytes: 4096,
+    cleanup: CleanupPolicy { delete: false, compact: false },
+    compaction: Compaction {
+        min_dirty_ratio: 1.0,
+        min_lag_ms: 0,
+        max_lag_ms: i64::MAX,
+        delete_retention_ms: i64::MAX,
+    },
     durability: Durability::Flushed,
     reserve: Reserve::Usable,
 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::setting::{ConfigEntry, ConfigSource, ConfigSynonym, Setting, Valid, split_list};
 pub use super::topic_config_table::{Synonym, TABLE, TopicConfig};
+pub use crate::model::CleanupPolicy;
 use crate::model::Durability;
 
 /// Everything storage and handlers need to know of a topic, its own configs over the broker's.
@@ -64,13 +65,6 @@ pub enum Compression {
     Zstd {
         level: i32,
     },
-}
-
-/// Both off: records are kept for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CleanupPolicy {
-    pub delete: bool,
-    pub compact: bool,
 }
 
 /// How much of a compressed batch is checked before it is stored.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::cleaner::offsets::CleanedOffsets;
 use super::recovery_points::RecoveryPoints;
 use super::shard::Shard;
 use super::space::Space;
@@ -28,6 +29,7 @@ pub struct Directory {
     pub kept_points: RefCell<RecoveryPoints>,
     /// As last written by this shard.
     pub written_points: RefCell<Option<RecoveryPoints>>,
+    pub cleaned: CleanedOffsets,
 }
 
 impl Directory {
@@ -43,6 +45,7 @@ impl Directory {
             found_points: RefCell::new(None),
             kept_points: RefCell::default(),
             written_points: RefCell::new(None),
+            cleaned: CleanedOffsets::default(),
         }
     }
 

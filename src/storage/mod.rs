@@ -4,7 +4,7 @@
 //! [`commit`] gathers what is queued, copies it once into an aligned buffer, writes, flushes, moves the durable end
 //! and publishes the buffer into [`tail`]. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
-//! judged and repaired by [`open`] and [`recover`].
+//! judged and repaired by [`open`] and [`recover`]; of a compacted topic, rewritten by [`cleaner`].
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
@@ -20,6 +20,7 @@
 
 mod append;
 mod chunks;
+mod cleaner;
 pub(crate) mod commit;
 mod concurrent;
 mod directory;
@@ -50,15 +51,17 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-pub use crate::model::Durability;
+pub use crate::log::compaction::Settings as Compaction;
+pub use crate::model::{CleanupPolicy, Durability};
 use crate::model::{DirectoryId, Offset, PartitionId};
 
+pub use cleaner::CleanerConfig;
 pub use handle::Log;
 pub use shard::Storage;
 pub use strays::Inventory;
 
 /// Settings of one partition's log: the topic's, resolved against the broker's defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// Kafka's segment.bytes.
     pub segment_bytes: u64,
@@ -68,6 +71,10 @@ pub struct LogConfig {
     pub segment_index_bytes: u64,
     /// Kafka's index.interval.bytes.
     pub index_interval_bytes: u64,
+    /// Kafka's cleanup.policy.
+    pub cleanup: CleanupPolicy,
+    /// What counts if that has `compact`.
+    pub compaction: Compaction,
     /// corelane.durability.
     pub durability: Durability,
     pub reserve: Reserve,
@@ -96,6 +103,7 @@ pub struct Config {
     pub producer_expiration_ms: i64,
     /// Budget of idempotent producers' state, in bytes.
     pub producer_state_bytes: usize,
+    pub cleaner: CleanerConfig,
 }
 
 /// One log directory as this shard sees it.

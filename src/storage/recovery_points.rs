@@ -17,7 +17,7 @@ use super::directory::Directory;
 use super::shard::Shard;
 use super::{Durability, Error};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
-use crate::log::files::RECOVERY_POINTS_PREFIX;
+use crate::log::files::{CLEANED_OFFSETS_PREFIX, RECOVERY_POINTS_PREFIX};
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::reactor::{self, fs};
 
@@ -121,11 +121,14 @@ async fn load(directory: &Path) -> RecoveryPoints {
     points
 }
 
-/// Removes the files of shards that are no more; called when every log of theirs is in another shard's file.
+/// Removes the files of shards that are no more, the cleaned offsets too; called when every log of theirs is in another
+/// shard's file.
 pub async fn remove_stale(directory: &Path) {
     for entry in fs::list(directory).await.unwrap_or_default() {
-        let shard =
-            entry.name.strip_prefix(RECOVERY_POINTS_PREFIX).and_then(|shard| shard.parse::<usize>().ok());
+        let number = [RECOVERY_POINTS_PREFIX, CLEANED_OFFSETS_PREFIX]
+            .into_iter()
+            .find_map(|prefix| entry.name.strip_prefix(prefix));
+        let shard = number.and_then(|shard| shard.parse::<usize>().ok());
         if shard.is_some_and(|shard| shard >= reactor::shard_count()) {
             let _ = fs::remove_file(&directory.join(&entry.name)).await;
         }

@@ -19,7 +19,7 @@ pub struct Run {
     buf: SharedBuf,
     /// Where the buffer's first byte lies in the segment file.
     position: u64,
-    /// Base offset of the first batch.
+    /// Base offset of the first batch; lower where compaction has left a gap in front of it.
     first: Offset,
     /// Ascending in both columns.
     places: Vec<Place>,
@@ -42,7 +42,7 @@ impl Run {
         Run { buf, position, first, places, end }
     }
 
-    /// Base offset of the first batch.
+    /// From here on the run has everything up to its end.
     pub fn first_offset(&self) -> Offset {
         self.first
     }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::chunks::Chunks;
+use super::cleaner::Cleaner;
 use super::directory::{Directories, Directory};
 use super::handle::Log;
 use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{
-    Config, Error, Inventory, Listener, LogDir, OpenLog, commit, open, recovery_points, space, stop, strays,
+    Config, Error, Inventory, Listener, LogDir, OpenLog, cleaner, commit, open, recovery_points, space, stop,
+    strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId, TimestampMs};
@@ -32,6 +34,7 @@ pub struct Shard {
     pub tails: TailBudget,
     pub chunks: Chunks,
     pub warm: Warm,
+    pub cleaner: Cleaner,
     /// Bytes of batches that are appended and not yet durable.
     pub pending_bytes: Cell<usize>,
     pub counters: StorageCounters,
@@ -125,6 +128,7 @@ impl Storage {
             tails: TailBudget::new(config.tail_cache_bytes),
             chunks: Chunks::new(config.read_ahead_bytes),
             warm: Warm::default(),
+            cleaner: Cleaner::default(),
             directories: directories.into_iter().map(|dir| (dir.id, Rc::new(Directory::new(dir)))).collect(),
             config,
             listener,
@@ -146,6 +150,9 @@ impl Storage {
         }
         reactor::spawn(space::watch(Rc::clone(&shard)));
         reactor::spawn(recovery_points::keep(Rc::clone(&shard)));
+        if shard.config.cleaner.is_on {
+            reactor::spawn_background(cleaner::run(Rc::clone(&shard)));
+        }
         if reactor::shard_id() == ShardId::ZERO {
             reactor::spawn(stop::remove_leftovers(Rc::clone(&shard)));
         }
@@ -241,6 +248,8 @@ impl Storage {
             read_ahead_bytes_max: config.read_ahead_bytes as u64,
             producer_state_bytes: self.shard.producer_state_bytes.get() as u64,
             producer_state_bytes_max: config.producer_state_bytes as u64,
+            uncleanable_partitions: self.shard.cleaner.uncleanable(),
+            dirtiest_log_ratio: self.shard.cleaner.dirtiest_ratio(),
             directories: directories.collect(),
         }
     }

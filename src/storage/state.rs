@@ -86,6 +86,10 @@ pub struct Work {
     pub in_round: bool,
     pub rolling: bool,
     pub closing: bool,
+    /// The cleaner is at work on it; it looks at the log's status now and then.
+    pub cleaning: bool,
+    /// The cleaner puts a segment in the place of others: nobody else replaces or removes one.
+    pub replacing: bool,
 }
 
 /// A batch whose place is fixed.
@@ -145,7 +149,7 @@ impl LogState {
     pub fn is_idle(&self) -> bool {
         let inner = self.inner.borrow();
         let work = inner.work;
-        !(work.in_round || work.rolling || work.closing)
+        !(work.in_round || work.rolling || work.closing || work.cleaning)
             && (inner.status == Status::Closed || self.directory.is_offline() || inner.pending.is_empty())
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Config, Durability, LogConfig, Reserve};
+use super::{CleanerConfig, CleanupPolicy, Compaction, Config, Durability, LogConfig, Reserve};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, patch_base_offset_and_epoch, rewrite_crc};
 
@@ -114,6 +114,8 @@ pub fn log_config() -> LogConfig {
         segment_ms: 7 * 24 * 3_600 * 1_000,
         segment_index_bytes: 10 << 20,
         index_interval_bytes: 4_096,
+        cleanup: CleanupPolicy { delete: true, compact: false },
+        compaction: Compaction::default(),
         durability: Durability::Flushed,
         reserve: Reserve::Kept,
     }
@@ -127,5 +129,6 @@ pub fn config() -> Config {
         checkpoint_interval_ms: 60_000,
         producer_expiration_ms: i64::MAX,
         producer_state_bytes: 16 << 20,
+        cleaner: CleanerConfig { backoff_ms: 15_000, map_bytes: 1 << 20, is_on: false },
     }
 }

@@ -18,7 +18,7 @@ use crate::reactor::sim::{CrashKind, Disk, Faults, Simulation, When, check_seeds
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext};
 use crate::storage::commit::mutation;
-use crate::storage::testing::{Noise, Spec, batch, stored};
+use crate::storage::testing::{self, Noise, Spec, batch, stored};
 use crate::storage::{Config, Create, Durability, Error, Listener, Log, LogConfig, LogDir, OpenLog, Storage};
 
 const DIRECTORY: DirectoryId = DirectoryId(100);
@@ -53,6 +53,7 @@ impl Plan {
                 checkpoint_interval_ms: 1 + noise.below(100),
                 producer_expiration_ms: i64::MAX,
                 producer_state_bytes: 16 << 20,
+                ..testing::config()
             },
             log: LogConfig {
                 segment_bytes: [3_000, 20_000, 200_000][noise.below(3) as usize],
@@ -61,6 +62,7 @@ impl Plan {
                 index_interval_bytes: 1 + noise.below(5_000),
                 durability: Durability::Flushed,
                 reserve: crate::storage::Reserve::Kept,
+                ..testing::log_config()
             },
             written: noise.one_in(3).then_some(0),
             faults: noise.one_in(4),

@@ -1,5 +1,6 @@
 //! A log directory: its partitions, and what lies beside them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -9,8 +10,8 @@ use super::report::{Finding, Report};
 use super::{Depth, failed};
 use crate::log::checkpoint::{MetaProperties, decode_offsets};
 use crate::log::files::{
-    CLEAN_SHUTDOWN, Folder, FolderState, LOCK, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
-    RECOVERY_POINTS_PREFIX, parse_folder,
+    CLEAN_SHUTDOWN, CLEANED_OFFSETS_PREFIX, CLEANER_OFFSET_CHECKPOINT, Folder, FolderState, LOCK,
+    META_PROPERTIES, RECOVERY_POINT_CHECKPOINT, RECOVERY_POINTS_PREFIX, parse_folder,
 };
 
 /// Adds what the directory holds.
@@ -43,7 +44,11 @@ pub(super) fn read(path: &Path, depth: Depth, report: &mut Report) -> Result<(),
     report
         .properties
         .insert("stopped", if is_clean { "cleanly" } else { "not cleanly, or running" }.to_owned());
-    let expect = Expect { recovery_points: recovery_points(path, &names, report), is_clean };
+    let expect = Expect {
+        recovery_points: recovery_points(path, &names, report),
+        is_clean,
+        compacted: Some(compacted(path, &names)),
+    };
     for (name, folder) in folders {
         if folder.state != FolderState::Live {
             report.findings.push(Finding::note(name, "set aside; not part of any topic"));
@@ -79,6 +84,19 @@ fn properties(path: &Path, is_there: bool, report: &mut Report) {
         }
         Err(damage) => report.findings.push(Finding::damage(META_PROPERTIES, damage.0)),
     }
+}
+
+/// The partitions that a file of cleaned offsets names: Kafka's by the topic's name, each shard's by its id.
+fn compacted(path: &Path, names: &[String]) -> BTreeSet<(String, i32)> {
+    let is_one =
+        |name: &&String| *name == CLEANER_OFFSET_CHECKPOINT || name.starts_with(CLEANED_OFFSETS_PREFIX);
+    let mut compacted = BTreeSet::new();
+    for name in names.iter().filter(is_one) {
+        let text = fs::read(path.join(name)).unwrap_or_default();
+        let found = decode_offsets(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        compacted.extend(found.into_iter().map(|found| (found.topic, found.partition)));
+    }
+    compacted
 }
 
 /// Of each partition, the lowest that a file tells: Kafka's by the topic's name, each shard's by its id.
