@@ -165,8 +165,8 @@ impl Rejection {
             | Rejection::Count { .. }
             | Rejection::Control
             | Rejection::Sequence(_)
-            | Rejection::Records(_)
             | Rejection::NoKey { .. } => ErrorCode::InvalidRecord,
+            Rejection::Records(error) => error.error_code(),
             Rejection::ZstdTooEarly { .. } | Rejection::UnknownCodec => ErrorCode::UnsupportedCompressionType,
             Rejection::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Rejection::Timestamp { .. } | Rejection::LogAppendTime => ErrorCode::InvalidTimestamp,

@@ -209,7 +209,7 @@ fn a_record_without_a_key_is_refused() {
 }
 
 /// Ten million updates of a hundred thousand keys, with restarts and kills in the middle: some minutes.
-/// `cargo test --release --test it compaction -- --ignored`
+/// `cargo test --release --test it compaction -- --ignored --nocapture`
 #[test]
 #[ignore = "takes minutes"]
 fn ten_million_updates_end_with_the_last_values() {

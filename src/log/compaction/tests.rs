@@ -204,7 +204,8 @@ impl Log {
             })
             .collect();
         let last_batches = self.states.last_batches(None, usize::MAX).into_iter().collect();
-        let transactions = Transactions::new(self.aborted.clone());
+        let transactions = Transactions::new(self.aborted.clone(), Offset::ZERO);
+        self.aborted.retain(|txn| txn.last_offset.0 >= limit);
         let mut filter =
             Filter::new((map, map_end), transactions, last_batches, TimestampMs(now), delete_retention_ms);
         let limits =
@@ -230,7 +231,8 @@ impl Log {
                     Kept::Nothing => counts.1 += 1,
                 }
             }
-            filter.end_segment();
+            // the new segment's transaction index
+            self.aborted.extend(filter.end_segment());
             let last = left.last().map(|batch| self::header(batch).next_offset().0);
             assert_eq!(last, Some(end), "a segment ends where the next begins");
             cleaned.push((group[0].0, left));
@@ -564,7 +566,13 @@ fn a_marker_stays_as_long_as_a_batch_of_its_transaction() {
     };
     let filter = |now, aborted: &[AbortedTxn]| {
         let map = (KeyMap::new(100, 1, SECRET), Offset(100));
-        Filter::new(map, Transactions::new(aborted.to_vec()), BTreeMap::new(), TimestampMs(now), 10)
+        Filter::new(
+            map,
+            Transactions::new(aborted.to_vec(), Offset::ZERO),
+            BTreeMap::new(),
+            TimestampMs(now),
+            10,
+        )
     };
     // the data goes at once, the marker's time begins to run in the cleaning that no longer meets data of it
     let (batch, abort) = (data(0), marker(1, 9, 0));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{decode, each_record};
 use crate::log::txn_index::AbortedTxn;
-use crate::model::ProducerId;
+use crate::model::{Offset, ProducerId};
 use crate::protocol::batch::BatchHeader;
 
 /// An aborted transaction under way.
@@ -39,9 +39,11 @@ enum Marker {
 }
 
 impl Transactions {
-    /// `aborted`: all whose marker may lie in or behind what is fed, from the transaction indexes.
+    /// `aborted`: from the transaction indexes; `from`: where the first batch that is fed begins. A transaction whose
+    /// marker lies below has nothing to say of what comes.
     #[must_use]
-    pub fn new(mut aborted: Vec<AbortedTxn>) -> Transactions {
+    pub fn new(mut aborted: Vec<AbortedTxn>, from: Offset) -> Transactions {
+        aborted.retain(|txn| txn.last_offset >= from);
         aborted.sort_unstable_by_key(|txn| (txn.first_offset, txn.last_offset));
         aborted.dedup();
         Transactions { to_come: aborted.into(), ..Transactions::default() }

@@ -52,7 +52,7 @@ pub async fn rewrite(job: &Job) -> Result<Done, Stop> {
     }
     let filter = Filter::new(
         (map, map_end),
-        Transactions::new(aborted),
+        Transactions::new(aborted, Offset::ZERO),
         last_batches(log).await,
         job.now,
         log.borrow().config.compaction.delete_retention_ms,
@@ -94,19 +94,20 @@ async fn map(job: &Job, aborted: Vec<AbortedTxn>) -> Result<(KeyMap, Offset), St
     let section = job.section;
     let keys_max = u64::try_from(section.end.since(section.first_dirty)).unwrap_or(0);
     let map_bytes = log.shard.config.cleaner.map_bytes;
+    let is_dirty = |source: &&Source| source.end > section.first_dirty && source.segment.base < section.end;
+    let from = job.sources.iter().find(is_dirty).map_or(section.first_dirty, |source| source.segment.base);
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&reactor::random_u64().to_le_bytes());
     secret[8..].copy_from_slice(&reactor::random_u64().to_le_bytes());
     let mut state = reactor::blocking(move || {
         let map = KeyMap::new(map_bytes, keys_max, secret);
-        (Mapping::new(map, Transactions::new(aborted), section.first_dirty), false)
+        (Mapping::new(map, Transactions::new(aborted, from), section.first_dirty), false)
     })
     .await;
     let step = move |(mapping, is_over): &mut (Mapping, bool), header: &BatchHeader, batch: &[u8]| {
         *is_over = header.base_offset >= section.end || mapping.batch(header, batch) == Mapped::Full;
         !*is_over
     };
-    let is_dirty = |source: &&Source| source.end > section.first_dirty && source.segment.base < section.end;
     'segments: for source in job.sources.iter().filter(is_dirty) {
         let mut slices = Slices::new(log, source);
         loop {

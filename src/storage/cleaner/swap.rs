@@ -5,14 +5,14 @@
 //!   1  b.log.cleaned, its indexes       written and flushed, names durable      a crash: removed at the next start
 //!   2  .cleaned -> .swap, .log last     names durable: from here on it is done  a crash: the next start goes on
 //!   3  in memory: readers go to the new segment
-//!   4  the others' files go, and what describes b.log; durable
+//!   4  the others' files go, the indexes' .swap -> in place of b.log's; durable
 //!   5  b.log.swap -> b.log              durable
 //! ```
 //!
 //! Names may become durable in any order, hence the flushes of the folder between the steps: while `b.log.swap` is there,
 //! the old files may be or not, and count no more; once it is gone, no other old file is left. The next start knows
-//! what the new segment replaces from its last batch, which ends where the segments it was made from ended. An index
-//! without its `.swap` log is removed: indexes are made again.
+//! what the new segment replaces from its last batch, which ends where the segments it was made from ended. Offset and time
+//! indexes that are in doubt are removed and made again; a transaction index, which cannot be, is always replaced by name.
 
 use std::io;
 use std::path::Path;
@@ -39,6 +39,8 @@ pub struct Cleaned {
     pub length: u64,
     pub indexes: SegmentIndexes,
     pub transactions: TxnIndex,
+    /// The segment it replaces, or it, has a transaction index.
+    pub has_transactions: bool,
 }
 
 /// What describes a log file; all of it can be made again, but for the transaction index.
@@ -108,7 +110,7 @@ async fn write_indexes(log: &LogState, cleaned: &Cleaned) -> io::Result<()> {
     cleaned.indexes.times.encode(0, &mut times);
     cleaned.transactions.encode(0, &mut transactions);
     for (kind, bytes) in INDEXES.into_iter().zip([offsets, times, transactions]) {
-        if kind == FileKind::TxnIndex && bytes.is_empty() {
+        if kind == FileKind::TxnIndex && !cleaned.has_transactions {
             continue;
         }
         let path = log.folder.join(name(cleaned.base, kind, FileState::Cleaned));
@@ -120,8 +122,7 @@ async fn write_indexes(log: &LogState, cleaned: &Cleaned) -> io::Result<()> {
 
 /// Steps 2 to 5; the new segment.
 async fn swap(log: &Rc<LogState>, sources: &[Source], cleaned: Cleaned) -> io::Result<Rc<Segment>> {
-    let Cleaned { base, file, length, indexes, transactions } = cleaned;
-    let has_transactions = !transactions.entries().is_empty();
+    let Cleaned { base, file, length, indexes, has_transactions, .. } = cleaned;
     let kinds: Vec<FileKind> =
         INDEXES.into_iter().filter(|kind| *kind != FileKind::TxnIndex || has_transactions).collect();
     for &kind in kinds.iter().chain(&[FileKind::Log]) {
@@ -164,9 +165,6 @@ async fn put_in_place(
     others: &[Offset],
     snapshots: &[Offset],
 ) -> io::Result<()> {
-    for kind in INDEXES {
-        remove(folder, base, kind).await?;
-    }
     for &other in others {
         for kind in INDEXES.into_iter().chain([FileKind::Log]) {
             remove(folder, other, kind).await?;
@@ -175,13 +173,19 @@ async fn put_in_place(
     for &snapshot in snapshots {
         remove(folder, snapshot, FileKind::Snapshot).await?;
     }
-    fs::sync_dir(folder).await?;
-    for kind in INDEXES.into_iter().chain([FileKind::Log]) {
+    for kind in INDEXES {
         match rename(folder, base, kind, FileState::Swap, FileState::Live).await {
-            Err(error) if kind != FileKind::Log && error.kind() == io::ErrorKind::NotFound => {}
+            // what is there may be the old segment's, unless it was renamed before a crash
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if kind != FileKind::TxnIndex {
+                    remove(folder, base, kind).await?;
+                }
+            }
             renamed => renamed?,
         }
     }
+    fs::sync_dir(folder).await?;
+    rename(folder, base, FileKind::Log, FileState::Swap, FileState::Live).await?;
     fs::sync_dir(folder).await
 }
 
