@@ -1,11 +1,9 @@
 //! A compacted topic: the last value of each key, whatever happens to the broker meanwhile; and what it refuses.
 
 use crate::harness::{Broker, Setup, run_to_end};
-use crate::wire::{self, Wire, header, seal};
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use crate::wire::{self, Wire, header, keyed_batch};
+use bytes::Bytes;
+use kafka_protocol::records::{Compression, RecordBatchDecoder};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
@@ -15,34 +13,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
-
-/// One batch; a value that is `None` is a tombstone.
-fn keyed(entries: &[(Option<String>, Option<String>)], compression: Compression) -> Bytes {
-    let records: Vec<Record> = (0..)
-        .zip(entries)
-        .map(|(offset, (key, value))| Record {
-            transactional: false,
-            control: false,
-            delete_horizon: false,
-            partition_leader_epoch: -1,
-            producer_id: -1,
-            producer_epoch: -1,
-            timestamp_type: TimestampType::Creation,
-            offset,
-            sequence: i32::try_from(offset).expect("a test batch is small"),
-            timestamp: wire::now_ms(),
-            key: key.clone().map(Bytes::from),
-            value: value.clone().map(Bytes::from),
-            headers: Default::default(),
-        })
-        .collect();
-    let mut bytes = BytesMut::new();
-    let options = RecordEncodeOptions { version: 2, compression };
-    RecordBatchEncoder::encode(&mut bytes, &records, &options).expect("a batch encodes");
-    let mut bytes = bytes.to_vec();
-    bytes[header::BASE_SEQUENCE..header::BASE_SEQUENCE + 4].copy_from_slice(&(-1i32).to_be_bytes());
-    seal(bytes)
-}
 
 /// What a consumer makes of a topic: the last value of each key, and how many records it was given.
 fn consume(wire: &mut Wire, topic: &str) -> (HashMap<Bytes, Bytes>, usize) {
@@ -113,8 +83,12 @@ impl Load {
                     (Some(key), value)
                 })
                 .collect();
-            let answer =
-                wire.produce(&self.topic, 0, -1, keyed(&entries, CODECS[number as usize % CODECS.len()]));
+            let answer = wire.produce(
+                &self.topic,
+                0,
+                -1,
+                keyed_batch(&entries, CODECS[number as usize % CODECS.len()]),
+            );
             assert_eq!(answer.error_code, 0, "{answer:?}");
         }
     }
@@ -192,7 +166,7 @@ fn a_record_without_a_key_is_refused() {
             &topic,
             0,
             -1,
-            keyed(&[some(true), some(false), some(true), some(false)], compression),
+            keyed_batch(&[some(true), some(false), some(true), some(false)], compression),
         );
         assert_eq!(answer.error_code, INVALID_RECORD, "{compression:?}");
         assert!(answer.error_message.is_some_and(|text| text.contains("without a key")));
@@ -201,10 +175,10 @@ fn a_record_without_a_key_is_refused() {
         // in a long batch, too, which is looked into elsewhere
         let mut many = vec![some(true); 20_000];
         many[19_999].0 = None;
-        let answer = wire.produce(&topic, 0, -1, keyed(&many, compression));
+        let answer = wire.produce(&topic, 0, -1, keyed_batch(&many, compression));
         assert_eq!((answer.error_code, answer.record_errors.len()), (INVALID_RECORD, 1), "{compression:?}");
         many[19_999].0 = Some(String::new());
-        assert_eq!(wire.produce(&topic, 0, -1, keyed(&many, compression)).error_code, 0);
+        assert_eq!(wire.produce(&topic, 0, -1, keyed_batch(&many, compression)).error_code, 0);
     }
 }
 

@@ -80,6 +80,12 @@ impl Dirt {
     pub fn is_due(&self, settings: &Settings) -> bool {
         (self.is_overdue && self.dirty_bytes > 0) || self.ratio() > settings.min_dirty_ratio
     }
+
+    /// Whether a log with these settings is to be cleaned rather than the best found so far: it is due, and dirtier.
+    #[must_use]
+    pub fn goes_before(&self, best: Option<&Dirt>, settings: &Settings) -> bool {
+        self.total_bytes > 0 && self.is_due(settings) && best.is_none_or(|best| self.ratio() > best.ratio())
+    }
 }
 
 /// In whole segments, as Kafka counts. `end_of_closed`: where the segment behind the closed ones begins.
@@ -108,18 +114,6 @@ pub fn dirt(
         total_bytes: clean + cleanable,
         is_overdue: earliest.is_some_and(|earliest| earliest.0 < until),
     }
-}
-
-/// The number of the log that goes first, of those that are due: the dirtiest.
-pub fn dirtiest<'a>(logs: impl IntoIterator<Item = (&'a Dirt, &'a Settings)>) -> Option<usize> {
-    let mut best: Option<(usize, f64)> = None;
-    for (number, (dirt, settings)) in logs.into_iter().enumerate() {
-        let better = best.is_none_or(|(_, ratio)| dirt.ratio() > ratio);
-        if dirt.total_bytes > 0 && dirt.is_due(settings) && better {
-            best = Some((number, dirt.ratio()));
-        }
-    }
-    best.map(|(number, _)| number)
 }
 
 /// Limits of one segment.
@@ -285,7 +279,13 @@ mod tests {
             (&[(dirt(1, 100, true), half), (dirt(0, 100, true), half)], Some(0)),
             (&[(dirt(0, 100, true), half), (dirt(0, 0, true), none), (dirt(0, 100, false), none)], None),
         ] {
-            assert_eq!(dirtiest(logs.iter().map(|(dirt, settings)| (dirt, settings))), expect, "{logs:?}");
+            let mut best: Option<usize> = None;
+            for (number, (dirt, settings)) in logs.iter().enumerate() {
+                if dirt.goes_before(best.map(|best: usize| &logs[best].0), settings) {
+                    best = Some(number);
+                }
+            }
+            assert_eq!(best, expect, "{logs:?}");
         }
     }
 

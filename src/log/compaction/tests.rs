@@ -177,7 +177,9 @@ impl Log {
         let Some(closed) = self.segments.len().checked_sub(1) else { return (0, 0) };
         let limit = self.segments[closed].0;
         let map = KeyMap::new(map_bytes, u64::MAX, SECRET);
-        let mut mapping = Mapping::new(map, Transactions::new(self.aborted.clone()), Offset(self.cleaned_to));
+        let fed = self.segments.iter().rev().map(|(base, _)| *base).find(|base| *base <= self.cleaned_to);
+        let transactions = Transactions::new(self.aborted.clone(), Offset(fed.unwrap_or(0)));
+        let mut mapping = Mapping::new(map, transactions, Offset(self.cleaned_to));
         for (base, batches) in &self.segments[..closed] {
             let end = self.segments.iter().map(|(base, _)| *base).find(|other| other > base).unwrap();
             let bytes: Vec<u8> = batches.concat();

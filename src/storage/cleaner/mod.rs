@@ -84,16 +84,6 @@ pub enum Stop {
     Uncleanable(String),
 }
 
-impl From<Error> for Stop {
-    /// Whoever gave the error has said it.
-    fn from(error: Error) -> Stop {
-        match error {
-            Error::Closed => Stop::Gone,
-            error => Stop::Uncleanable(format!("a segment cannot be read ({error:?})")),
-        }
-    }
-}
-
 /// A closed segment that may be cleaned.
 #[derive(Clone)]
 pub struct Source {
@@ -146,13 +136,12 @@ pub async fn run(shard: Rc<Shard>) {
 
 /// Cleans one log, if one is due. False if there was nothing to do, or it could not be done.
 async fn clean_dirtiest(shard: &Rc<Shard>) -> bool {
-    let mut jobs = look(shard).await;
-    while let Some(number) = plan::dirtiest(jobs.iter().map(|(job, settings)| (&job.dirt, settings))) {
-        if shard.stopping.get() {
-            return false;
-        }
-        let (job, _) = jobs.swap_remove(number);
+    let mut tried = BTreeSet::new();
+    // ends: each turn cleans a log, or tries one more
+    loop {
+        let Some(job) = dirtiest(shard, &tried).await.filter(|_| !shard.stopping.get()) else { return false };
         let log = Rc::clone(&job.log);
+        tried.insert(log.partition);
         match clean(job).await {
             Ok(()) => {
                 shard.cleaner.told_no_room.set(false);
@@ -180,16 +169,16 @@ async fn clean_dirtiest(shard: &Rc<Shard>) -> bool {
             }
         }
     }
-    false
 }
 
-/// The shard's compacted logs that have something to clean.
-async fn look(shard: &Rc<Shard>) -> Vec<(Job, super::Compaction)> {
+/// The shard's dirtiest log that is due, those left out that were tried. The others' segments are let go of: whoever wants
+/// to remove one waits until nobody holds it.
+async fn dirtiest(shard: &Rc<Shard>, tried: &BTreeSet<PartitionId>) -> Option<Job> {
     /// Before the rest of the shard gets a turn: some 50 µs.
     const LOGS_IN_A_ROW: usize = 256;
     let logs: Vec<Rc<LogState>> = shard.logs.borrow().values().cloned().collect();
-    let mut jobs = Vec::new();
-    let mut dirtiest: f64 = 0.0;
+    let mut best: Option<Job> = None;
+    let mut worst_ratio: f64 = 0.0;
     for (index, log) in logs.into_iter().enumerate() {
         if index % LOGS_IN_A_ROW == LOGS_IN_A_ROW - 1 {
             reactor::turn().await;
@@ -197,14 +186,16 @@ async fn look(shard: &Rc<Shard>) -> Vec<(Job, super::Compaction)> {
         if shard.stopping.get() {
             break;
         }
-        if shard.cleaner.uncleanable.borrow().contains(&log.partition) {
+        if tried.contains(&log.partition) || shard.cleaner.uncleanable.borrow().contains(&log.partition) {
             continue;
         }
         let settings = log.borrow().config.compaction;
         match job(&log).await {
             Ok(Some(job)) => {
-                dirtiest = dirtiest.max(job.dirt.ratio());
-                jobs.push((job, settings));
+                worst_ratio = worst_ratio.max(job.dirt.ratio());
+                if job.dirt.goes_before(best.as_ref().map(|best| &best.dirt), &settings) {
+                    best = Some(job);
+                }
             }
             Ok(None) => {}
             Err(error) => {
@@ -212,8 +203,10 @@ async fn look(shard: &Rc<Shard>) -> Vec<(Job, super::Compaction)> {
             }
         }
     }
-    shard.cleaner.dirtiest_ratio.set((dirtiest * 1e6) as u64);
-    jobs
+    if tried.is_empty() {
+        shard.cleaner.dirtiest_ratio.set((worst_ratio * 1e6) as u64);
+    }
+    best
 }
 
 /// How dirty the log is; `None` if it is not compacted, or has nothing that may be cleaned.
@@ -290,6 +283,14 @@ async fn clean(job: Job) -> Result<(), Stop> {
     let log = Rc::clone(&job.log);
     let shard = Rc::clone(&log.shard);
     let _hold = Hold::of(&log);
+    check(&log)?;
+    if job.section.checkpoint_is_off {
+        tracing::info!(
+            log = log.name,
+            from = job.section.first_dirty.0,
+            "how far the log was compacted lies outside of it now: it is compacted from its start"
+        );
+    }
     shard.counters.cleaner_runs.increment();
     // Before the first gap can be in the log, it is on disk that the log may have some.
     offsets::note(&log, job.section.first_dirty).await?;

@@ -400,11 +400,14 @@ impl Writer {
         for txn in aborted {
             transactions.append(txn);
         }
+        let before = self.log.folder.join(swap::name(self.base, FileKind::TxnIndex, FileState::Live));
+        let had_transactions = fs::exists(&before).await.map_err(|error| failed(&self.log, &error, 0))?;
         Ok(Cleaned {
             base: self.base,
             file: self.file,
             length: self.length,
             indexes: self.indexes,
+            has_transactions: had_transactions || !transactions.entries().is_empty(),
             transactions,
         })
     }

@@ -234,7 +234,6 @@ fn a_cleaned_log_has_the_last_values_and_is_found_again() {
             "{}",
             log.size_bytes()
         );
-        assert!(log.state().borrow().segments.len() * 2 < segments);
         assert_eq!((files(FileState::Cleaned).await, files(FileState::Swap).await), (vec![], vec![]));
         // every place is readable, the gaps too, and a later time is found
         for from in (0..log.end_offset().0).step_by(7) {
@@ -254,6 +253,7 @@ fn a_cleaned_log_has_the_last_values_and_is_found_again() {
         append(&log, &mut noise, 60, &kept).await;
         clean_all(&log).await;
         holds(&log, &kept.borrow()).await;
+        assert!(log.state().borrow().segments.len() * 2 < segments, "small segments have become one");
         storage.stop().await.expect("a clean stop");
     });
     for (seed, clean) in [(2, true), (3, false)] {
