@@ -14,7 +14,7 @@ use crate::log::recovery::{Offsets, Reason, Start};
 use crate::log::time_index::{TimeIndex, TimestampOffset};
 use crate::model::LeaderEpoch;
 use crate::protocol::batch::BatchHeader;
-use crate::reactor::fs;
+use crate::reactor::{self, fs};
 
 /// An index whose last entry is further than this (and the interval) from the segment's end lost its tail.
 const SHORT_BYTES: u64 = 16 << 20;
@@ -81,7 +81,7 @@ pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error>
 }
 
 /// Puts indexes that were made again on disk, for the next start. If that fails, they are made again then.
-async fn write_back(log: &LogState, segment: &Segment) {
+async fn write_back(log: &LogState, segment: &Rc<Segment>) {
     // a retired segment's names are another's; one that is about to be is read no more after the next start
     if log.directory.is_offline()
         || !segment.closed.get()
@@ -90,7 +90,15 @@ async fn write_back(log: &LogState, segment: &Segment) {
     {
         return;
     }
-    if let Err(error) = roll::write_indexes(&log.folder, segment).await {
+    // a replacement waits for this: in a task of its own, so that it ends whoever waits for it
+    segment.describing.set(true);
+    let (folder, described) = (log.folder.clone(), Rc::clone(segment));
+    let writing = reactor::spawn(async move {
+        let written = roll::write_indexes(&folder, &described).await;
+        described.describing.set(false);
+        written
+    });
+    if let Err(error) = writing.await {
         tracing::warn!(log = log.name, segment = segment.base.0, %error, "cannot write the index");
     }
 }

@@ -33,6 +33,8 @@ pub struct Segment {
     /// Compaction has put another segment in its place: its file stays open for whoever still reads it, and its names are
     /// not its own any more.
     pub retired: Cell<bool>,
+    /// Its index files are being written again, under its names.
+    pub describing: Cell<bool>,
     /// The first batch's max timestamp and when the segment was made, for the roll rule.
     pub first_timestamp: Cell<TimestampMs>,
     pub created: TimestampMs,
@@ -57,6 +59,7 @@ impl Segment {
             closed: Cell::new(false),
             gaps: Cell::new(false),
             retired: Cell::new(false),
+            describing: Cell::new(false),
             first_timestamp: Cell::new(TimestampMs::NONE),
             created,
             latest: Cell::new(None),

@@ -70,6 +70,10 @@ pub async fn replace(log: &Rc<LogState>, sources: &[Source], cleaned: Cleaned) -
         })?;
         keepers.push(Keeper::open(log, segment).await);
     }
+    // Nor may an old one's indexes be written under names that are the new one's by then.
+    while sources.iter().any(|source| source.segment.describing.get()) {
+        reactor::sleep(PAUSE).await;
+    }
     check(log)?;
     {
         let inner = &mut *log.borrow_mut();
