@@ -152,6 +152,7 @@ async fn swap(log: &Rc<LogState>, sources: &[Source], cleaned: Cleaned) -> io::R
         inner.segments.splice(first..first + sources.len(), [Rc::clone(&segment)]);
         let before: u64 = sources.iter().map(|source| source.segment.durable_bytes.get()).sum();
         inner.total_bytes = inner.total_bytes - before + length;
+        inner.tail.forget_below(sources[sources.len() - 1].end, &log.shard.tails);
     }
     let ids: Vec<u64> = sources.iter().map(|source| source.segment.id).collect();
     sources.iter().for_each(|source| source.segment.retired.set(true));

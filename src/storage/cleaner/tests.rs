@@ -47,8 +47,9 @@ fn settings() -> LogConfig {
     }
 }
 
+/// A tail cache that could hold everything.
 fn small() -> Config {
-    Config { tail_cache_bytes: 0, ..config() }
+    Config { tail_cache_bytes: 1 << 20, ..config() }
 }
 
 fn start(config: Config, clean: bool) -> Rc<Storage> {
