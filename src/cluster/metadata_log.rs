@@ -15,7 +15,7 @@ use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset};
 use crate::partition::{Acks, AppendPartition, METADATA_PARTITION, OpenPartition, Shard};
 use crate::protocol::batch::{BatchHeader, Batches, HEADER_BYTES};
 use crate::protocol::records::Records;
-use crate::storage::{CleanupPolicy, Create, Durability, Log, LogConfig, Reserve};
+use crate::storage::{CleanupPolicy, Compaction, Create, Durability, Log, LogConfig, Reserve};
 
 /// Read this much at a time at boot.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -32,6 +32,12 @@ const CONFIG: LogConfig = LogConfig {
     cleanup: CleanupPolicy { delete: false, compact: false },
     retention_ms: -1,
     retention_bytes: -1,
+    compaction: Compaction {
+        min_dirty_ratio: 1.0,
+        min_lag_ms: 0,
+        max_lag_ms: i64::MAX,
+        delete_retention_ms: i64::MAX,
+    },
     durability: Durability::Flushed,
     flush_messages: i64::MAX,
     flush_ms: i64::MAX,

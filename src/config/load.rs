@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use super::listeners::{self, Texts};
 use super::table::{Effect, Row, TABLE};
-use super::{AdminListener, Config, ConfigError, Severity, ShardBudgets, Warning, ignored, properties};
+use super::{
+    AdminListener, Cleaner, Config, ConfigError, Severity, ShardBudgets, Warning, ignored, properties,
+};
 use crate::metadata::Settings;
 use crate::metadata::setting::split_list;
 use crate::metadata::topic_config::{self, TopicDefaults};
@@ -157,6 +159,11 @@ impl Loader {
             producer_id_expiration_ms: self.number("producer.id.expiration.ms"),
             checkpoint_interval_ms: self.number("log.flush.offset.checkpoint.interval.ms"),
             retention_check_interval_ms: self.number("log.retention.check.interval.ms"),
+            cleaner: Cleaner {
+                threads: self.number("log.cleaner.threads"),
+                backoff_ms: self.number("log.cleaner.backoff.ms"),
+                map_bytes: self.number("log.cleaner.dedupe.buffer.size"),
+            },
             shard,
             disk_reserve_bytes: self.number("corelane.disk.reserve.bytes"),
             cores: self.text("corelane.cores").map(str::to_owned),

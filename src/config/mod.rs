@@ -58,6 +58,9 @@ pub struct Config {
     pub checkpoint_interval_ms: u64,
     pub retention_check_interval_ms: u64,
 
+    /// log.cleaner.*
+    pub cleaner: Cleaner,
+
     /// corelane.shard.*: budgets of each shard.
     pub shard: ShardBudgets,
     /// corelane.disk.reserve.bytes
@@ -69,6 +72,17 @@ pub struct Config {
 
     /// What is set of the table, as text; the properties that topics inherit are in `topic_defaults`.
     set: BTreeMap<&'static str, String>,
+}
+
+/// What the cleaner of compacted topics may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleaner {
+    /// 0: nothing is compacted. Otherwise each shard has one cleaner, whatever the number.
+    pub threads: usize,
+    /// How long it sleeps when there is nothing to clean.
+    pub backoff_ms: u64,
+    /// Memory of the maps of all shards together.
+    pub map_bytes: usize,
 }
 
 /// What one shard may hold in memory, bytes.

@@ -2,7 +2,7 @@
 //!
 //! Exactly one batch of magic 2 per partition, checked here on the connection's shard (`log::validate`), handed on as
 //! a slice of the frame. acks=0 is never answered; if a partition failed the connection closes. v7+ zstd (KIP-110);
-//! v8+ messages and the record at fault (KIP-467); v10+ the new leader and its address (KIP-951); v13 topic ids alone
+//! v8+ messages and the records at fault (KIP-467); v10+ the new leader and its address (KIP-951); v13 topic ids alone
 //! (KIP-516). Produce never creates a topic. Internal topics are for the broker and the admin client.
 //!
 //! Left out: transactions (a transactional batch is INVALID_TXN_STATE) and recompression (compression.type other than
@@ -19,19 +19,23 @@ use super::endpoint::live_nodes;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request, Stage};
 use super::topic::{is_internal, message, topic_id};
-use crate::log::validate::{self, Keys, Rules, TimestampType};
+use crate::log::compaction::DECOMPRESSED_BYTES_MAX;
+use crate::log::validate::{self, Keys, Rejection, Rules, TimestampType};
 use crate::metadata::{LogSettings, topic_config};
 use crate::model::{ErrorCode, PartitionId, TimestampMs, TopicId};
 use crate::partition::{Acks, AppendOutcome, AppendPartition};
+use crate::protocol::batch::{self, Codec};
 use crate::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use crate::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
-use crate::reactor::{turn, wall_clock_ms};
+use crate::reactor::{blocking, turn, wall_clock_ms};
 
 /// After checking this much the rest of the shard gets a turn: some 100 µs of CRC.
 const CHECKED_IN_A_ROW_MAX: usize = 1024 * 1024;
+/// A compressed batch of this size is looked into on the shard's thread: some 50 µs.
+const INSPECTED_AT_ONCE_MAX: usize = 4096;
 /// May write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
 
@@ -55,7 +59,17 @@ struct Target {
 struct Refusal {
     error: ErrorCode,
     message: Option<String>,
-    record: Option<i32>,
+    records: Vec<i32>,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Refusal {
+        Refusal {
+            error: rejection.error_code(),
+            records: rejection.record_indexes().to_vec(),
+            message: Some(rejection.to_string()),
+        }
+    }
 }
 
 pub(super) async fn start(broker: Rc<Broker>, request: Request) -> Stage {
@@ -103,10 +117,15 @@ async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest
                 .with_log_append_time_ms(-1)
                 .with_log_start_offset(-1);
             let bytes = partition.records.as_ref().map_or(0, Bytes::len);
-            let checked = match &target {
+            let mut checked = match &target {
                 Ok(target) => check(partition, target, now),
-                Err(error) => Err(Refusal { error: *error, message: None, record: None }),
+                Err(error) => Err(Refusal { error: *error, message: None, records: Vec::new() }),
             };
+            if let (Ok(target), Ok((batch, _))) = (&target, &checked)
+                && let Err(rejection) = check_keys(batch, &target.rules).await
+            {
+                checked = Err(rejection.into());
+            }
             partitions.push(match checked {
                 Ok((batch, append_time)) => {
                     plan.places.push((plan.topics.len(), partitions.len()));
@@ -176,16 +195,12 @@ fn check(
     now: TimestampMs,
 ) -> Result<(AppendPartition, TimestampMs), Refusal> {
     let records = partition.records.unwrap_or_default();
-    let checked = validate::check(&records, &target.rules, now).map_err(|rejection| Refusal {
-        error: rejection.error_code(),
-        record: rejection.record_index(),
-        message: Some(rejection.to_string()),
-    })?;
+    let checked = validate::check(&records, &target.rules, now)?;
     if checked.header.is_transactional() {
         return Err(Refusal {
             error: ErrorCode::InvalidTxnState,
             message: Some("transactions are not supported yet".to_owned()),
-            record: None,
+            records: Vec::new(),
         });
     }
     let (batch, header) = checked.stored(&records);
@@ -197,17 +212,32 @@ fn check(
     Ok((AppendPartition { partition, batch, header }, append_time))
 }
 
+/// A compacted topic takes no records without a key: a compressed batch is looked into, on the blocking pool if that
+/// may take long. The pool has two threads a shard, so that many batches at most are held decompressed.
+async fn check_keys(append: &AppendPartition, rules: &Rules) -> Result<(), Rejection> {
+    let header = append.header;
+    if rules.keys == Keys::Optional || header.codec() == Some(Codec::None) {
+        return Ok(());
+    }
+    if append.batch.len() <= INSPECTED_AT_ONCE_MAX {
+        let checked = validate::check_keys_inside(&header, &append.batch, 4 * INSPECTED_AT_ONCE_MAX);
+        if checked != Err(Rejection::Records(batch::Error::DecompressedTooLarge)) {
+            return checked;
+        }
+    }
+    let bytes = append.batch.clone();
+    blocking(move || validate::check_keys_inside(&header, &bytes, DECOMPRESSED_BYTES_MAX)).await
+}
+
 fn refused(response: PartitionProduceResponse, refusal: Refusal) -> PartitionProduceResponse {
     let text = refusal.message.map(message);
-    let record_errors = refusal.record.map(|record| {
+    let record_error = |record| {
         BatchIndexAndErrorMessage::default()
             .with_batch_index(record)
             .with_batch_index_error_message(text.clone())
-    });
-    response
-        .with_error_code(refusal.error.code())
-        .with_error_message(text)
-        .with_record_errors(record_errors.into_iter().collect())
+    };
+    let record_errors = refusal.records.into_iter().map(record_error).collect();
+    response.with_error_code(refusal.error.code()).with_error_message(text).with_record_errors(record_errors)
 }
 
 impl Plan {

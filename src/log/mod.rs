@@ -3,7 +3,8 @@
 //! batch, when to roll, which segments may go, and the verdict on a segment after an unclean stop.
 //!
 //! Where to start reading: [`indexes`] for what an append does to a segment, [`producer_state`] for idempotence,
-//! [`recovery`] for what happens to the bytes found after a crash, [`validate`] for what a client is told.
+//! [`recovery`] for what happens to the bytes found after a crash, [`compaction`] for what a cleaning leaves,
+//! [`validate`] for what a client is told.
 //!
 //! Invariants
 //! - Every byte format here is Kafka's (4.4): `kafka-dump-log` reads what we encode, and we read what Kafka wrote.
@@ -15,6 +16,7 @@
 //! Never here: a file, a clock, randomness, a wait. Time is an argument; bytes come and go as slices.
 
 pub mod checkpoint;
+pub mod compaction;
 pub mod epoch_cache;
 pub mod files;
 pub mod indexes;

@@ -12,6 +12,7 @@
 //! `ProducerAppendInfo`, `UnifiedLog.analyzeAndValidateProducerState`.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::model::{ErrorCode, Offset, ProducerEpoch, ProducerId, TimestampMs};
 use crate::protocol::batch::BatchHeader;
@@ -21,6 +22,15 @@ pub const BATCHES_RETAINED: usize = 5;
 /// What one producer is counted as against the memory budget: its entry, the allocation's rounding and its share of
 /// the map.
 pub const ENTRY_MEMORY_BYTES: usize = size_of::<ProducerEntry>() + 64;
+
+/// The batch by which a producer is known: compaction keeps it, for its sequence or its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastBatch {
+    /// Its last offset.
+    Data(Offset),
+    /// No data is known, only markers of this epoch.
+    Marker(ProducerEpoch),
+}
 
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,6 +275,18 @@ impl ProducerStates {
             self.producers.remove(id);
         }
         silent.len()
+    }
+
+    /// The last batches of at most `count` producers above `after`, by producer id.
+    #[must_use]
+    pub fn last_batches(&self, after: Option<ProducerId>, count: usize) -> Vec<(ProducerId, LastBatch)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let last = |entry: &ProducerEntry| match entry.last_batch() {
+            Some(batch) => LastBatch::Data(Offset(batch.last_offset)),
+            None => LastBatch::Marker(ProducerEpoch(entry.epoch)),
+        };
+        let entries = self.producers.range((from, Bound::Unbounded)).take(count);
+        entries.map(|(&id, entry)| (id, last(entry))).collect()
     }
 
     /// First offset of the oldest open transaction.

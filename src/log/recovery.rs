@@ -28,6 +28,19 @@ pub enum Offsets {
     Dense,
     /// Compaction may have left gaps, and batches with fewer records than offsets.
     Gaps,
+    /// `Gaps` below this offset, `Dense` from it on; no gap reaches across.
+    DenseFrom(Offset),
+}
+
+impl Offsets {
+    /// Whether there may be a gap behind `next`, and how far it may reach.
+    fn gap_behind(self, next: Offset) -> Option<Offset> {
+        match self {
+            Offsets::Dense => None,
+            Offsets::Gaps => Some(Offset(i64::MAX)),
+            Offsets::DenseFrom(dense) => (next < dense).then_some(dense),
+        }
+    }
 }
 
 /// Where a scan begins and what must hold there.
@@ -37,7 +50,7 @@ pub struct Start {
     pub base_offset: Offset,
     /// Position in the file of the first byte fed.
     pub position: u64,
-    /// The offset the first batch must (`Dense`) or may at least (`Gaps`) have.
+    /// The offset the first batch must (where offsets are dense) or may at least (where they have gaps) have.
     pub next_offset: Offset,
     /// No batch may have a lower epoch.
     pub last_epoch: LeaderEpoch,
@@ -242,7 +255,7 @@ impl Scanner {
             "negative count"
         } else if i64::from(header.record_count) > i64::from(header.last_offset_delta) + 1 {
             "more records than offsets"
-        } else if self.start.offsets == Offsets::Dense
+        } else if self.start.offsets.gap_behind(header.base_offset).is_none()
             && i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1
         {
             "fewer records than offsets"
@@ -250,10 +263,8 @@ impl Scanner {
             "offset out of the segment's range"
         } else {
             let (expected, found) = (self.next_offset, header.base_offset);
-            let in_order = match self.start.offsets {
-                Offsets::Dense => found == expected,
-                Offsets::Gaps => found >= expected,
-            };
+            let gap = self.start.offsets.gap_behind(expected);
+            let in_order = found == expected || gap.is_some_and(|end| (expected..=end).contains(&found));
             if !in_order {
                 return Some(Reason::OffsetOutOfOrder { expected, found });
             }

@@ -4,7 +4,7 @@
 //! 2. the log: base offset 0, not above max.message.bytes, CRC;
 //! 3. the batch: count and offset range, no control batch, a sequence if there is a producer;
 //! 4. the records: framing and offset deltas, timestamps, keys; of a compressed batch only the header's timestamps,
-//!    it is trusted behind its CRC;
+//!    it is trusted behind its CRC, unless the topic is compacted ([`check_keys_inside`]);
 //! 5. not above segment.bytes.
 //!
 //! Runs on the connection's shard, before the batch goes to its partition. Stricter than Kafka in four places no
@@ -25,12 +25,15 @@ use crate::protocol::batch::{
     self, BatchHeader, Codec, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC, crc_matches, with_log_append_time,
     with_max_timestamp,
 };
+use crate::protocol::compression;
 use crate::protocol::records::{Records, walk};
 
 /// Bytes up to and with the format's number, which stands at the same place in every format.
 const THROUGH_MAGIC_BYTES: usize = 17;
 /// A batch length below this is of no format: the overhead of format 0.
 const LENGTH_MIN: i32 = 14;
+/// So many records at fault are named: an answer is not many times larger than its request.
+pub const RECORD_ERRORS_MAX: usize = 100;
 /// The first version of Produce that may carry zstd.
 const ZSTD_VERSION: i16 = 7;
 
@@ -38,7 +41,7 @@ const ZSTD_VERSION: i16 = 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
     Optional,
-    /// cleanup.policy has `compact`. Looked at in uncompressed batches only.
+    /// cleanup.policy has `compact`. [`check`] looks at uncompressed batches, [`check_keys_inside`] at the others.
     Required,
 }
 
@@ -137,8 +140,9 @@ pub enum Rejection {
     },
     /// The producer set the log append time bit.
     LogAppendTime,
+    /// The first [`RECORD_ERRORS_MAX`] of the records without one.
     NoKey {
-        record: i32,
+        records: Vec<i32>,
     },
     /// Above segment.bytes.
     LargerThanSegment {
@@ -161,8 +165,8 @@ impl Rejection {
             | Rejection::Count { .. }
             | Rejection::Control
             | Rejection::Sequence(_)
-            | Rejection::Records(_)
             | Rejection::NoKey { .. } => ErrorCode::InvalidRecord,
+            Rejection::Records(error) => error.error_code(),
             Rejection::ZstdTooEarly { .. } | Rejection::UnknownCodec => ErrorCode::UnsupportedCompressionType,
             Rejection::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Rejection::Timestamp { .. } | Rejection::LogAppendTime => ErrorCode::InvalidTimestamp,
@@ -170,14 +174,14 @@ impl Rejection {
         }
     }
 
-    /// The record at fault, for the response's record_errors.
+    /// The records at fault, for the response's record_errors.
     #[must_use]
-    pub fn record_index(&self) -> Option<i32> {
+    pub fn record_indexes(&self) -> &[i32] {
         match self {
-            Rejection::Timestamp { record, .. } => *record,
-            Rejection::NoKey { record } => Some(*record),
-            Rejection::Records(batch::Error::OffsetDelta { index }) => Some(*index),
-            _ => None,
+            Rejection::Timestamp { record, .. } => record.as_slice(),
+            Rejection::NoKey { records } => records,
+            Rejection::Records(batch::Error::OffsetDelta { index }) => std::slice::from_ref(index),
+            _ => &[],
         }
     }
 }
@@ -327,14 +331,34 @@ fn check_records(
         check_time(header, timestamp, Some(records), rules, now)?;
     }
     if rules.keys == Keys::Required && !walked.all_have_keys {
-        let keyless = Records::new(header, records).position(|record| record.is_ok_and(|r| r.key.is_none()));
-        return Err(Rejection::NoKey { record: as_index(keyless).unwrap_or(0) });
+        return Err(no_keys(header, records));
     }
     if rules.timestamp_type == TimestampType::LogAppendTime {
         return Ok(Some(Rewrite::LogAppendTime(now)));
     }
     let true_max = walked.max_timestamp.max(TimestampMs::NONE);
     Ok((true_max != header.max_timestamp).then_some(Rewrite::MaxTimestamp(true_max)))
+}
+
+/// Looks for records without a key in a compressed batch that [`check`] has passed. It takes long: not for the shard's
+/// thread, unless `limit`, the most bytes of records that are looked at, is small.
+///
+/// # Errors
+/// A record without a key, records that cannot be read, or more of them than the limit.
+pub fn check_keys_inside(header: &BatchHeader, batch: &[u8], limit: usize) -> Result<(), Rejection> {
+    let codec = header.codec().ok_or(Rejection::UnknownCodec)?;
+    let packed = batch.get(HEADER_BYTES..).unwrap_or_default();
+    let records = compression::decompress(codec, packed, limit).map_err(Rejection::Records)?;
+    let walked = walk(header, &records).map_err(Rejection::Records)?;
+    if walked.all_have_keys { Ok(()) } else { Err(no_keys(header, &records)) }
+}
+
+fn no_keys(header: &BatchHeader, records: &[u8]) -> Rejection {
+    let without = Records::new(header, records)
+        .map_while(Result::ok)
+        .filter(|record| record.key.is_none())
+        .map(|record| record.offset_delta);
+    Rejection::NoKey { records: without.take(RECORD_ERRORS_MAX).collect() }
 }
 
 /// One timestamp of the batch against the topic's limits. `records` is where to look for the record that has it.

@@ -139,6 +139,8 @@ impl Text {
         let end = if labels.is_empty() { "" } else { "}" };
         match metric.unit {
             Unit::Seconds => self.write(format_args!("{end} {}\n", Seconds(raw))),
+            // the same text: billionths as a decimal fraction
+            Unit::Ratio => self.write(format_args!("{end} {}\n", Seconds(raw * 1_000))),
             Unit::None | Unit::Bytes => self.write(format_args!("{end} {raw}\n")),
         }
     }

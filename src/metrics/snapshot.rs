@@ -87,6 +87,10 @@ pub struct Storage {
     pub read_ahead_bytes_max: u64,
     pub producer_state_bytes: u64,
     pub producer_state_bytes_max: u64,
+    /// Compacted partitions that cannot be compacted.
+    pub uncleanable_partitions: u64,
+    /// Of the dirtiest log, in millionths.
+    pub dirtiest_log_ratio: u64,
     pub directories: Vec<Directory>,
 }
 
@@ -109,6 +113,13 @@ pub struct StorageCounters {
     /// Segments below a log start that were taken out of their logs, and their bytes.
     pub removed_segments: Counter,
     pub removed_bytes: Counter,
+    /// Cleanings of compacted logs begun, what they read and what they wrote.
+    pub cleaner_runs: Counter,
+    pub cleaner_read_bytes: Counter,
+    pub cleaner_written_bytes: Counter,
+    /// Keys in the map of the last cleaning, and how many fit.
+    pub cleaner_map_keys: Gauge,
+    pub cleaner_map_keys_max: Gauge,
 }
 
 /// One log directory in one shard's eyes.

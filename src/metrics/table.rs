@@ -34,6 +34,8 @@ pub enum Unit {
     Bytes,
     /// Raw: nanoseconds.
     Seconds,
+    /// Raw: millionths.
+    Ratio,
 }
 
 /// Where the values come from, which also says what labels they have.
@@ -70,6 +72,7 @@ impl Unit {
             Unit::None => "",
             Unit::Bytes => "bytes",
             Unit::Seconds => "seconds",
+            Unit::Ratio => "ratio",
         }
     }
 }
@@ -210,6 +213,21 @@ pub const TABLE: &[Metric] = &[
         "Segments below their log's start whose files were removed, or will be when no read holds them."),
     counter("corelane_removed_bytes_total", Unit::Bytes, Source::Shard(|shard| shard.storage.counters.removed_bytes.get()),
         "Bytes of those segments."),
+    // compaction
+    counter("corelane_cleaner_runs_total", Unit::None, Source::Shard(|shard| shard.storage.counters.cleaner_runs.get()),
+        "Cleanings of a compacted partition that were begun."),
+    counter("corelane_cleaner_read_bytes_total", Unit::Bytes, Source::Shard(|shard| shard.storage.counters.cleaner_read_bytes.get()),
+        "Bytes that cleanings have read."),
+    counter("corelane_cleaner_written_bytes_total", Unit::Bytes, Source::Shard(|shard| shard.storage.counters.cleaner_written_bytes.get()),
+        "Bytes of compacted segments that cleanings have written."),
+    gauge("corelane_cleaner_dirtiest_log_ratio", Unit::Ratio, Source::Shard(|shard| shard.storage.dirtiest_log_ratio),
+        "The share of the dirtiest compacted partition that is not compacted, at the cleaner's last look; it is cleaned above min.cleanable.dirty.ratio."),
+    gauge("corelane_cleaner_map_keys", Unit::None, Source::Shard(|shard| shard.storage.counters.cleaner_map_keys.get()),
+        "Keys in the map of the last cleaning."),
+    gauge("corelane_cleaner_map_limit_keys", Unit::None, Source::Shard(|shard| shard.storage.counters.cleaner_map_keys_max.get()),
+        "Keys that fit in that map. A map that is full makes a cleaning end early: raise log.cleaner.dedupe.buffer.size."),
+    gauge("corelane_uncleanable_partitions", Unit::None, Source::Shard(|shard| shard.storage.uncleanable_partitions),
+        "Compacted partitions that are not compacted until the next start, because their files are damaged or cannot be read; the log says why."),
     // log directories
     gauge("corelane_log_dir_online", Unit::None, Source::Directory(|directory| Some(u64::from(directory.online))),
         "0 once a write or flush has failed in the directory: it is offline for writing until the broker is restarted."),

@@ -27,7 +27,7 @@ fn names_follow_the_conventions() {
         let ends_in_unit = |unit: Unit| {
             base.ends_with(&format!("_{}", unit.name())) || base.contains(&format!("_{}_until_", unit.name()))
         };
-        for unit in [Unit::Bytes, Unit::Seconds] {
+        for unit in [Unit::Bytes, Unit::Seconds, Unit::Ratio] {
             assert_eq!(ends_in_unit(unit), metric.unit == unit, "{name} and its unit");
         }
         assert!(

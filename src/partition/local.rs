@@ -15,7 +15,7 @@ use crate::metadata::{LogSettings, Record};
 use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::reactor;
 use crate::reactor::sync::{Receiver, oneshot};
-use crate::storage::{Create, Log, LogConfig, OpenLog, Reserve};
+use crate::storage::{Compaction, Create, Log, LogConfig, OpenLog, Reserve};
 
 /// Logs opened (and after a crash scanned) side by side on one shard.
 const OPENS_IN_FLIGHT: usize = 8;
@@ -346,6 +346,12 @@ fn log_config(settings: &LogSettings) -> LogConfig {
         cleanup: settings.cleanup,
         retention_ms: settings.retention_ms,
         retention_bytes: settings.retention_bytes,
+        compaction: Compaction {
+            min_dirty_ratio: settings.min_cleanable_dirty_ratio,
+            min_lag_ms: settings.min_compaction_lag_ms,
+            max_lag_ms: settings.max_compaction_lag_ms,
+            delete_retention_ms: settings.delete_retention_ms,
+        },
         durability: settings.durability,
         flush_messages: settings.flush_messages,
         flush_ms: settings.flush_ms,

@@ -29,7 +29,9 @@ const EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
+const BASE_TIMESTAMP_AT: usize = 27;
 const MAX_TIMESTAMP_AT: usize = 35;
+const RECORD_COUNT_AT: usize = 57;
 
 const CODEC_BITS: i16 = 0b111;
 const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
@@ -285,6 +287,57 @@ pub fn with_max_timestamp(batch: &[u8], max_timestamp: TimestampMs) -> Bytes {
     corrected[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&max_timestamp.0.to_be_bytes());
     rewrite_crc(&mut corrected);
     Bytes::from(corrected)
+}
+
+/// What compaction changes of a batch beside its records.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewritten {
+    /// The new base timestamp; `None`: it stays what it is.
+    pub delete_horizon: Option<TimestampMs>,
+    pub max_timestamp: TimestampMs,
+    pub record_count: i32,
+}
+
+/// `batch` with other records, which are compressed as its header says. Offsets, sequence, epochs and attributes stay;
+/// `None` if it would be longer than a batch can be.
+///
+/// `batch` is one whole batch, whose header the caller has parsed.
+#[must_use]
+pub fn with_records(batch: &[u8], change: &Rewritten, records: &[u8]) -> Option<Vec<u8>> {
+    let mut changed = Vec::with_capacity(HEADER_BYTES + records.len());
+    changed.extend_from_slice(&batch[..HEADER_BYTES]);
+    changed.extend_from_slice(records);
+    let length = i32::try_from(changed.len() - LENGTH_PREFIX_BYTES).ok()?;
+    put(&mut changed, LENGTH_AT, length.to_be_bytes());
+    if let Some(horizon) = change.delete_horizon {
+        let attributes = i16::from_be_bytes([changed[ATTRIBUTES_AT], changed[ATTRIBUTES_AT + 1]]);
+        put(&mut changed, ATTRIBUTES_AT, (attributes | DELETE_HORIZON_BIT).to_be_bytes());
+        put(&mut changed, BASE_TIMESTAMP_AT, horizon.0.to_be_bytes());
+    }
+    put(&mut changed, MAX_TIMESTAMP_AT, change.max_timestamp.0.to_be_bytes());
+    put(&mut changed, RECORD_COUNT_AT, change.record_count.to_be_bytes());
+    rewrite_crc(&mut changed);
+    Some(changed)
+}
+
+/// `batch` without its records: what is left of one that compaction has emptied, for its producer's sequence and for
+/// its place. Neither compression nor delete horizon; the largest timestamp stays.
+///
+/// `batch` is one whole batch, whose header the caller has parsed.
+#[must_use]
+pub fn without_records(batch: &[u8]) -> Vec<u8> {
+    let mut emptied = batch[..HEADER_BYTES].to_vec();
+    let attributes = i16::from_be_bytes([emptied[ATTRIBUTES_AT], emptied[ATTRIBUTES_AT + 1]]);
+    put(&mut emptied, LENGTH_AT, ((HEADER_BYTES - LENGTH_PREFIX_BYTES) as i32).to_be_bytes());
+    put(&mut emptied, ATTRIBUTES_AT, (attributes & !(CODEC_BITS | DELETE_HORIZON_BIT)).to_be_bytes());
+    put(&mut emptied, BASE_TIMESTAMP_AT, TimestampMs::NONE.0.to_be_bytes());
+    put(&mut emptied, RECORD_COUNT_AT, 0_i32.to_be_bytes());
+    rewrite_crc(&mut emptied);
+    emptied
+}
+
+fn put<const N: usize>(batch: &mut [u8], at: usize, field: [u8; N]) {
+    batch[at..at + N].copy_from_slice(&field);
 }
 
 /// Makes the CRC that of the bytes behind it. `batch` is one whole batch.

@@ -1,4 +1,4 @@
-//! Records out of a compressed batch, never more than the caller allows.
+//! Records out of a compressed batch, never more than the caller allows, and into one.
 //!
 //! The broker passes compressed batches on untouched; it looks inside only where it must (a record's timestamp for
 //! ListOffsets, keys for compaction, `corelane.validation=full`). Decompressing takes longer than a shard may be
@@ -8,7 +8,7 @@
 //! directly. Their formats as Kafka's clients write them: gzip members; snappy in xerial's framing, or raw;
 //! an lz4 frame; a zstd frame.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 
 use bytes::Bytes;
 
@@ -34,6 +34,30 @@ pub fn decompress(codec: Codec, compressed: &[u8], limit: usize) -> Result<Bytes
     }
 }
 
+/// Compresses records as Kafka's Java clients do, each codec at its default level, so that every client can read them:
+/// snappy in xerial's framing, lz4 in a frame of independent blocks of 64 KiB. `None` where the codec fails.
+#[must_use]
+pub fn compress(codec: Codec, records: &[u8]) -> Option<Vec<u8>> {
+    match codec {
+        Codec::None => Some(records.to_vec()),
+        Codec::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(records).ok()?;
+            encoder.finish().ok()
+        }
+        Codec::Snappy => xerial(records),
+        Codec::Lz4 => {
+            let mut frame = lz4_flex::frame::FrameInfo::new();
+            frame.block_mode = lz4_flex::frame::BlockMode::Independent;
+            frame.block_size = lz4_flex::frame::BlockSize::Max64KB;
+            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(frame, Vec::new());
+            encoder.write_all(records).ok()?;
+            encoder.finish().ok()
+        }
+        Codec::Zstd => zstd::stream::encode_all(records, zstd::DEFAULT_COMPRESSION_LEVEL).ok(),
+    }
+}
+
 fn read_all(decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
     let mut out = Vec::new();
     // one byte more than allowed, to tell "just fits" from "too large"
@@ -53,6 +77,22 @@ fn zstd_window_log_max(limit: usize) -> u32 {
 /// Xerial's header: these eight bytes, its version and the lowest compatible one, both `i32`.
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
+
+/// Version and lowest compatible version, both 1.
+const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+/// What snappy-java takes for a block.
+const XERIAL_BLOCK_BYTES: usize = 32 << 10;
+
+fn xerial(records: &[u8]) -> Option<Vec<u8>> {
+    let mut out = [XERIAL_MAGIC.as_slice(), &XERIAL_VERSIONS].concat();
+    let mut encoder = snap::raw::Encoder::new();
+    for block in records.chunks(XERIAL_BLOCK_BYTES) {
+        let compressed = encoder.compress_vec(block).ok()?;
+        out.extend_from_slice(&i32::try_from(compressed.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(&compressed);
+    }
+    Some(out)
+}
 
 fn snappy(compressed: &[u8], limit: usize) -> Result<Bytes, Error> {
     let mut out = Vec::new();
@@ -94,12 +134,10 @@ fn append_snappy_block(
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
-    use kafka_protocol::records::Compression;
+    use kafka_protocol::records::{Compression, RecordBatchDecoder};
 
     use super::*;
-    use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
+    use crate::protocol::batch::{self, BatchHeader, HEADER_BYTES};
     use crate::protocol::records;
     use crate::protocol::test_batch::{self, Spec};
 
@@ -125,6 +163,35 @@ mod tests {
                 records::walk(&header, &decompressed).unwrap();
             }
         }
+    }
+
+    /// The crate's own decoder is the second opinion on what we compress.
+    #[test]
+    fn what_is_compressed_here_is_read_by_others() {
+        for records in [1, 3000] {
+            let spec = Spec { records, value_bytes: 200, ..Default::default() };
+            let plain = test_batch::encode(&spec);
+            for (codec, compression) in CODECS {
+                let packed = compress(codec, &plain[HEADER_BYTES..]).unwrap();
+                assert_eq!(
+                    decompress(codec, &packed, plain.len()).unwrap(),
+                    plain[HEADER_BYTES..],
+                    "{codec:?}"
+                );
+                let batch = test_batch::encode(&Spec { compression, ..spec });
+                let header = BatchHeader::parse(&batch).unwrap();
+                let change = batch::Rewritten {
+                    delete_horizon: None,
+                    max_timestamp: header.max_timestamp,
+                    record_count: header.record_count,
+                };
+                let ours = batch::with_records(&batch, &change, &packed).unwrap();
+                let read = RecordBatchDecoder::decode_all(&mut Bytes::from(ours)).unwrap();
+                let read: Vec<_> = read.into_iter().flat_map(|set| set.records).collect();
+                assert_eq!(read, test_batch::records(&spec), "{codec:?}");
+            }
+        }
+        assert!(decompress(Codec::Snappy, &compress(Codec::Snappy, b"").unwrap(), 10).unwrap().is_empty());
     }
 
     #[test]

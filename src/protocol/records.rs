@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::batch::{BatchHeader, Error, TimestampType};
-use super::wire::{take_varint, take_varlong};
+use super::wire::{put_varlong, take_varint, take_varlong};
 use crate::model::TimestampMs;
 
 /// What a walk over the records of a batch found.
@@ -70,6 +70,8 @@ const RECORD_BYTES_MIN: usize = 7;
 /// One record. The ranges are places in the slice given to [`Records::new`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// The whole record, its length in front included.
+    pub span: Range<usize>,
     pub offset_delta: i32,
     pub timestamp_delta: i64,
     pub key: Option<Range<usize>>,
@@ -110,6 +112,7 @@ impl<'a> Records<'a> {
     }
 
     fn take(&mut self) -> Option<Record> {
+        let start = self.records.len() - self.rest.len();
         let mut record = take_record(&mut self.rest)?;
         let end = self.records.len() - self.rest.len();
         let fields = take_fields(&mut record)?;
@@ -123,6 +126,7 @@ impl<'a> Records<'a> {
         let mut headers = before_headers;
         take_varint(&mut headers)?;
         Some(Record {
+            span: start..end,
             offset_delta: fields.offset_delta,
             timestamp_delta: fields.timestamp_delta,
             key,
@@ -159,6 +163,23 @@ impl Iterator for Records<'_> {
         }
         Some(record.ok_or(Error::RecordFraming))
     }
+}
+
+/// Appends a record to `out` with another timestamp delta and everything else as it is. `record` is the
+/// [span](Record::span) of one that was read; `None`, and nothing appended, if it is not one.
+pub fn put_with_timestamp_delta(record: &[u8], delta: i64, out: &mut Vec<u8>) -> Option<()> {
+    let mut rest = record;
+    let mut body = take_record(&mut rest)?;
+    let (&attributes, behind) = body.split_first()?;
+    body = behind;
+    take_varlong(&mut body)?;
+    let mut head = Vec::with_capacity(11);
+    head.push(attributes);
+    put_varlong(&mut head, delta);
+    put_varlong(out, (head.len() + body.len()) as i64);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(body);
+    Some(())
 }
 
 struct Fields {
@@ -254,6 +275,28 @@ mod tests {
                 assert_eq!(&bytes[read.value.clone().unwrap()], written.value.as_ref().unwrap());
                 assert_eq!(read.header_count, 1);
                 assert_eq!(&bytes[read.headers.clone()], b"\x0atrace\x04id");
+            }
+            let spans: Vec<u8> =
+                read.iter().flat_map(|record| &bytes[record.span.clone()]).copied().collect();
+            assert_eq!(spans, bytes, "the spans are all of it");
+            for delta in [0, -1, 300, i64::MIN, i64::MAX] {
+                let mut moved = Vec::new();
+                for record in &read {
+                    put_with_timestamp_delta(&bytes[record.span.clone()], delta, &mut moved).unwrap();
+                }
+                for (before, after) in read.iter().zip(Records::new(&header, &moved)) {
+                    let after = after.unwrap();
+                    assert_eq!((after.timestamp_delta, after.offset_delta), (delta, before.offset_delta));
+                    let parts = |record: &Record, bytes: &[u8]| {
+                        let range = |range: &Range<usize>| bytes[range.clone()].to_vec();
+                        (
+                            record.key.as_ref().map(range),
+                            record.value.as_ref().map(range),
+                            range(&record.headers),
+                        )
+                    };
+                    assert_eq!(parts(before, bytes), parts(&after, &moved));
+                }
             }
         }
     }

@@ -64,15 +64,23 @@ fn take_long_unsigned_varlong(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// Appends a signed varint: at most ten bytes, five for what fits 32 bits.
+pub(super) fn put_varlong(out: &mut Vec<u8>, value: i64) {
+    let mut folded = ((value << 1) ^ (value >> 63)) as u64;
+    while folded >= 0x80 {
+        out.push(folded as u8 | 0x80);
+        folded >>= 7;
+    }
+    out.push(folded as u8);
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::{BufMut, BytesMut};
-
     use super::*;
 
     #[test]
     fn values_at_every_width() {
-        let mut bytes = BytesMut::new();
+        let mut bytes = Vec::new();
         let values: Vec<i64> =
             (0..64).flat_map(|bit| [1_i64 << bit, (1_i64 << bit).wrapping_sub(1)]).collect();
         for &value in &values {
@@ -86,19 +94,10 @@ mod tests {
         }
         assert!(rest.is_empty());
         for value in [0, -1, 1, 63, -64, 64, 300, i32::MAX, i32::MIN] {
-            let mut bytes = BytesMut::new();
+            let mut bytes = Vec::new();
             put_varlong(&mut bytes, i64::from(value));
             assert_eq!(take_varint(&mut &bytes[..]), Some(value));
         }
-    }
-
-    fn put_varlong(bytes: &mut BytesMut, value: i64) {
-        let mut folded = ((value << 1) ^ (value >> 63)) as u64;
-        while folded >= 0x80 {
-            bytes.put_u8(folded as u8 | 0x80);
-            folded >>= 7;
-        }
-        bytes.put_u8(folded as u8);
     }
 
     #[test]

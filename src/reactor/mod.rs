@@ -64,6 +64,6 @@ pub use mesh::{Mesh, MeshFull};
 pub use net::{TcpListener, TcpStream, probe_port};
 pub use pacemaker::longest_stall;
 pub use start::{Cores, Options, ShardContext, StartError, run};
-pub use task::{Task, blocking, shard_count, shard_id, spawn, turn};
+pub use task::{Task, blocking, shard_count, shard_id, spawn, spawn_background, turn};
 pub use time::{Instant, now, random_u64, sleep, sleep_until, wall_clock_ms};
 pub use usage::{ProcessUsage, process_usage, thread_cpu_time};

@@ -1,7 +1,7 @@
 //! Which runtime drives the shard that this thread runs. Private to the folder: every public function here is a
 //! `match` over [`Runtime`], and this is the one place that knows how the arm is chosen.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub(super) struct Local {
     pub(super) id: ShardId,
     pub(super) count: usize,
     pub(super) pulse: Arc<Pulse>,
+    /// The queue of tasks that may take their time; made with the first of them.
+    pub(super) background: OnceCell<glommio::TaskQueueHandle>,
 }
 
 thread_local! {

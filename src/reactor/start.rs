@@ -1,5 +1,6 @@
 //! One executor per core: boot probes, pinning, pacemaker, and the end of the process.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -280,7 +281,12 @@ impl<M: Send + 'static, F> Body<M, F> {
                 return None;
             }
         };
-        let local = Local { id: self.id, count: self.count, pulse: Arc::clone(&self.pulse) };
+        let local = Local {
+            id: self.id,
+            count: self.count,
+            pulse: Arc::clone(&self.pulse),
+            background: OnceCell::new(),
+        };
         runtime::enter(Some(Runtime::Glommio(Rc::new(local))));
         let (pulse, probe_file) = (Arc::clone(&self.pulse), self.options.probe_file.clone());
         let ready = executor.run(async move {

@@ -4,9 +4,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use glommio::{Latency, Shares};
+
 use super::runtime::{self, Runtime};
 use super::sync::{Receiver, oneshot};
 use crate::model::ShardId;
+
+/// Of a shard's time, where the queue of everything else has 1,000: a twenty-first when both have work.
+const BACKGROUND_SHARES: usize = 50;
 
 /// A spawned task. It runs on when this handle is dropped; awaiting the handle gives its result.
 ///
@@ -32,6 +37,27 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     let task = async move { sender.send(future.await) };
     match runtime::current() {
         Runtime::Glommio(_) => drop(glommio::spawn_local(task).detach()),
+        #[cfg(any(test, feature = "sim"))]
+        Runtime::Virtual(shard) => shard.spawn(Box::pin(task)),
+    }
+    Task { result }
+}
+
+/// As [`spawn`], with a small share of the shard's time when there is other work: for what may take its time. What
+/// such a task spawns has the same share.
+#[track_caller]
+pub fn spawn_background<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
+    let (sender, result) = oneshot();
+    let task = async move { sender.send(future.await) };
+    match runtime::current() {
+        Runtime::Glommio(local) => {
+            let queue = *local.background.get_or_init(|| {
+                let shares = Shares::Static(BACKGROUND_SHARES);
+                glommio::executor().create_task_queue(shares, Latency::NotImportant, "background")
+            });
+            let spawned = glommio::spawn_local_into(task, queue);
+            spawned.expect("the queue is this executor's and is never removed").detach();
+        }
         #[cfg(any(test, feature = "sim"))]
         Runtime::Virtual(shard) => shard.spawn(Box::pin(task)),
     }

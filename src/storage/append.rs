@@ -103,9 +103,12 @@ fn must_roll(log: &LogState, inner: &Inner, incoming: &roll::Incoming, now: Time
         created: segment.created,
         indexes_full: segment.indexes.borrow().as_ref().is_some_and(|indexes| indexes.is_full()),
     };
+    // what is appended to is not compacted: it must not be appended to for longer than a record may wait
+    let lag_ms =
+        if inner.config.cleanup.compact { inner.config.compaction.max_lag_ms.max(1) } else { i64::MAX };
     let limits = roll::Limits {
         segment_bytes: inner.config.segment_bytes.min(SEGMENT_BYTES_MAX),
-        segment_ms: inner.config.segment_ms,
+        segment_ms: inner.config.segment_ms.min(lag_ms),
         jitter_ms: roll::jitter(
             seed(log, segment.base),
             inner.config.segment_jitter_ms,

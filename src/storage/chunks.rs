@@ -102,10 +102,20 @@ impl Chunks {
 
     /// The log is gone.
     pub fn forget(&self, log: u64) {
+        self.forget_if(log, |_| true);
+    }
+
+    /// Other segments have taken the place of these.
+    pub fn forget_segments(&self, log: u64, segments: &[u64]) {
+        self.forget_if(log, |chunk| segments.contains(&chunk.segment));
+    }
+
+    fn forget_if(&self, log: u64, goes: impl Fn(&Chunk) -> bool) {
         let inner = &mut *self.inner.borrow_mut();
         let keys: Vec<Key> = inner
             .held
             .range((log, Offset(i64::MIN))..=(log, Offset(i64::MAX)))
+            .filter(|(_, held)| goes(&held.chunk))
             .map(|(key, _)| *key)
             .collect();
         for key in keys {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::cleaner::offsets::CleanedOffsets;
 use super::journal::Journal;
 use super::log_starts::LogStarts;
 use super::recovery_points::PartitionOffsets;
@@ -33,6 +34,7 @@ pub struct Directory {
     /// As last written by this shard.
     pub written_points: RefCell<Option<PartitionOffsets>>,
     pub log_starts: LogStarts,
+    pub cleaned: CleanedOffsets,
 }
 
 impl Directory {
@@ -50,6 +52,7 @@ impl Directory {
             kept_points: RefCell::default(),
             written_points: RefCell::new(None),
             log_starts: LogStarts::default(),
+            cleaned: CleanedOffsets::default(),
         }
     }
 

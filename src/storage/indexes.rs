@@ -28,10 +28,19 @@ pub async fn with<T>(
     if let Some(indexes) = segment.indexes.borrow().as_ref() {
         return Ok(look(indexes));
     }
-    let indexes = match load(log, segment).await {
+    // the files of a segment's name are another's once it is retired
+    let loaded = match segment.retired.get() {
+        false => load(log, segment).await,
+        true => Err(Damage("the segment is being replaced".into())),
+    };
+    let indexes = match loaded {
+        // while they were read, they may have become another's
+        Ok(_) if segment.retired.get() => make(log, segment).await?,
         Ok(indexes) => indexes,
         Err(damage) => {
-            tracing::warn!(log = log.name, segment = segment.base.0, %damage, "index is made again");
+            if !segment.retired.get() {
+                tracing::warn!(log = log.name, segment = segment.base.0, %damage, "index is made again");
+            }
             let indexes = make(log, segment).await?;
             let found = look(&indexes);
             keep(log, segment, indexes);
@@ -79,11 +88,24 @@ pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error>
 }
 
 /// Puts indexes that were made again on disk, for the next start. If that fails, they are made again then.
-async fn write_back(log: &LogState, segment: &Segment) {
-    if log.directory.is_offline() || !segment.closed.get() {
+async fn write_back(log: &LogState, segment: &Rc<Segment>) {
+    // a retired segment's names are another's; one that is about to be is read no more after the next start
+    if log.directory.is_offline()
+        || !segment.closed.get()
+        || segment.retired.get()
+        || log.borrow().work.replacing
+    {
         return;
     }
-    if let Err(error) = roll::write_indexes(&log.folder, segment).await {
+    // a replacement waits for this: in a task of its own, so that it ends whoever waits for it
+    segment.describing.set(true);
+    let (folder, described) = (log.folder.clone(), Rc::clone(segment));
+    let writing = reactor::spawn(async move {
+        let written = roll::write_indexes(&folder, &described).await;
+        described.describing.set(false);
+        written
+    });
+    if let Err(error) = writing.await {
         tracing::warn!(log = log.name, segment = segment.base.0, %error, "cannot write the index");
     }
 }

@@ -5,8 +5,8 @@
 //! large one to its segment), flushes, moves the durable end and publishes the buffer into [`tail`]. [`drain`] brings
 //! what lies in the journal to the segments, in large pieces. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
-//! judged and repaired by [`open`] and [`recover`]; given up by [`retention`] or DeleteRecords, which move the log's start
-//! ([`log_starts`]), and removed by [`removal`].
+//! judged and repaired by [`open`] and [`recover`]; of a compacted topic, rewritten by [`cleaner`]; given up by
+//! [`retention`] or DeleteRecords, which move the log's start ([`log_starts`]), and removed by [`removal`].
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
@@ -26,6 +26,7 @@
 
 mod append;
 mod chunks;
+mod cleaner;
 pub(crate) mod commit;
 mod concurrent;
 mod directory;
@@ -63,15 +64,17 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+pub use crate::log::compaction::Settings as Compaction;
 pub use crate::model::{CleanupPolicy, Durability};
 use crate::model::{DirectoryId, Offset, PartitionId};
 
+pub use cleaner::CleanerConfig;
 pub use handle::Log;
 pub use shard::Storage;
 pub use strays::Inventory;
 
 /// Settings of one partition's log: the topic's, resolved against the broker's defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// Kafka's segment.bytes.
     pub segment_bytes: u64,
@@ -88,6 +91,8 @@ pub struct LogConfig {
     /// Kafka's retention.ms and retention.bytes: below zero there is no limit.
     pub retention_ms: i64,
     pub retention_bytes: i64,
+    /// What counts if that has `compact`.
+    pub compaction: Compaction,
     /// corelane.durability.
     pub durability: Durability,
     /// Kafka's flush.messages and flush.ms: what may be unflushed of a log that is only written.
@@ -123,6 +128,7 @@ pub struct Config {
     pub producer_expiration_ms: i64,
     /// Budget of idempotent producers' state, in bytes.
     pub producer_state_bytes: usize,
+    pub cleaner: CleanerConfig,
 }
 
 /// One log directory as this shard sees it.

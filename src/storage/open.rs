@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::cleaner::{self, swap};
 use super::directory::Directory;
 use super::recover::{self, Found};
 use super::segment::Segment;
@@ -38,6 +39,8 @@ pub struct Opening {
     /// `topic-index`
     pub name: String,
     pub folder: PathBuf,
+    /// It is compacted, or was once: its offsets may have gaps.
+    pub gaps: bool,
 }
 
 /// A log's state as loaded.
@@ -68,7 +71,9 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
     }
     let name = folder_name(&what.topic_name, what.partition.index);
     let folder = directory.path.join(&name);
-    let opening = Opening { shard: Rc::clone(shard), directory, what, name, folder };
+    let was_cleaned = cleaner::offsets::take(&directory, what.partition).await.is_some();
+    let gaps = was_cleaned || what.config.cleanup.compact;
+    let opening = Opening { shard: Rc::clone(shard), directory, what, name, folder, gaps };
     let (partition, directory) = (opening.what.partition, Rc::clone(&opening.directory));
     let opened = match opening.load().await {
         Ok(loaded) => opening.finish(loaded).await,
@@ -132,6 +137,18 @@ impl Opening {
         }
         let mut found = Found::default();
         let mut described = Vec::new();
+        let (mut swaps, mut cleaned) = (Vec::new(), None::<Offset>);
+        for entry in &entries {
+            match SegmentFile::parse(&entry.name) {
+                Some(SegmentFile { offset, kind: FileKind::Log, state: FileState::Swap }) => {
+                    swaps.push(offset)
+                }
+                Some(SegmentFile { offset, kind: FileKind::Log, state: FileState::Cleaned }) => {
+                    cleaned = Some(cleaned.map_or(offset, |lowest| lowest.min(offset)));
+                }
+                _ => {}
+            }
+        }
         for entry in entries {
             match SegmentFile::parse(&entry.name) {
                 Some(SegmentFile { offset, kind: FileKind::Log, state: FileState::Live }) => {
@@ -141,6 +158,7 @@ impl Opening {
                     found.snapshots.push(offset);
                 }
                 Some(file @ SegmentFile { state: FileState::Live, .. }) => described.push(file),
+                Some(SegmentFile { offset, state: FileState::Swap, .. }) if swaps.contains(&offset) => {}
                 Some(_) => self.remove(&entry.name).await,
                 None if entry.name.ends_with(".tmp") => self.remove(&entry.name).await,
                 None => {}
@@ -148,6 +166,8 @@ impl Opening {
         }
         found.segments.sort_unstable();
         found.snapshots.sort_unstable();
+        let completed = swap::complete(&self.folder, &self.name, &mut found, swaps, cleaned).await;
+        completed.map_err(|error| self.unwritable(&error))?;
         found.start = log_starts::found(&self.directory).await.of(self.what.partition);
         self.finish_removals(&mut found, &described).await;
         Ok(Some(found))
@@ -223,6 +243,7 @@ impl Opening {
         let metadata = encode_partition_metadata(self.what.partition.topic);
         fs::write_durable(&self.folder.join(PARTITION_METADATA), metadata.into_bytes()).await?;
         let segment = self.segment(Offset::ZERO);
+        segment.gaps.set(false);
         roll::create_segment_file(&self.folder, &segment).await?;
         if let Some(file) = segment.open_file() {
             file.sync_data().await?;
@@ -268,7 +289,7 @@ impl Opening {
             position: 0,
             next_offset: base,
             last_epoch: LeaderEpoch::NONE,
-            offsets: Offsets::Dense,
+            offsets: if self.gaps { Offsets::Gaps } else { Offsets::Dense },
             max_batch_bytes: u64::from(u32::MAX),
         };
         let mut last_entry = None;
@@ -319,7 +340,7 @@ impl Opening {
         let starts = log_starts::found(&self.directory).await;
         let start = self.start(starts.of(self.what.partition), &loaded);
         self.directory.log_starts.comes(self.what.partition, &starts);
-        let Opening { shard, directory, what, name, folder } = self;
+        let Opening { shard, directory, what, name, folder, .. } = self;
         let mut epochs = loaded.epochs;
         epochs.truncate_from_start(start);
         let inner = Inner {
@@ -401,7 +422,9 @@ impl Opening {
     }
 
     pub fn segment(&self, base: Offset) -> Segment {
-        Segment::new(base, self.shard.next_id(), TimestampMs(reactor::wall_clock_ms()))
+        let segment = Segment::new(base, self.shard.next_id(), TimestampMs(reactor::wall_clock_ms()));
+        segment.gaps.set(self.gaps);
+        segment
     }
 
     pub fn new_indexes(&self, base: Offset) -> SegmentIndexes {

@@ -173,9 +173,9 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
     for segment in segments {
         let (mut position, mut expect) = match &before {
             Some(before) if before.segment == segment.id => {
-                (before.run.end_position(), Expect::Base(before.run.end_offset()))
+                (before.run.end_position(), Expect::next(&segment, before.run.end_offset()))
             }
-            _ if from <= segment.base => (0, Expect::Base(segment.base)),
+            _ if from <= segment.base => (0, Expect::next(&segment, segment.base)),
             _ => begin(log, &segment, from).await?,
         };
         let mut doubt = Doubt::None;
@@ -184,15 +184,18 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
             let (buf, start) = fetch(log, &segment, position, want).await?;
             let readable = (segment.written_bytes.get() - start).min(buf.as_slice().len() as u64) as usize;
             let skip = (position - start) as usize;
-            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, doubt) {
+            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, doubt, &segment) {
                 Walk::Run { first, places, end } => {
                     let run = Run::new(buf, start, first, places, end as u32);
                     let chunk = Rc::new(Chunk { run, segment: segment.id, sequential });
-                    log.shard.chunks.insert(log.id, Rc::clone(&chunk));
+                    // what compaction has replaced meanwhile is good for this read, not for the next
+                    if !segment.retired.get() {
+                        log.shard.chunks.insert(log.id, Rc::clone(&chunk));
+                    }
                     return Ok(chunk);
                 }
                 Walk::Below(at, next) => {
-                    (position, expect) = (start + at as u64, Expect::Base(next));
+                    (position, expect) = (start + at as u64, Expect::next(&segment, next));
                     continue;
                 }
                 Walk::Longer(at, total, next)
@@ -236,7 +239,8 @@ async fn begin(log: &LogState, segment: &Rc<Segment>, from: Offset) -> Result<(u
     let entry = indexes::with(log, segment, |indexes| indexes.offsets.lookup(from)).await?;
     let position = u64::from(entry.position);
     // an entry names the last offset of its batch; without an entry the segment's first batch is meant
-    Ok((position, if position == 0 { Expect::Base(segment.base) } else { Expect::Last(entry.offset) }))
+    let expect = if position == 0 { Expect::next(segment, segment.base) } else { Expect::Last(entry.offset) };
+    Ok((position, expect))
 }
 
 /// The next good batch behind damage, if it begins at or below `from`.
@@ -251,13 +255,31 @@ async fn behind_damage(
     Ok(found.map_err(|_| Error::Offline)?.filter(|(_, base)| *base <= from))
 }
 
-/// What the next batch must be. Offsets are dense: a batch from another place of the disk does not pass.
+/// What the next batch must be. Offsets are dense where nothing was compacted: a batch from another place of the disk
+/// does not pass.
 #[derive(Clone, Copy, Debug)]
 enum Expect {
     /// Its base offset.
     Base(Offset),
+    /// Its base offset, at least.
+    AtLeast(Offset),
     /// Its last offset.
     Last(Offset),
+}
+
+impl Expect {
+    /// What follows on a batch, or begins the segment.
+    fn next(segment: &Segment, offset: Offset) -> Expect {
+        if segment.gaps.get() { Expect::AtLeast(offset) } else { Expect::Base(offset) }
+    }
+
+    fn is_met_by(self, header: &BatchHeader) -> bool {
+        match self {
+            Expect::Base(offset) => header.base_offset == offset,
+            Expect::AtLeast(offset) => header.base_offset >= offset,
+            Expect::Last(offset) => header.last_offset() == offset,
+        }
+    }
 }
 
 /// Whether memory for a batch of that length may be taken. A long one is checked in pieces first: its length is the
@@ -327,7 +349,7 @@ async fn fetch(
 }
 
 /// Walks the batches of `bytes` from `skip` on: those below `from` are passed over, the others are checked.
-fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt) -> Walk {
+fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt, segment: &Segment) -> Walk {
     let mut at = skip;
     let mut expect = expect;
     let mut places = Vec::new();
@@ -339,11 +361,7 @@ fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt) -
             Err(batch::Error::Truncated) => break Walk::Longer(at, batch::HEADER_BYTES, expect),
             Err(_) => break Walk::Bad(at, "not a batch header"),
         };
-        let belongs = match expect {
-            Expect::Base(offset) => header.base_offset == offset,
-            Expect::Last(offset) => header.last_offset() == offset,
-        };
-        if header.magic != batch::MAGIC || !belongs || header.last_offset_delta < 0 {
+        if header.magic != batch::MAGIC || !expect.is_met_by(&header) || header.last_offset_delta < 0 {
             break Walk::Bad(at, "not the batch that belongs here");
         }
         let asked_for = header.last_offset() >= from;
@@ -357,14 +375,15 @@ fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt) -
         }
         if asked_for {
             if places.is_empty() {
-                first = header.base_offset;
+                // in a gap, the run begins where it was asked for: it is found there again
+                first = header.base_offset.min(from);
             }
             places.push(Place { last_offset: header.last_offset(), at: at as u32 });
         } else if header.total_bytes >= rest.len() {
             // it ends beyond the buffer or with it
             break Walk::Below(at + header.total_bytes, header.next_offset());
         }
-        expect = Expect::Base(header.next_offset());
+        expect = Expect::next(segment, header.next_offset());
         at += header.total_bytes;
     };
     if places.is_empty() { stop } else { Walk::Run { first, places, end: at } }

@@ -60,8 +60,9 @@ pub async fn recover(opening: &Opening, found: &mut Found) -> Result<Loaded, Err
         scan.enter(base);
         let file = opening.open_log_file(base).await?;
         let segment = Rc::new(opening.segment(base));
+        let offsets = scan.offsets(rest.is_empty());
         let end = scan
-            .segment(&segment, &file)
+            .segment(&segment, &file, offsets)
             .await
             .map_err(|error| opening.unreadable(&opening.folder, &error))?;
         segment.set_file(file);
@@ -151,7 +152,16 @@ enum End {
 }
 
 impl Scan<'_> {
-    /// A segment with this base comes next.
+    /// Where gaps may be. Only closed segments are compacted, which lie below the recovery point.
+    fn offsets(&self, is_last: bool) -> Offsets {
+        match (self.opening.gaps, is_last) {
+            (false, _) => Offsets::Dense,
+            (true, true) => Offsets::DenseFrom(self.recovery_point),
+            (true, false) => Offsets::Gaps,
+        }
+    }
+
+    /// A segment with this base comes next. A compacted one ends where the next begins, too.
     fn enter(&mut self, base: Offset) {
         if base != self.next {
             tracing::error!(
@@ -171,12 +181,12 @@ impl Scan<'_> {
     }
 
     /// Scans one segment: its durable bytes and indexes, and the state behind it.
-    async fn segment(&mut self, segment: &Segment, file: &File) -> io::Result<End> {
+    async fn segment(&mut self, segment: &Segment, file: &File, mut offsets: Offsets) -> io::Result<End> {
         let config = self.opening.config();
         let mut indexes = self.opening.new_indexes(segment.base);
         let length = file.len().await?;
         segment.allocated.set(length);
-        let (mut position, mut offsets) = (0, Offsets::Dense);
+        let mut position = 0;
         let end = loop {
             let start = Start {
                 base_offset: segment.base,
@@ -327,6 +337,7 @@ impl Scan<'_> {
     /// An empty last segment, behind one whose end is damaged.
     async fn new_segment(&self) -> io::Result<Rc<Segment>> {
         let segment = Rc::new(self.opening.segment(self.next));
+        segment.gaps.set(false);
         roll::create_segment_file(&self.opening.folder, &segment).await?;
         *segment.indexes.borrow_mut() = Some(Box::new(self.opening.new_indexes(self.next)));
         Ok(segment)

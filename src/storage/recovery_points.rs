@@ -18,7 +18,7 @@ use super::directory::Directory;
 use super::shard::Shard;
 use super::{Durability, Error};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
-use crate::log::files::{JOURNAL_ENDS, LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX};
+use crate::log::files::{CLEANED_OFFSETS_PREFIX, JOURNAL_ENDS, LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX};
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::reactor::{self, fs};
 
@@ -152,11 +152,11 @@ pub async fn forget_ends(directory: &Path) {
     }
 }
 
-/// Removes the files of shards that are no more, log starts too; called when every log of theirs is in another shard's
-/// file.
+/// Removes the files of shards that are no more, log starts and cleaned offsets too; called when every log of theirs is in
+/// another shard's file.
 pub async fn remove_stale(directory: &Path) {
     for entry in fs::list(directory).await.unwrap_or_default() {
-        let number = [RECOVERY_POINTS_PREFIX, LOG_STARTS_PREFIX]
+        let number = [RECOVERY_POINTS_PREFIX, LOG_STARTS_PREFIX, CLEANED_OFFSETS_PREFIX]
             .into_iter()
             .find_map(|prefix| entry.name.strip_prefix(prefix));
         let shard = number.and_then(|shard| shard.parse::<usize>().ok());

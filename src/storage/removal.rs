@@ -83,7 +83,8 @@ fn take_oldest(log: &LogState) -> Option<(Rc<Segment>, Offset)> {
     if must_end(log, inner.status) || log.directory.is_offline() {
         return None;
     }
-    if !is_due(inner) {
+    // a cleaning holds what it reads, and enqueues the log when it has ended
+    if !is_due(inner) || inner.work.cleaning {
         return None;
     }
     let (oldest, next) = (&inner.segments[0], inner.segments[1].base);

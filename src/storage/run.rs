@@ -20,7 +20,7 @@ pub struct Run {
     /// Where the buffer's first byte lies in the segment file; in a journal's buffer it would lie there, which may be
     /// before the file's beginning.
     origin: i64,
-    /// Base offset of the first batch.
+    /// Base offset of the first batch; lower where compaction has left a gap in front of it.
     first: Offset,
     /// Ascending in both columns.
     places: Vec<Place>,
@@ -66,7 +66,7 @@ impl Run {
         Run { buf, origin, first, places, end, memory }
     }
 
-    /// Base offset of the first batch.
+    /// From here on the run has everything up to its end.
     pub fn first_offset(&self) -> Offset {
         self.first
     }

@@ -32,6 +32,13 @@ pub struct Segment {
     pub allocated: Cell<u64>,
     /// Trimmed, flushed, its indexes and the state at its end written.
     pub closed: Cell<bool>,
+    /// Compaction may have left gaps between its offsets.
+    pub gaps: Cell<bool>,
+    /// Compaction has put another segment in its place: its file stays open for whoever still reads it, and its names are
+    /// not its own any more.
+    pub retired: Cell<bool>,
+    /// Its index files are being written again, under its names.
+    pub describing: Cell<bool>,
     /// The first batch's max timestamp and when the segment was made, for the roll rule.
     pub first_timestamp: Cell<TimestampMs>,
     pub created: TimestampMs,
@@ -56,6 +63,9 @@ impl Segment {
             flushed_bytes: Cell::new(0),
             allocated: Cell::new(0),
             closed: Cell::new(false),
+            gaps: Cell::new(false),
+            retired: Cell::new(false),
+            describing: Cell::new(false),
             first_timestamp: Cell::new(TimestampMs::NONE),
             created,
             latest: Cell::new(None),
@@ -86,7 +96,9 @@ impl Segment {
     }
 
     pub fn drop_file(&self) {
-        *self.file.borrow_mut() = None;
+        if !self.retired.get() {
+            *self.file.borrow_mut() = None;
+        }
     }
 
     /// The file, opened for reading if it is not open.
@@ -95,6 +107,10 @@ impl Segment {
             return Ok((file, WasOpen::Yes));
         }
         let file = File::open(&folder.join(self.file_name(FileKind::Log)), OpenMode::Read).await?;
+        // while it was being opened, another may have opened it, and its name may have gone to another segment
+        if let Some(file) = self.open_file() {
+            return Ok((file, WasOpen::Yes));
+        }
         self.set_file(file.clone());
         Ok((file, WasOpen::No))
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::chunks::Chunks;
+use super::cleaner::Cleaner;
 use super::directory::{Directories, Directory};
 use super::handle::Log;
 use super::removal::Removals;
@@ -12,8 +13,8 @@ use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{
-    Config, Error, Inventory, Listener, LogDir, OpenLog, commit, journal, log_starts, open, recovery_points,
-    removal, retention, space, stop, strays,
+    Config, Error, Inventory, Listener, LogDir, OpenLog, cleaner, commit, journal, log_starts, open,
+    recovery_points, removal, retention, space, stop, strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId, TimestampMs};
@@ -35,6 +36,7 @@ pub struct Shard {
     pub chunks: Chunks,
     pub warm: Warm,
     pub removals: Removals,
+    pub cleaner: Cleaner,
     /// Bytes of batches that are appended and not yet durable.
     pub pending_bytes: Cell<usize>,
     pub counters: StorageCounters,
@@ -129,6 +131,7 @@ impl Storage {
             chunks: Chunks::new(config.read_ahead_bytes),
             warm: Warm::default(),
             removals: Removals::default(),
+            cleaner: Cleaner::default(),
             directories: directories
                 .into_iter()
                 .map(|dir| (dir.id, Rc::new(Directory::new(dir, config.journal_bytes))))
@@ -153,6 +156,9 @@ impl Storage {
         reactor::spawn(recovery_points::keep(Rc::clone(&shard)));
         reactor::spawn(retention::keep(Rc::clone(&shard)));
         reactor::spawn(removal::run(Rc::clone(&shard)));
+        if shard.config.cleaner.is_on {
+            reactor::spawn_background(cleaner::run(Rc::clone(&shard)));
+        }
         if reactor::shard_id() == ShardId::ZERO {
             reactor::spawn(stop::remove_leftovers(Rc::clone(&shard)));
         }
@@ -270,6 +276,8 @@ impl Storage {
             read_ahead_bytes_max: config.read_ahead_bytes as u64,
             producer_state_bytes: self.shard.producer_state_bytes.get() as u64,
             producer_state_bytes_max: config.producer_state_bytes as u64,
+            uncleanable_partitions: self.shard.cleaner.uncleanable(),
+            dirtiest_log_ratio: self.shard.cleaner.dirtiest_ratio(),
             directories: directories.collect(),
         }
     }

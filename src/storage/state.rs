@@ -102,6 +102,10 @@ pub struct Work {
     pub flush_timed: bool,
     /// In the shard's list of logs with segments to remove.
     pub removal_queued: bool,
+    /// The cleaner is at work on it; it looks at the log's status now and then.
+    pub cleaning: bool,
+    /// The cleaner puts a segment in the place of others: nobody else replaces or removes one.
+    pub replacing: bool,
 }
 
 /// A batch whose place is fixed.
@@ -161,7 +165,8 @@ impl LogState {
     pub fn is_idle(&self) -> bool {
         let inner = self.inner.borrow();
         let work = inner.work;
-        !(work.in_round || work.rolling || work.closing || work.writing || work.removing)
+        let busy = work.in_round || work.rolling || work.closing || work.writing || work.removing;
+        !(busy || work.cleaning)
             && (inner.status == Status::Closed || self.directory.is_offline() || inner.pending.is_empty())
     }
 

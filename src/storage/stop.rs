@@ -8,7 +8,7 @@ use super::directory::Directory;
 use super::roll::close_segment;
 use super::shard::{Background, Shard};
 use super::state::{EndState, LogState, Status};
-use super::{Error, drain, log_starts, recovery_points};
+use super::{Error, cleaner, drain, log_starts, recovery_points};
 use crate::log::files::{FolderState, parse_folder, renamed_folder_name};
 use crate::log::producer_snapshot;
 use crate::model::ShardId;
@@ -41,7 +41,8 @@ pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
             directory.fail(shard, "cannot empty the commit journal", &error);
         }
         let starts = log_starts::write_last(shard, directory).await;
-        let written = recovery_points::write(shard, directory).await.is_ok() && starts.is_ok();
+        let cleaned = cleaner::offsets::write(shard, directory).await.is_ok();
+        let written = recovery_points::write(shard, directory).await.is_ok() && starts.is_ok() && cleaned;
         // Shard 0 is the last to stop: what it finds of other numbers of shards is in the files of this one now.
         if written && reactor::shard_id() == ShardId::ZERO && !shard.booting.get() {
             recovery_points::remove_stale(&directory.path).await;
@@ -98,6 +99,8 @@ pub async fn delete(shard: &Rc<Shard>, log: &Rc<LogState>) -> Result<(), Error> 
     log.idle().await;
     log.borrow_mut().tail.clear(&shard.tails);
     shard.chunks.forget(log.id);
+    shard.cleaner.forget(log.partition);
+    log.directory.cleaned.forget(log.partition);
     shard.logs.borrow_mut().remove(&log.partition);
     let topic = log.name.rsplit_once('-').map_or(log.name.as_str(), |(topic, _)| topic);
     let (partition, state) = (log.partition.index, FolderState::Delete);

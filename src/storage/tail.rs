@@ -135,6 +135,15 @@ impl Tail {
         self.pinned_bytes
     }
 
+    /// Compaction has rewritten what lies below: it is read from disk from now on, or a record that is gone would be seen
+    /// for as long as there is memory.
+    pub fn forget_below(&mut self, end: Offset, budget: &TailBudget) {
+        while self.runs.front().is_some_and(|(run, _)| run.end_offset() <= end) {
+            let (run, _) = self.runs.pop_front().expect("looked at it");
+            self.account(budget, run.memory_bytes(), 0);
+        }
+    }
+
     pub fn clear(&mut self, budget: &TailBudget) {
         self.unpin(self.pinned.len(), budget);
         self.runs.clear();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{CleanupPolicy, Config, Durability, LogConfig, Reserve};
+use super::{CleanerConfig, CleanupPolicy, Compaction, Config, Durability, LogConfig, Reserve};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, patch_base_offset_and_epoch, rewrite_crc};
 
@@ -118,6 +118,7 @@ pub fn log_config() -> LogConfig {
         cleanup: CleanupPolicy { delete: true, compact: false },
         retention_ms: -1,
         retention_bytes: -1,
+        compaction: Compaction::default(),
         durability: Durability::Flushed,
         flush_messages: i64::MAX,
         flush_ms: i64::MAX,
@@ -135,5 +136,6 @@ pub fn config() -> Config {
         retention_check_interval_ms: 300_000,
         producer_expiration_ms: i64::MAX,
         producer_state_bytes: 16 << 20,
+        cleaner: CleanerConfig { backoff_ms: 15_000, map_bytes: 1 << 20, is_on: false },
     }
 }

@@ -4,7 +4,10 @@ use crate::harness::{Broker, Setup};
 use crate::install::{kafka_tool, script};
 use crate::run::run;
 use crate::wire::{self, Wire};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// Written by a producer with an id: the scripts give one to every second codec of their lists.
@@ -33,8 +36,16 @@ fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     files
 }
 
+/// Whether offsets follow each other without gaps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Offsets {
+    Dense,
+    /// The log was compacted.
+    Gaps,
+}
+
 /// Runs kafka-dump-log over `files` and returns what it prints; panics at the first complaint.
-fn dump(files: &[PathBuf], option: &str) -> String {
+fn dump(files: &[PathBuf], option: &str, offsets: Offsets) -> String {
     let list: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     let mut command = kafka_tool("org.apache.kafka.tools.DumpLogSegments");
     command.arg(option).arg("--files").arg(list.join(","));
@@ -47,6 +58,9 @@ fn dump(files: &[PathBuf], option: &str) -> String {
     // at 0, Kafka's own included.
     for line in text.lines() {
         if let Some((before, after)) = line.trim().split_once(" is followed by ") {
+            if offsets == Offsets::Gaps {
+                continue;
+            }
             let base = files.iter().any(|file| file.ends_with(format!("{:0>20}.log", after)));
             assert!(before == "-1" && base, "kafka-dump-log finds a gap: {line}");
         }
@@ -79,7 +93,7 @@ fn kafka_dump_log_reads_our_files() {
         let of = |partition| files(&broker.data().join(format!("{prefix}-{codec}-{partition}")), &wanted);
         (0..PARTITIONS).flat_map(of).collect::<Vec<_>>()
     });
-    let text = dump(&folders.concat(), "--deep-iteration");
+    let text = dump(&folders.concat(), "--deep-iteration", Offsets::Dense);
     for (codec, files) in CODECS.iter().zip(&folders) {
         check_topic(codec, files, &text);
     }
@@ -87,7 +101,7 @@ fn kafka_dump_log_reads_our_files() {
     let is_index =
         |path: &PathBuf| path.extension().is_some_and(|found| found == "index" || found == "timeindex");
     let indexes: Vec<PathBuf> = folders.concat().into_iter().filter(is_index).collect();
-    let text = dump(&indexes, "--index-sanity-check");
+    let text = dump(&indexes, "--index-sanity-check", Offsets::Dense);
     let passed = text.lines().filter(|line| line.ends_with("passed sanity check.")).count();
     assert_eq!(passed, indexes.len(), "{text}");
 }
@@ -146,4 +160,107 @@ fn check_topic(codec: &str, files: &[PathBuf], dump: &str) {
             files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "log")).count();
         assert!(segments >= 4, "{codec}: {segments} segments, the test writes too little");
     }
+}
+
+/// The end of a transaction that has nothing in the log, as a coordinator writes it.
+fn marker(offset: i64, epoch: [u8; 4]) -> Vec<u8> {
+    let record = Record {
+        transactional: true,
+        control: true,
+        delete_horizon: false,
+        partition_leader_epoch: 0,
+        producer_id: 77,
+        producer_epoch: 1,
+        timestamp_type: TimestampType::Creation,
+        offset,
+        sequence: -1,
+        timestamp: wire::now_ms(),
+        key: Some(Bytes::from_static(&[0, 0, 0, 1])),
+        value: Some(Bytes::from_static(&[0; 6])),
+        headers: Default::default(),
+    };
+    let mut bytes = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut bytes, &[record], &options).expect("a batch encodes");
+    let mut bytes = bytes.to_vec();
+    bytes[12..16].copy_from_slice(&epoch);
+    bytes
+}
+
+/// Puts markers behind the last batch of a stopped broker's partition.
+fn append_markers(folder: &Path, end: i64, count: i64) {
+    let last = files(folder, &["log"]).pop().expect("a segment");
+    let mut bytes = std::fs::read(&last).expect("it can be read");
+    let epoch = bytes[12..16].try_into().expect("four bytes");
+    (end..end + count).for_each(|offset| bytes.extend_from_slice(&marker(offset, epoch)));
+    std::fs::write(&last, bytes).expect("it can be written");
+}
+
+#[test]
+fn kafka_dump_log_reads_compacted_files() {
+    const UPDATES: usize = 20_000;
+    const MARKERS: i64 = 5;
+    let codecs =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let mut broker = Setup::new()
+        .set("log.segment.bytes", 1 << 20)
+        .set("log.index.interval.bytes", 1024)
+        .set("log.cleaner.backoff.ms", 100)
+        .start();
+    let topic = wire::unique("compacted");
+    let folder = broker.data().join(format!("{topic}-0"));
+    let produce = |broker: &Broker| {
+        let mut wire = Wire::connect(broker.bootstrap());
+        for first in (0..UPDATES).step_by(50) {
+            let update = |number: usize| {
+                let value = (!number.is_multiple_of(40))
+                    .then(|| format!("{number} {}", "~".repeat(number * 7 % 400)));
+                (Some(format!("key {}", number * 7_919 % 700)), value)
+            };
+            let entries: Vec<_> = (first..first + 50).map(update).collect();
+            let answer = wire.produce(&topic, 0, -1, wire::keyed_batch(&entries, codecs[first / 50 % 5]));
+            assert_eq!(answer.error_code, 0, "{answer:?}");
+        }
+    };
+    let policy = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01")];
+    Wire::connect(broker.bootstrap()).create_topic(&topic, 1, &policy);
+    produce(&broker);
+    let end = Wire::connect(broker.bootstrap()).end_offset(&topic, 0);
+    broker.stop();
+    append_markers(&folder, end, MARKERS);
+    broker.restart();
+    assert_eq!(Wire::connect(broker.bootstrap()).end_offset(&topic, 0), end + MARKERS);
+    produce(&broker);
+    // compacted up to the segment that is appended to, the one with the markers included
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let closed = |broker: &Broker| {
+        let offsets = std::fs::read_to_string(broker.data().join("cleaned-offsets-0")).unwrap_or_default();
+        let more = std::fs::read_to_string(broker.data().join("cleaned-offsets-1")).unwrap_or_default();
+        let last = files(&folder, &["log"]).pop().expect("a segment");
+        let base: i64 = last.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).expect("a base offset");
+        base > end + MARKERS && (offsets + &more).lines().any(|line| line.ends_with(&format!(" {base}")))
+    };
+    while !closed(&broker) {
+        assert!(Instant::now() < deadline, "not compacted: {}", broker.stderr());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    broker.stop();
+    let all = files(&folder, &["log", "index", "timeindex", "txnindex", "snapshot"]);
+    let text = dump(&all, "--deep-iteration", Offsets::Gaps);
+    let batches = text.lines().filter(|line| line.starts_with("baseOffset: ")).count();
+    let records = text.lines().filter(|line| line.starts_with("| offset: ")).count();
+    assert!(batches > 20 && records < UPDATES, "{records} records in {batches} batches are left");
+    assert!(!text.lines().any(|line| line.contains("isvalid: false")));
+    let markers = text.lines().filter(|line| line.contains("endTxnMarker: COMMIT")).count();
+    assert_eq!(markers, MARKERS as usize, "markers stay until their time is over");
+    assert!(
+        text.lines().any(|line| line.contains("deleteHorizonMs: OptionalLong[")),
+        "tombstones have a time"
+    );
+    let is_index =
+        |path: &PathBuf| path.extension().is_some_and(|found| found == "index" || found == "timeindex");
+    let indexes: Vec<PathBuf> = all.into_iter().filter(is_index).collect();
+    let text = dump(&indexes, "--index-sanity-check", Offsets::Gaps);
+    let passed = text.lines().filter(|line| line.ends_with("passed sanity check.")).count();
+    assert_eq!(passed, indexes.len(), "{text}");
 }

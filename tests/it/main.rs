@@ -8,6 +8,7 @@ mod admin;
 mod allocations;
 mod apis;
 mod bench;
+mod compaction;
 mod connection;
 mod guard;
 mod guard_table;

@@ -306,10 +306,20 @@ pub fn batch(values: &[Bytes]) -> Bytes {
 }
 
 pub fn batch_with(values: &[Bytes], compression: Compression) -> Bytes {
+    encode(values.iter().map(|value| (None, Some(value.clone()))), compression)
+}
+
+/// One batch of these keys and values; without a value it is a tombstone.
+pub fn keyed_batch(entries: &[(Option<String>, Option<String>)], compression: Compression) -> Bytes {
+    let bytes = |text: &Option<String>| text.clone().map(Bytes::from);
+    encode(entries.iter().map(|(key, value)| (bytes(key), bytes(value))), compression)
+}
+
+fn encode(entries: impl Iterator<Item = (Option<Bytes>, Option<Bytes>)>, compression: Compression) -> Bytes {
     let timestamp = now_ms();
     let records: Vec<Record> = (0..)
-        .zip(values)
-        .map(|(offset, value)| Record {
+        .zip(entries)
+        .map(|(offset, (key, value))| Record {
             transactional: false,
             control: false,
             delete_horizon: false,
@@ -321,8 +331,8 @@ pub fn batch_with(values: &[Bytes], compression: Compression) -> Bytes {
             // The encoder wants offset minus sequence to be the same in a batch; the sequence is reset below.
             sequence: i32::try_from(offset).expect("a test batch is small"),
             timestamp,
-            key: None,
-            value: Some(value.clone()),
+            key,
+            value,
             headers: Default::default(),
         })
         .collect();

@@ -20,7 +20,7 @@ use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext};
 use crate::storage::commit::mutation;
 use crate::storage::log_starts;
-use crate::storage::testing::{Noise, Spec, batch, stored};
+use crate::storage::testing::{self, Noise, Spec, batch, stored};
 use crate::storage::{
     CleanupPolicy, Config, Create, Durability, Error, Listener, Log, LogConfig, LogDir, OpenLog, Storage,
 };
@@ -73,6 +73,7 @@ impl Plan {
                 retention_check_interval_ms: 1 + noise.below(20),
                 producer_expiration_ms: i64::MAX,
                 producer_state_bytes: 16 << 20,
+                ..testing::config()
             },
             log: LogConfig {
                 segment_bytes,
@@ -88,6 +89,7 @@ impl Plan {
                 flush_messages: i64::MAX,
                 flush_ms: i64::MAX,
                 reserve: crate::storage::Reserve::Kept,
+                ..testing::log_config()
             },
             written: noise.one_in(3).then_some(0),
             expires,

@@ -1,5 +1,6 @@
 //! A log directory: its partitions, and what lies beside them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -9,8 +10,9 @@ use super::report::{Finding, Report};
 use super::{Depth, failed, journal};
 use crate::log::checkpoint::{MetaProperties, decode_offsets};
 use crate::log::files::{
-    CLEAN_SHUTDOWN, Folder, FolderState, LOCK, LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, META_PROPERTIES,
-    RECOVERY_POINT_CHECKPOINT, RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX, parse_folder,
+    CLEAN_SHUTDOWN, CLEANED_OFFSETS_PREFIX, CLEANER_OFFSET_CHECKPOINT, Folder, FolderState, LOCK,
+    LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
+    RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX, parse_folder,
 };
 use crate::model::Offset;
 
@@ -48,7 +50,8 @@ pub(super) fn read(path: &Path, depth: Depth, report: &mut Report) -> Result<(),
     let mut recovery_points = offsets(RECOVERY_POINT_CHECKPOINT, RECOVERY_POINTS_PREFIX, Offset::min);
     let log_starts = offsets(LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, Offset::max);
     journal::read(path, &names, &mut recovery_points, report);
-    let expect = Expect { recovery_points, log_starts, is_clean };
+    let compacted = Some(compacted(path, &names));
+    let expect = Expect { recovery_points, log_starts, is_clean, compacted };
     for (name, folder) in folders {
         if folder.state != FolderState::Live {
             report.findings.push(Finding::note(name, "set aside; not part of any topic"));
@@ -84,6 +87,19 @@ fn properties(path: &Path, is_there: bool, report: &mut Report) {
         }
         Err(damage) => report.findings.push(Finding::damage(META_PROPERTIES, damage.0)),
     }
+}
+
+/// The partitions that a file of cleaned offsets names: Kafka's by the topic's name, each shard's by its id.
+fn compacted(path: &Path, names: &[String]) -> BTreeSet<(String, i32)> {
+    let is_one =
+        |name: &&String| *name == CLEANER_OFFSET_CHECKPOINT || name.starts_with(CLEANED_OFFSETS_PREFIX);
+    let mut compacted = BTreeSet::new();
+    for name in names.iter().filter(is_one) {
+        let text = fs::read(path.join(name)).unwrap_or_default();
+        let found = decode_offsets(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        compacted.extend(found.into_iter().map(|found| (found.topic, found.partition)));
+    }
+    compacted
 }
 
 /// Of each partition, what `choose` makes of all that the files tell: Kafka's by the topic's name, each shard's by its

@@ -1,6 +1,6 @@
 //! One partition's folder: its files held against each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub(super) struct Expect {
     pub(super) log_starts: PartitionOffsets,
     /// The broker was stopped: no last segment has a torn end.
     pub(super) is_clean: bool,
+    /// Those that were compacted: only they may have gaps between offsets. `None`: not known.
+    pub(super) compacted: Option<BTreeSet<(String, i32)>>,
 }
 
 /// What one of the files says of the partition in the folder `name`.
@@ -38,6 +40,14 @@ fn offset_of(offsets: &PartitionOffsets, name: &str, topic_id: Option<&String>) 
     let folder = parse_folder(name)?;
     let of = |topic: &String| offsets.get(&(topic.clone(), folder.partition)).copied();
     topic_id.and_then(of).or_else(|| of(&folder.topic))
+}
+
+impl Expect {
+    fn is_compacted(&self, name: &str, topic_id: Option<&String>) -> Option<bool> {
+        let (compacted, folder) = (self.compacted.as_ref()?, parse_folder(name)?);
+        let has = |topic: &String| compacted.contains(&(topic.clone(), folder.partition));
+        Some(topic_id.is_some_and(has) || has(&folder.topic))
+    }
 }
 
 /// Reads a folder.
@@ -52,8 +62,12 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
         let Some(name) = name.to_str() else { continue };
         match SegmentFile::parse(name) {
             Some(file) if file.state == FileState::Live => files.push(file),
-            Some(_) => {
-                partition.findings.push(Finding::note(name, "a leftover, which the next start removes"))
+            Some(file) => {
+                let what = match file.state {
+                    FileState::Swap => "of a compaction that the next start completes",
+                    _ => "a leftover, which the next start removes",
+                };
+                partition.findings.push(Finding::note(name, what));
             }
             None if name.ends_with(TEMPORARY_SUFFIX) => {
                 partition.findings.push(Finding::note(name, "a leftover, which the next start removes"));
@@ -76,15 +90,25 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
     if bases.is_empty() {
         partition.findings.push(Finding::damage(name, "there is no segment"));
     }
+    let is_compacted = expect.is_compacted(name, partition.topic_id.as_ref());
     let mut last_epoch = LeaderEpoch::NONE;
     for (number, &base) in bases.iter().enumerate() {
         let is_last = number + 1 == bases.len();
         let place = Place { base, last_epoch, may_be_torn: is_last && !expect.is_clean };
         let file = SegmentFile::live(base, FileKind::Log);
         if let Some(end) = partition.end_offset {
-            partition.findings.extend(seam(&file.name(), Offset(end), base, &partition.segments));
+            partition.findings.extend(seam(
+                &file.name(),
+                Offset(end),
+                base,
+                is_compacted.unwrap_or_else(|| has_gaps(&partition.segments)),
+            ));
         }
         let (segment, epoch) = one_segment(folder, &file, place, depth, &mut partition.findings)?;
+        if is_compacted == Some(false) {
+            let found = gap_in_dense(&file.name(), &segment, &partition.findings);
+            partition.findings.extend(found);
+        }
         last_epoch = epoch;
         partition.end_offset = segment.content.as_ref().map(|content| content.next_offset);
         partition.segments.push(segment);
@@ -130,11 +154,22 @@ pub(super) fn one_file(path: &Path, file: SegmentFile, depth: Depth) -> Result<P
     Ok(partition)
 }
 
+fn has_gaps(segments: &[Segment]) -> bool {
+    segments.iter().any(|segment| segment.content.as_ref().is_some_and(|content| content.missing_offsets > 0))
+}
+
+/// Offsets that are missing where nothing was compacted. What is damaged has been told already.
+fn gap_in_dense(name: &str, segment: &Segment, findings: &[Finding]) -> Option<Finding> {
+    let missing = segment.content.as_ref().map_or(0, |content| content.missing_offsets);
+    if missing == 0 || findings.iter().any(|finding| finding.is_damage_of(name)) {
+        return None;
+    }
+    let what = format!("{missing} offsets are missing in it, and the log was never compacted");
+    Some(Finding::damage(name, what))
+}
+
 /// Two segments beside each other.
-fn seam(name: &str, end: Offset, base: Offset, before: &[Segment]) -> Option<Finding> {
-    let is_compacted = before
-        .iter()
-        .any(|segment| segment.content.as_ref().is_some_and(|content| content.missing_offsets > 0));
+fn seam(name: &str, end: Offset, base: Offset, is_compacted: bool) -> Option<Finding> {
     if base < end {
         return Some(Finding::damage(
             name,

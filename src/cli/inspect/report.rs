@@ -126,6 +126,10 @@ impl Finding {
     pub(super) fn note(file: impl Into<String>, what: impl Into<String>) -> Finding {
         Finding { severity: Severity::Note, file: file.into(), what: what.into() }
     }
+
+    pub(super) fn is_damage_of(&self, file: &str) -> bool {
+        self.severity == Severity::Damage && self.file == file
+    }
 }
 
 impl Report {

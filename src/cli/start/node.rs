@@ -56,7 +56,7 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
     let shard = Shard::new(id, count, config.node_id, image.clone(), mesh);
     let node = Rc::new(Node::new(Arc::clone(&plan), &shard));
     let log_dirs = plan.directories.log_dirs.clone();
-    shard.start(storage_config(config), log_dirs, Box::new(NodeHost(Rc::clone(&node))));
+    shard.start(storage_config(config, count), log_dirs, Box::new(NodeHost(Rc::clone(&node))));
     shard.storage().boot_begins();
     let broker_epoch = if id == ShardId::ZERO {
         node.lead(count, image).await?
@@ -67,7 +67,10 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
     Ok(Ended { broker_epoch, unclean: node.unclean.take() })
 }
 
-fn storage_config(config: &Config) -> storage::Config {
+/// Kafka's minimum for one cleaner.
+const CLEANER_MAP_BYTES_MIN: usize = 1 << 20;
+
+fn storage_config(config: &Config, shards: usize) -> storage::Config {
     storage::Config {
         journal_bytes: config.shard.journal_bytes,
         tail_cache_bytes: config.shard.tail_cache_bytes,
@@ -77,6 +80,11 @@ fn storage_config(config: &Config) -> storage::Config {
         retention_check_interval_ms: config.retention_check_interval_ms,
         producer_expiration_ms: config.producer_id_expiration_ms,
         producer_state_bytes: config.shard.producer_state_bytes,
+        cleaner: storage::CleanerConfig {
+            backoff_ms: config.cleaner.backoff_ms,
+            map_bytes: (config.cleaner.map_bytes / shards.max(1)).max(CLEANER_MAP_BYTES_MIN),
+            is_on: config.cleaner.threads > 0,
+        },
     }
 }
 

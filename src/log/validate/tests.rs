@@ -176,18 +176,18 @@ fn timestamps_within_the_limits() {
     let at = |index: usize, timestamp: i64| of_records(|records| records[index].timestamp = timestamp);
     accept(&at(2, NOW.0 + 3_600_000), &RULES);
     let rejection = refuse(&at(2, NOW.0 + 3_600_001), &RULES, ErrorCode::InvalidTimestamp);
-    assert_eq!(rejection.record_index(), Some(2));
+    assert_eq!(rejection.record_indexes(), [2]);
     accept(&at(0, 0), &RULES);
     let bounded = Rules { timestamp_before_max_ms: 100_000, ..RULES };
     accept(&at(1, NOW.0 - 100_000), &bounded);
     let rejection = refuse(&at(1, NOW.0 - 100_001), &bounded, ErrorCode::InvalidTimestamp);
-    assert_eq!(rejection.record_index(), Some(1));
+    assert_eq!(rejection.record_indexes(), [1]);
     // no timestamp is always allowed
     accept(&of_records(|records| records.iter_mut().for_each(|record| record.timestamp = -1)), &bounded);
     // of a compressed batch the header is what is known
     let late = with(compressed(Compression::Zstd), 35, &(NOW.0 + 3_600_001).to_be_bytes());
     let rejection = refuse(&late, &RULES, ErrorCode::InvalidTimestamp);
-    assert_eq!(rejection.record_index(), None);
+    assert_eq!(rejection.record_indexes(), [0; 0]);
     let early = with(compressed(Compression::Zstd), 27, &(NOW.0 - 100_001).to_be_bytes());
     refuse(&early, &bounded, ErrorCode::InvalidTimestamp);
     // no overflow
@@ -232,8 +232,8 @@ fn keys_on_compacted_topics() {
     let keyless = of_records(|records| records[1].key = None);
     accept(&keyless, &RULES);
     let rejection = refuse(&keyless, &required, ErrorCode::InvalidRecord);
-    assert_eq!(rejection, Rejection::NoKey { record: 1 });
-    assert_eq!(rejection.record_index(), Some(1));
+    assert_eq!(rejection, Rejection::NoKey { records: vec![1] });
+    assert_eq!(rejection.record_indexes(), [1]);
     // an empty key is a key
     accept(&of_records(|records| records[1].key = Some(Bytes::new())), &required);
     // a bad timestamp is told first
@@ -242,6 +242,33 @@ fn keys_on_compacted_topics() {
         records[2].timestamp = NOW.0 + 3_600_001;
     });
     refuse(&both, &required, ErrorCode::InvalidTimestamp);
+}
+
+#[test]
+fn keys_in_compressed_batches() {
+    for compression in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        let look = |change: &dyn Fn(&mut Vec<Record>), limit: usize| {
+            let mut records = test_batch::records(&Spec { records: 300, ..Spec::default() });
+            change(&mut records);
+            let batch = test_batch::encode_records(&records, compression);
+            let header = accept(&batch, &Rules { keys: Keys::Required, ..RULES }).header;
+            check_keys_inside(&header, &batch, limit)
+        };
+        assert_eq!(look(&|_| {}, 1 << 20), Ok(()));
+        let two = |records: &mut Vec<Record>| (records[7].key, records[299].key) = (None, None);
+        let rejection = look(&two, 1 << 20).expect_err("two have no key");
+        assert_eq!(rejection, Rejection::NoKey { records: vec![7, 299] });
+        assert_eq!(rejection.error_code(), ErrorCode::InvalidRecord);
+        let all = |records: &mut Vec<Record>| records.iter_mut().for_each(|record| record.key = None);
+        let rejection = look(&all, 1 << 20).expect_err("none has a key");
+        assert_eq!(rejection.record_indexes().len(), RECORD_ERRORS_MAX);
+        let rejection = look(&|_| {}, 1_000).expect_err("more than the limit");
+        assert_eq!(rejection.error_code(), ErrorCode::MessageTooLarge);
+    }
+    let garbled = with(compressed(Compression::Zstd), HEADER_BYTES, &[0xff; 20]);
+    let header = accept(&garbled, &RULES).header;
+    let rejection = check_keys_inside(&header, &garbled, 1 << 20).expect_err("it cannot be read");
+    assert_eq!(rejection.error_code(), ErrorCode::CorruptMessage);
 }
 
 #[test]
@@ -258,7 +285,7 @@ fn record_framing() {
     });
     let gap = with(gap, 23, &1i32.to_be_bytes());
     let rejection = refuse(&gap, &RULES, ErrorCode::InvalidRecord);
-    assert_eq!(rejection.record_index(), Some(1));
+    assert_eq!(rejection.record_indexes(), [1]);
 }
 
 /// Whatever the bytes, an answer and no panic; what is accepted is one batch with a right checksum.

@@ -218,8 +218,12 @@ fn no_direct_io_is_polled_for() {
     let folder = Folder::new("file-polled");
     let path = folder.0.join("empty");
     let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound).make().unwrap();
-    let local =
-        runtime::Local { id: crate::model::ShardId::ZERO, count: 1, pulse: std::sync::Arc::default() };
+    let local = runtime::Local {
+        id: crate::model::ShardId::ZERO,
+        count: 1,
+        pulse: std::sync::Arc::default(),
+        background: Default::default(),
+    };
     let before = runtime::enter(Some(runtime::Runtime::Glommio(std::rc::Rc::new(local))));
     let stats = executor.run(async move {
         let file = File::open(&path, OpenMode::CreateNew).await.unwrap();

@@ -23,6 +23,32 @@ fn a_task_gives_its_result_and_runs_on_without_its_handle() {
 }
 
 #[test]
+fn a_background_task_runs_beside_the_others_and_waits_like_them() {
+    on_a_shard("task-background", |folder| async move {
+        let work = spawn_background(async move {
+            // what it spawns, waits for and has done elsewhere comes back to it
+            let file = folder.join("file");
+            fs::write(&file, vec![7; 10]).await.unwrap();
+            let read = spawn(async move { fs::read(&file).await.unwrap() });
+            sleep(Duration::from_millis(1)).await;
+            blocking(|| ()).await;
+            read.await
+        });
+        let beats = Rc::new(Cell::new(0));
+        let count = Rc::clone(&beats);
+        spawn(async move {
+            loop {
+                turn().await;
+                count.set(count.get() + 1);
+            }
+        });
+        assert_eq!(work.await, [7; 10]);
+        assert_eq!(spawn_background(async { 5 }).await, 5, "the queue serves many");
+        eventually("the others go on", || beats.get() > 5).await;
+    });
+}
+
+#[test]
 fn shards_know_who_they_are() {
     let folder = Folder::new("task-id");
     let ids = run(&folder.options(3), |context: ShardContext<()>| async move {

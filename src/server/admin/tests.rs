@@ -53,10 +53,9 @@ fn with_admin(second: Second, work: impl AsyncFn(Admin) + Clone + 'static) {
                     tail_cache_bytes: 1 << 20,
                     read_ahead_bytes: 1 << 20,
                     reserve_bytes: 0,
-                    checkpoint_interval_ms: 60_000,
                     retention_check_interval_ms: 300_000,
-                    producer_expiration_ms: i64::MAX,
                     producer_state_bytes: 1 << 20,
+                    ..storage::testing::config()
                 };
                 let dirs = vec![LogDir { id: DirectoryId(5), path: "/data".into(), clean: true }];
                 if id == ShardId::ZERO || second == Second::Answers {
