@@ -122,8 +122,11 @@ fn header(batch: &[u8]) -> BatchHeader {
     BatchHeader::parse(batch).unwrap()
 }
 
+/// A key or a value as it is in a record.
+type Part = Option<Vec<u8>>;
+
 /// (offset, timestamp, key, value) of a batch's records.
-fn contents(batch: &[u8]) -> Vec<(i64, i64, Option<Vec<u8>>, Option<Vec<u8>>)> {
+fn contents(batch: &[u8]) -> Vec<(i64, i64, Part, Part)> {
     let header = header(batch);
     let Some(bytes) = decode(&header, batch) else { return Vec::new() };
     let part = |range: Option<core::ops::Range<usize>>| range.map(|range| bytes[range].to_vec());
@@ -276,7 +279,7 @@ const CODECS: [Compression; 5] =
 fn walk(seed: u64) {
     let mut noise = Noise(seed);
     let mut log = Log::default();
-    let mut written: BTreeMap<i64, (i64, Option<Vec<u8>>, Option<Vec<u8>>)> = BTreeMap::new();
+    let mut written: BTreeMap<i64, (i64, Part, Part)> = BTreeMap::new();
     let mut ranges: BTreeMap<i64, BatchHeader> = BTreeMap::new();
     let mut unknown: Vec<Vec<u8>> = Vec::new();
     let mut sequences: BTreeMap<i64, i32> = BTreeMap::new();

@@ -174,9 +174,10 @@ fn values(records: &Written, end: i64) -> BTreeMap<&str, &str> {
 }
 
 /// What is read is some of what was written, and gives the same values.
-async fn holds(log: &Log, written: &Written) -> Written {
+async fn holds(log: &Log, written: &RefCell<Written>) -> Written {
     let end = log.durable_end().0;
     let found = read(log, log.start_offset(), 700).await;
+    let written = &*written.borrow();
     for (offset, record) in &found {
         assert_eq!(written.get(offset), Some(record), "offset {offset}");
     }
@@ -228,7 +229,7 @@ fn a_cleaned_log_has_the_last_values_and_is_found_again() {
         append(&log, &mut noise, 100, &kept).await;
         let before = log.size_bytes();
         clean_all(&log).await;
-        let found = holds(&log, &kept.borrow()).await;
+        let found = holds(&log, &kept).await;
         assert!(
             found.len() * 2 < kept.borrow().len() && log.size_bytes() * 2 < before,
             "{}",
@@ -253,7 +254,7 @@ fn a_cleaned_log_has_the_last_values_and_is_found_again() {
         append(&log, &mut noise, 60, &kept).await;
         let segments = log.state().borrow().segments.len();
         clean_all(&log).await;
-        holds(&log, &kept.borrow()).await;
+        holds(&log, &kept).await;
         assert!(log.state().borrow().segments.len() < segments, "small segments have become one");
         storage.stop().await.expect("a clean stop");
     });
@@ -263,7 +264,7 @@ fn a_cleaned_log_has_the_last_values_and_is_found_again() {
             let storage = start(small(), clean);
             let log = open(&storage, settings()).await;
             assert_eq!(log.end_offset().0, written.borrow().len() as i64);
-            holds(&log, &written.borrow()).await;
+            holds(&log, &written).await;
             // what was cleaned is not cleaned again
             assert!(!clean_dirtiest(&log.state().shard).await);
             storage.stop().await.expect("a clean stop");
@@ -283,7 +284,7 @@ fn a_cleaned_log_has_the_last_values_and_is_found_again() {
         )
         .await;
         assert_eq!(log.end_offset().0, written.borrow().len() as i64);
-        holds(&log, &written.borrow()).await;
+        holds(&log, &written).await;
     });
 }
 
@@ -301,7 +302,7 @@ fn a_small_map_cleans_in_parts() {
         let mut runs = 0;
         while clean_dirtiest(&log.state().shard).await {
             runs += 1;
-            holds(&log, &written.borrow()).await;
+            holds(&log, &written).await;
         }
         assert!(runs > 3, "{runs} runs");
         let closed = log.state().borrow().segments.last().unwrap().base;
@@ -352,7 +353,7 @@ fn a_full_disk_is_left_alone() {
         full.set_capacity(u64::MAX);
         crate::storage::space::sample(&log.state().shard, &log.state().directory).await;
         assert!(clean_dirtiest(&log.state().shard).await);
-        holds(&log, &written.borrow()).await;
+        holds(&log, &written).await;
     });
 }
 
@@ -372,7 +373,7 @@ fn a_deletion_and_a_stop_in_the_middle_end_the_cleaning() {
             reactor::sleep(Duration::from_micros(reactor::random_u64() % 20_000)).await;
             let reader = reactor::spawn({
                 let (log, written) = (log.clone(), Rc::clone(&written));
-                async move { holds(&log, &written.borrow()).await }
+                async move { holds(&log, &written).await }
             });
             reader.await;
             if seed % 2 == 0 {
@@ -407,7 +408,7 @@ fn crashed(seed: u64, when: When, kill: bool) -> (Vec<u64>, bool, u64) {
                     append(&log, &mut noise, 25, &written).await;
                     durable.set(log.durable_end().0);
                     clean_all(&log).await;
-                    holds(&log, &written.borrow()).await;
+                    holds(&log, &written).await;
                 }
             }
         }
@@ -425,10 +426,10 @@ fn crashed(seed: u64, when: When, kill: bool) -> (Vec<u64>, bool, u64) {
                 let log = open(&storage, settings()).await;
                 assert!(log.end_offset().0 >= durable.get(), "{} of {}", log.end_offset(), durable.get());
                 assert_eq!((files(FileState::Cleaned).await, files(FileState::Swap).await), (vec![], vec![]));
-                holds(&log, &written.borrow()).await;
+                holds(&log, &written).await;
                 let last = log.state().borrow().producers.last_batches(None, 10);
                 clean_all(&log).await;
-                holds(&log, &written.borrow()).await;
+                holds(&log, &written).await;
                 assert_eq!(log.state().borrow().producers.last_batches(None, 10), last);
                 storage.stop().await.expect("a clean stop");
             }
