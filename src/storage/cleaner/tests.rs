@@ -29,6 +29,10 @@ const FOLDER: &str = "/data/t-0";
 struct Deaf;
 
 impl Listener for Deaf {
+    fn high_watermark(&self, _: PartitionId) -> Offset {
+        Offset(i64::MAX)
+    }
+
     fn durable(&self, _: PartitionId, _: Offset) {}
 
     fn failed(&self, _: DirectoryId) {}
