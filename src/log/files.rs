@@ -13,16 +13,16 @@ pub const RECOVERY_POINT_CHECKPOINT: &str = "recovery-point-offset-checkpoint";
 pub const REPLICATION_CHECKPOINT: &str = "replication-offset-checkpoint";
 pub const CLEANER_OFFSET_CHECKPOINT: &str = "cleaner-offset-checkpoint";
 pub const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
-/// Ours, one for each shard: `recovery-points-0`.
-pub const RECOVERY_POINTS_PREFIX: &str = "recovery-points-";
-/// Ours, the commit journal of a shard, some files: `journal-0.3`. (No folder of a partition can have that name.)
+/// Ours, one for each shard: `recovery-points.0`. (A dot, for a partition's folder could be called `recovery-points-0`.)
+pub const RECOVERY_POINTS_PREFIX: &str = "recovery-points.";
+/// Ours, the commit journal of a shard, some files: `journal-0.3`.
 pub const JOURNAL_PREFIX: &str = "journal-";
 /// Ours, there from a replay of the journal until the boot is done.
 pub const JOURNAL_ENDS: &str = "replayed-ends";
-/// Ours, one for each shard: `log-start-offsets-0`.
-pub const LOG_STARTS_PREFIX: &str = "log-start-offsets-";
-/// Ours, one for each shard: `cleaned-offsets-0`.
-pub const CLEANED_OFFSETS_PREFIX: &str = "cleaned-offsets-";
+/// Ours, one for each shard: `log-start-offsets.0`.
+pub const LOG_STARTS_PREFIX: &str = "log-start-offsets.";
+/// Ours, one for each shard: `cleaned-offsets.0`.
+pub const CLEANED_OFFSETS_PREFIX: &str = "cleaned-offsets.";
 /// Held by the process that owns the log directory.
 pub const LOCK: &str = ".lock";
 /// A checkpoint is written beside itself under this ending, flushed, and renamed into place.

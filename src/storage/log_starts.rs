@@ -2,7 +2,7 @@
 //! only, and nobody is told of a start before it is durable; the segments below it go after that (see
 //! [`removal`](super::removal)).
 //!
-//! Each shard writes one file per log directory, `log-start-offsets-<shard>`, in the format of Kafka's
+//! Each shard writes one file per log directory, `log-start-offsets.<shard>`, in the format of Kafka's
 //! `log-start-offset-checkpoint` but with topic ids for names. At boot the files of all shards are read, whatever the
 //! number of shards is now, and the highest start of a partition counts. A partition that has come from another shard is
 //! written to this shard's file before anything is served; until the next clean stop a shard keeps what it has found in

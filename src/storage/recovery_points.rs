@@ -1,7 +1,7 @@
 //! Recovery points: per log the offset below which everything is flushed and described. After an unclean stop only
 //! what lies at or above it may be cut.
 //!
-//! Each shard writes one file per log directory, `recovery-points-<shard>`, in the format of Kafka's
+//! Each shard writes one file per log directory, `recovery-points.<shard>`, in the format of Kafka's
 //! `recovery-point-offset-checkpoint` but with topic ids for names: a deleted topic's point must never count for a new
 //! one of the same name. At boot the files of all shards are read, whatever the number of shards is now, and the lowest
 //! point of a partition counts: too low only means more to scan. A producer snapshot in the partition's folder is a

@@ -741,7 +741,7 @@ fn a_lost_end_below_the_recovery_point_is_a_gap() {
     bytes[size..].fill(0);
     std::fs::write(&last, bytes).unwrap();
     let points = format!("0\n1\n{} 0 600\n", partition(0).topic);
-    std::fs::write(folder(NAME).join("recovery-points-0"), points).unwrap();
+    std::fs::write(folder(NAME).join("recovery-points.0"), points).unwrap();
     on_a_shard(NAME, move |root| async move {
         let rig = Rig::start(&root, no_caches(), false);
         let log = rig.open(0, small_segments()).await;
@@ -760,7 +760,7 @@ fn a_lost_end_below_the_recovery_point_is_a_gap() {
 fn a_boot_that_fails_forgets_no_recovery_point() {
     const NAME: &str = "failed-boot";
     killed(NAME);
-    let path = folder(NAME).join("recovery-points-0");
+    let path = folder(NAME).join("recovery-points.0");
     let points = format!("0\n1\n{} 0 600\n", partition(0).topic);
     std::fs::write(&path, &points).unwrap();
     on_a_shard(NAME, move |root| async move {

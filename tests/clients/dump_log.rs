@@ -234,8 +234,8 @@ fn kafka_dump_log_reads_compacted_files() {
     // compacted up to the segment that is appended to, the one with the markers included
     let deadline = Instant::now() + Duration::from_secs(60);
     let closed = |broker: &Broker| {
-        let offsets = std::fs::read_to_string(broker.data().join("cleaned-offsets-0")).unwrap_or_default();
-        let more = std::fs::read_to_string(broker.data().join("cleaned-offsets-1")).unwrap_or_default();
+        let offsets = std::fs::read_to_string(broker.data().join("cleaned-offsets.0")).unwrap_or_default();
+        let more = std::fs::read_to_string(broker.data().join("cleaned-offsets.1")).unwrap_or_default();
         let last = files(&folder, &["log"]).pop().expect("a segment");
         let base: i64 = last.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).expect("a base offset");
         base > end + MARKERS && (offsets + &more).lines().any(|line| line.ends_with(&format!(" {base}")))

@@ -144,7 +144,7 @@ fn a_stopped_broker_s_files_are_told_and_each_damage_is_found() {
     let found = damage(&data);
     assert!(found.iter().any(|(_, what)| what.contains("are missing before it")), "{found:?}");
     // but not where records were deleted, and a removal was cut short
-    let starts = data.join("log-start-offsets-0");
+    let starts = data.join("log-start-offsets.0");
     let topic_id = partitions[1]["topic_id"].as_str().expect("an id");
     let end = BATCHES * RECORDS;
     std::fs::write(&starts, format!("0\n1\n{topic_id} 0 {}\n", end - 1)).expect("it can be written");

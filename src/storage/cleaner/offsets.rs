@@ -1,6 +1,6 @@
 //! How far each log is clean, on disk: what Kafka keeps in `cleaner-offset-checkpoint`.
 //!
-//! Each shard writes one file per log directory, `cleaned-offsets-<shard>`, in the format of Kafka's checkpoint but with
+//! Each shard writes one file per log directory, `cleaned-offsets.<shard>`, in the format of Kafka's checkpoint but with
 //! topic ids for names. At boot the files of all shards are read, whatever the number of shards is now, and the lowest
 //! offset of a partition counts: too low only means cleaning again. That a log has an entry says more: it may have
 //! gaps between its offsets, whatever its topic's policy is by now. So the entry is there before the first segment

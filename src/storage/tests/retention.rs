@@ -250,21 +250,21 @@ fn the_highest_start_counts_and_moves_with_its_partition() {
         fill(&rig, &log, &mut Expected::default(), 60, 1_000).await;
         rig.storage.stop().await.unwrap();
     });
-    assert_eq!(file("log-start-offsets-0"), None, "no start has moved");
-    std::fs::write(folder(NAME).join("log-start-offsets-0"), starts(5, 7)).unwrap();
-    std::fs::write(folder(NAME).join("log-start-offsets-3"), starts(0, 65)).unwrap();
-    std::fs::write(folder(NAME).join("log-start-offsets-4"), starts(0, 20)).unwrap();
-    std::fs::write(folder(NAME).join("log-start-offsets-5"), "damaged").unwrap();
+    assert_eq!(file("log-start-offsets.0"), None, "no start has moved");
+    std::fs::write(folder(NAME).join("log-start-offsets.0"), starts(5, 7)).unwrap();
+    std::fs::write(folder(NAME).join("log-start-offsets.3"), starts(0, 65)).unwrap();
+    std::fs::write(folder(NAME).join("log-start-offsets.4"), starts(0, 20)).unwrap();
+    std::fs::write(folder(NAME).join("log-start-offsets.5"), "damaged").unwrap();
     on_a_shard(NAME, move |root| async move {
         let rig = Rig::start(&root, config(), false);
         rig.storage.boot_begins();
         let log = rig.open(0, small_segments()).await;
         assert_eq!(log.start_offset(), Offset(65));
         assert_eq!(bases(&rig.files(0)), [60, 120], "what lies below went when it was opened");
-        let before = std::fs::read_to_string(root.join("log-start-offsets-0")).unwrap();
+        let before = std::fs::read_to_string(root.join("log-start-offsets.0")).unwrap();
         assert_eq!(before, starts(5, 7), "boot may still fail");
         rig.storage.boot_is_done().await;
-        let told = std::fs::read_to_string(root.join("log-start-offsets-0")).unwrap();
+        let told = std::fs::read_to_string(root.join("log-start-offsets.0")).unwrap();
         assert!(
             told.contains(" 0 65\n") && told.contains(" 5 7\n"),
             "the other may not be open elsewhere yet: {told}"
@@ -280,8 +280,8 @@ fn the_highest_start_counts_and_moves_with_its_partition() {
         assert_eq!(until_removed(&rig, &log, 0).await, [120]);
         rig.storage.stop().await.unwrap();
     });
-    assert_eq!(file("log-start-offsets-0"), Some(starts(0, 130)));
-    assert_eq!([3, 4, 5].map(|shard| file(&format!("log-start-offsets-{shard}"))), [None, None, None]);
+    assert_eq!(file("log-start-offsets.0"), Some(starts(0, 130)));
+    assert_eq!([3, 4, 5].map(|shard| file(&format!("log-start-offsets.{shard}"))), [None, None, None]);
     std::fs::remove_dir_all(folder(NAME)).unwrap();
 }
 
