@@ -31,6 +31,7 @@ const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const BASE_TIMESTAMP_AT: usize = 27;
 const MAX_TIMESTAMP_AT: usize = 35;
+const PRODUCER_ID_AT: usize = 43;
 const RECORD_COUNT_AT: usize = 57;
 
 const CODEC_BITS: i16 = 0b111;
@@ -321,7 +322,8 @@ pub fn with_records(batch: &[u8], change: &Rewritten, records: &[u8]) -> Option<
 }
 
 /// `batch` without its records: what is left of one that compaction has emptied, for its producer's sequence and for
-/// its place. Neither compression nor delete horizon; the largest timestamp stays.
+/// its place. Neither compression nor delete horizon; the largest timestamp stays where there is a producer, who is
+/// forgotten by it.
 ///
 /// `batch` is one whole batch, whose header the caller has parsed.
 #[must_use]
@@ -332,6 +334,9 @@ pub fn without_records(batch: &[u8]) -> Vec<u8> {
     put(&mut emptied, ATTRIBUTES_AT, (attributes & !(CODEC_BITS | DELETE_HORIZON_BIT)).to_be_bytes());
     put(&mut emptied, BASE_TIMESTAMP_AT, TimestampMs::NONE.0.to_be_bytes());
     put(&mut emptied, RECORD_COUNT_AT, 0_i32.to_be_bytes());
+    if emptied[PRODUCER_ID_AT..PRODUCER_ID_AT + 8] == ProducerId::NONE.0.to_be_bytes() {
+        put(&mut emptied, MAX_TIMESTAMP_AT, TimestampMs::NONE.0.to_be_bytes());
+    }
     rewrite_crc(&mut emptied);
     emptied
 }

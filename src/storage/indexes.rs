@@ -13,7 +13,7 @@ use crate::log::offset_index::OffsetIndex;
 use crate::log::recovery::{Offsets, Reason, Start};
 use crate::log::time_index::{TimeIndex, TimestampOffset};
 use crate::model::LeaderEpoch;
-use crate::protocol::batch::BatchHeader;
+use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
 use crate::reactor::{self, fs};
 
 /// An index whose last entry is further than this (and the interval) from the segment's end lost its tail.
@@ -135,8 +135,8 @@ async fn load(log: &LogState, segment: &Segment) -> Result<SegmentIndexes, Damag
     })
     .await?;
     let reach = offsets.last().map_or(0, |last| u64::from(last.position));
-    // a closed segment's largest timestamp is always there
-    if times.is_empty() && log_bytes > 0 {
+    // a closed segment's largest timestamp is always there, unless compaction has left nothing but a header
+    if times.is_empty() && log_bytes > HEADER_BYTES as u64 {
         return Err(Damage("the time index is empty".into()));
     }
     if log_bytes - reach > SHORT_BYTES {

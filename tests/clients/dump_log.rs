@@ -259,7 +259,9 @@ fn kafka_dump_log_reads_compacted_files() {
     );
     let is_index =
         |path: &PathBuf| path.extension().is_some_and(|found| found == "index" || found == "timeindex");
-    let indexes: Vec<PathBuf> = all.into_iter().filter(is_index).collect();
+    // of one that is empty, as a segment with little left has it, it only says so
+    let has_entries = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+    let indexes: Vec<PathBuf> = all.into_iter().filter(is_index).filter(has_entries).collect();
     let text = dump(&indexes, "--index-sanity-check", Offsets::Gaps);
     let passed = text.lines().filter(|line| line.ends_with("passed sanity check.")).count();
     assert_eq!(passed, indexes.len(), "{text}");
