@@ -215,6 +215,7 @@ async fn dirtiest(shard: &Rc<Shard>, tried: &BTreeSet<PartitionId>) -> Option<Jo
 /// How dirty the log is; `None` if it is not compacted, or has nothing that may be cleaned.
 async fn job(log: &Rc<LogState>) -> Result<Option<Job>, Error> {
     let now = TimestampMs(reactor::wall_clock_ms());
+    let high_watermark = log.shard.listener.high_watermark(log.partition);
     let (settings, mut sources, bounds) = {
         let inner = log.borrow();
         if !inner.config.cleanup.compact || inner.status != Status::Open || log.directory.is_offline() {
@@ -234,7 +235,8 @@ async fn job(log: &Rc<LogState>) -> Result<Option<Job>, Error> {
             })
             .collect();
         let Some(last) = sources.last() else { return Ok(None) };
-        let stable = inner.producers.first_undecided().unwrap_or(inner.durable_end).min(inner.durable_end);
+        let stable = inner.producers.first_undecided().unwrap_or(inner.durable_end);
+        let stable = stable.min(inner.durable_end).min(high_watermark);
         let bounds = Bounds { log_start: inner.start, log_end: inner.end, limit: stable.min(last.end) };
         (inner.config.compaction, sources, bounds)
     };

@@ -61,6 +61,7 @@ fn start(config: Config, clean: bool) -> Rc<Storage> {
 }
 
 async fn open(storage: &Storage, config: LogConfig) -> Log {
+    storage.replay_journals().await.expect("the journals are replayed");
     let what = OpenLog {
         partition: PARTITION,
         topic_name: "t".into(),
