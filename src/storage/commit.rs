@@ -188,6 +188,7 @@ fn advance(part: Direct) -> Option<Offset> {
     let inner = &mut *log.borrow_mut();
     let moved = written.map(|(write, _)| {
         inner.work.writing = false;
+        log.file_free.notify();
         let end = write.end;
         if result.is_ok() {
             write::done(&log, inner, write);

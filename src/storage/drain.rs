@@ -19,14 +19,13 @@ pub async fn drain(log: &Rc<LogState>) -> io::Result<()> {
         return Ok(());
     }
     while !log.begin_writing() {
-        log.settled.notified().await;
+        log.file_free.notified().await;
     }
     let drained = write_pinned(log).await;
-    log.borrow_mut().work.writing = false;
+    log.end_writing();
     if let Err(error) = &drained {
         log.directory.fail(&log.shard, &format!("{}: cannot write what is in the journal", log.name), error);
     }
-    log.settled.notify();
     log.schedule();
     log.shard.tails.trim();
     drained

@@ -29,6 +29,9 @@ pub struct LogState {
     pub shard: Rc<Shard>,
     /// Something that [`LogState::is_idle`] looks at has changed.
     pub settled: Notify,
+    /// [`Work::writing`] was given up: for drains only, each of which takes it and gives it up again, so that none waits for
+    /// a notification that somebody else took.
+    pub file_free: Notify,
     inner: RefCell<Inner>,
 }
 
@@ -149,6 +152,7 @@ impl LogState {
             directory: identity.directory,
             shard: identity.shard,
             settled: Notify::default(),
+            file_free: Notify::default(),
             inner: RefCell::new(inner),
         })
     }
@@ -182,6 +186,13 @@ impl LogState {
     /// Takes the committing segment's file for writing, unless somebody has it.
     pub fn begin_writing(&self) -> bool {
         !std::mem::replace(&mut self.inner.borrow_mut().work.writing, true)
+    }
+
+    /// Gives it up.
+    pub fn end_writing(&self) {
+        self.inner.borrow_mut().work.writing = false;
+        self.file_free.notify();
+        self.settled.notify();
     }
 
     /// Lets the commit loop or a roll take up what is queued, unless one already has it. Called after every change
