@@ -140,14 +140,14 @@ fn what_is_in_the_journal_is_there_after_a_kill_and_after_another() {
 #[test]
 fn a_small_journal_is_recycled_and_loses_nothing() {
     const NAME: &str = "journal-recycle";
-    let tiny = Config { journal_bytes: 4 * 64 << 10, ..config() };
+    let tiny = Config { journal_bytes: (4 * 64) << 10, ..config() };
     on_a_shard(NAME, move |root| {
         let tiny = tiny.clone();
         async move {
             let spec = |n: u64| Spec { value_bytes: 100 + n as usize * 37 % 3_000, ..small(n) };
             let logs = run_and_go(&root, tiny.clone(), LOGS, 60, spec).await;
             let written: usize = logs.iter().map(|log| log.bytes_from(Offset::ZERO).len()).sum();
-            assert!(written > 6 * 64 << 10, "several times through the journal: {written}");
+            assert!(written > (6 * 64) << 10, "several times through the journal: {written}");
             assert_eq!(journal_files(&root).len(), 4);
             let kept = rounds(&root);
             assert!(kept.iter().zip(&kept[1..]).all(|(a, b)| a.sequence + 1 == b.sequence), "the last ones");
