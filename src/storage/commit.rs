@@ -30,7 +30,7 @@ const CONCURRENT_IO: usize = 64;
 const DRAIN_BYTES: usize = 1 << 20;
 
 /// The directory's commit loop; ends when the shard stops and nothing is left. One round is in flight: two would gather
-/// smaller groups, and [`judge`](crate::log::journal::judge) counts on it.
+/// smaller groups, and the journal gives room to one at a time.
 pub async fn run(shard: Rc<Shard>, directory: Rc<Directory>) {
     let mut lanes = Lanes::new(CONCURRENT_IO);
     let mut round = Round::default();

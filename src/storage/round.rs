@@ -18,8 +18,8 @@ const LOG_ROUND_BYTES: usize = 4 << 20;
 /// A round takes no further log when it has this much. Its copies are made before the first real wait: about 60 µs
 /// a MiB, and only under backlog.
 const ROUND_BYTES: usize = 4 << 20;
-/// A log that has so much queued writes it to its segment at once: it would be written twice through the journal, and one
-/// more write and flush side by side with the others cost less than that.
+/// A log that has so much queued writes it to its segment at once: through the journal it would be written twice. Where the
+/// one begins to cost less than the other is not measured yet.
 const DIRECT_BYTES: usize = 128 << 10;
 
 #[derive(Default)]

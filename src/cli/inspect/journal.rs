@@ -9,8 +9,8 @@ use super::report::{Finding, Report};
 use crate::log::files::JOURNAL_PREFIX;
 use crate::log::journal::{Round, judge, read_file};
 
-/// Tells what the journals hold. What is in one may lie below a recovery point and in no segment yet: where that is so,
-/// `points` come down to it.
+/// Tells what the journals hold. What is in one may lie below a recovery point and in no segment yet, so `points` come
+/// down to the lowest offset there: what is missing above it is the next start's to put back.
 pub(super) fn read(path: &Path, names: &[String], points: &mut PartitionOffsets, report: &mut Report) {
     let mut journals = BTreeMap::<&str, Vec<Vec<Round>>>::new();
     for name in names.iter().filter(|name| name.starts_with(JOURNAL_PREFIX)) {

@@ -6,8 +6,6 @@
 //! only is [drained](super::drain) to their segments and flushed there; then the file gets a new life, which its old rounds
 //! are not of, and may be filled again. A failed drain recycles nothing. After a crash [`replay`] puts
 //! every round where it belongs before any log is opened.
-//!
-//! Measured: see `perf/runs`.
 
 mod recycle;
 pub mod replay;
