@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use super::Error;
 use super::directory::Directory;
-use super::recovery_points::{PartitionOffsets, decode, encode};
+use super::recovery_points::{self, PartitionOffsets, encode};
 use super::removal;
 use super::shard::Shard;
 use super::state::{LogState, Status};
@@ -218,23 +218,15 @@ pub async fn found(directory: &Directory) -> Rc<Found> {
 /// The highest start of each partition over all shards' files. What cannot be read is said and left out.
 async fn load(directory: &Path) -> Found {
     let mut found = Found::default();
-    let own = format!("{LOG_STARTS_PREFIX}{}", reactor::shard_id().0);
-    for entry in fs::list(directory).await.unwrap_or_default() {
-        if !entry.name.starts_with(LOG_STARTS_PREFIX) || entry.name.ends_with(".tmp") {
-            continue;
-        }
-        let path = directory.join(&entry.name);
-        let decoded = match fs::read(&path).await {
-            Ok(bytes) => decode(&bytes),
-            Err(error) => Err(error.to_string()),
-        };
+    let own = directory.join(format!("{LOG_STARTS_PREFIX}{}", reactor::shard_id().0));
+    for (path, decoded) in recovery_points::files(directory, LOG_STARTS_PREFIX).await {
         match decoded {
             Ok(starts) => {
                 for (&partition, &start) in &starts {
                     let highest = found.all.entry(partition).or_insert(start);
                     *highest = start.max(*highest);
                 }
-                if entry.name == own {
+                if path == own {
                     found.own = starts;
                 }
             }

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use super::directory::Directory;
 use super::shard::Shard;
 use super::{Durability, Error};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
-use crate::log::files::{CLEANED_OFFSETS_PREFIX, JOURNAL_ENDS, LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX};
+use crate::log::files::{
+    CLEANED_OFFSETS_PREFIX, JOURNAL_ENDS, LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX,
+};
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::reactor::{self, fs};
 
@@ -113,15 +115,7 @@ async fn load(directory: &Path) -> PartitionOffsets {
 
 async fn lowest(directory: &Path) -> PartitionOffsets {
     let mut points = PartitionOffsets::new();
-    for entry in fs::list(directory).await.unwrap_or_default() {
-        if !entry.name.starts_with(RECOVERY_POINTS_PREFIX) || entry.name.ends_with(".tmp") {
-            continue;
-        }
-        let path = directory.join(&entry.name);
-        let decoded = match fs::read(&path).await {
-            Ok(bytes) => decode(&bytes),
-            Err(error) => Err(error.to_string()),
-        };
+    for (path, decoded) in files(directory, RECOVERY_POINTS_PREFIX).await {
         match decoded {
             Ok(found) => {
                 for (partition, offset) in found {
@@ -135,6 +129,23 @@ async fn lowest(directory: &Path) -> PartitionOffsets {
         }
     }
     points
+}
+
+/// The files of all shards whose names begin with `prefix`: what each says, or why it cannot be read.
+pub async fn files(directory: &Path, prefix: &str) -> Vec<(PathBuf, Result<PartitionOffsets, String>)> {
+    let mut files = Vec::new();
+    for entry in fs::list(directory).await.unwrap_or_default() {
+        if !entry.name.starts_with(prefix) || entry.name.ends_with(TEMPORARY_SUFFIX) {
+            continue;
+        }
+        let path = directory.join(&entry.name);
+        let decoded = match fs::read(&path).await {
+            Ok(bytes) => decode(&bytes),
+            Err(error) => Err(error.to_string()),
+        };
+        files.push((path, decoded));
+    }
+    files
 }
 
 /// Where what was replayed from the journal ends, which was flushed there: it counts like a recovery point until the boot
@@ -174,7 +185,7 @@ pub fn encode(points: &PartitionOffsets) -> String {
     encode_offsets(&entries)
 }
 
-pub fn decode(bytes: &[u8]) -> Result<PartitionOffsets, String> {
+fn decode(bytes: &[u8]) -> Result<PartitionOffsets, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     let mut points = PartitionOffsets::new();
     for entry in decode_offsets(text).map_err(|damage| damage.to_string())? {

@@ -405,7 +405,7 @@ async fn reads(
                     continue;
                 }
                 // A flush that fails may lose what was drained before it; the journal has it for the next life.
-                Err(_) if world.failed.get() => break,
+                Err(Error::Corrupt) if world.failed.get() => break,
                 Err(error) => return Err(format!("read at {next}: {error:?}")),
             },
         };

@@ -7,29 +7,26 @@
 //! is replaced.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
 use super::Stop;
-use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
-use crate::log::files::{CLEANED_OFFSETS_PREFIX, TEMPORARY_SUFFIX};
-use crate::model::{Offset, PartitionId, TopicId};
+use crate::log::files::CLEANED_OFFSETS_PREFIX;
+use crate::model::{Offset, PartitionId};
 use crate::reactor::{self, fs};
 use crate::storage::directory::Directory;
+use crate::storage::recovery_points::{self, PartitionOffsets};
 use crate::storage::shard::Shard;
 use crate::storage::state::LogState;
-
-type Offsets = BTreeMap<PartitionId, Offset>;
 
 /// One directory's, on one shard.
 #[derive(Default)]
 pub struct CleanedOffsets {
     /// As found at boot; loaded by the first log that needs it.
-    found: RefCell<Option<Rc<Offsets>>>,
+    found: RefCell<Option<Rc<PartitionOffsets>>>,
     /// Of this shard's logs, those included that could not be opened.
-    current: RefCell<Offsets>,
-    written: RefCell<Offsets>,
+    current: RefCell<PartitionOffsets>,
+    written: RefCell<PartitionOffsets>,
 }
 
 impl CleanedOffsets {
@@ -74,7 +71,7 @@ pub async fn write(shard: &Rc<Shard>, directory: &Directory) -> Result<(), Stop>
         return Ok(());
     }
     let path = directory.path.join(format!("{CLEANED_OFFSETS_PREFIX}{}", reactor::shard_id().0));
-    let text = encode(&current).into_bytes();
+    let text = recovery_points::encode(&current).into_bytes();
     let needed_bytes = text.len() as u64;
     if let Err(error) = fs::write_durable(&path, text).await {
         if reactor::is_shortage(&error) {
@@ -88,17 +85,9 @@ pub async fn write(shard: &Rc<Shard>, directory: &Directory) -> Result<(), Stop>
 }
 
 /// The lowest offset of each partition over all shards' files. What cannot be read is said and left out.
-async fn load(directory: &Path) -> Offsets {
-    let mut offsets = Offsets::new();
-    for entry in fs::list(directory).await.unwrap_or_default() {
-        if !entry.name.starts_with(CLEANED_OFFSETS_PREFIX) || entry.name.ends_with(TEMPORARY_SUFFIX) {
-            continue;
-        }
-        let path = directory.join(&entry.name);
-        let decoded = match fs::read(&path).await {
-            Ok(bytes) => decode(&bytes),
-            Err(error) => Err(error.to_string()),
-        };
+async fn load(directory: &Path) -> PartitionOffsets {
+    let mut offsets = PartitionOffsets::new();
+    for (path, decoded) in recovery_points::files(directory, CLEANED_OFFSETS_PREFIX).await {
         match decoded {
             Ok(found) => {
                 for (partition, offset) in found {
@@ -112,22 +101,4 @@ async fn load(directory: &Path) -> Offsets {
         }
     }
     offsets
-}
-
-fn encode(offsets: &Offsets) -> String {
-    let entries: Vec<PartitionOffset> = offsets
-        .iter()
-        .map(|(id, &offset)| PartitionOffset { topic: id.topic.to_string(), partition: id.index, offset })
-        .collect();
-    encode_offsets(&entries)
-}
-
-fn decode(bytes: &[u8]) -> Result<Offsets, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let mut offsets = Offsets::new();
-    for entry in decode_offsets(text).map_err(|damage| damage.to_string())? {
-        let topic = entry.topic.parse::<TopicId>()?;
-        offsets.insert(PartitionId { topic, index: entry.partition }, entry.offset);
-    }
-    Ok(offsets)
 }

@@ -110,15 +110,13 @@ impl Journal {
         let full = {
             let state = self.state.borrow();
             let ends = state.position + bytes as u64;
-            state.current.clone().filter(|_| ends > self.file_bytes)
+            state.current.is_some() && ends > self.file_bytes
         };
-        let Some(full) = full else { return Ok(()) };
-        // A round that was not flushed in its own file would not be with a later one in the next.
-        let written = self.state.borrow().written;
-        if self.flushed() < written {
-            full.file.sync_data().await?;
-            self.note_flushed(written);
+        if !full {
+            return Ok(());
         }
+        // A round that was not flushed in its own file would not be with a later one in the next.
+        self.flush().await?;
         let recycling = {
             let state = &mut *self.state.borrow_mut();
             state.full.extend(state.current.take());

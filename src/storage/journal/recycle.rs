@@ -30,10 +30,7 @@ pub async fn run(shard: Rc<Shard>, directory: Rc<Directory>) {
             return;
         }
         let state = &mut *journal.state.borrow_mut();
-        // a stop may have emptied the journal in the meantime
-        if let Some(file) = state.full.pop_front() {
-            state.free.push_back(file);
-        }
+        state.free.extend(state.full.pop_front());
         journal.freed.notify();
     }
     journal.state.borrow_mut().recycling = false;
