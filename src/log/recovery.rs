@@ -220,6 +220,18 @@ impl Scanner {
         }
     }
 
+    /// Position in the file where the good batches end so far.
+    #[must_use]
+    pub fn valid_bytes(&self) -> u64 {
+        self.valid_bytes
+    }
+
+    /// The offset after the last good batch so far.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
     fn after_header(&self) -> State {
         if self.header == [0; HEADER_BYTES] {
             return State::Zeros;

@@ -116,6 +116,8 @@ async fn write_direct(part: &mut Direct) {
 }
 
 async fn flush_direct(part: &mut Direct) {
+    // a drain may write behind this while it is flushed
+    part.covers = part.segment.written_bytes.get();
     if skips_flush() {
         return;
     }
@@ -184,7 +186,8 @@ fn pin(part: Part, buf: &SharedBuf, place: &Place, shares: &Shares) -> Offset {
 
 /// A log's part went to its segment, or was only flushed there. Where the log ends now, if that has moved.
 fn advance(part: Direct) -> Option<Offset> {
-    let Direct { log, written, segment, sync, result, .. } = part;
+    let Direct { log, written, segment, sync, covers, result, .. } = part;
+    let wrote = written.is_some();
     let inner = &mut *log.borrow_mut();
     let moved = written.map(|(write, _)| {
         inner.work.writing = false;
@@ -199,7 +202,8 @@ fn advance(part: Direct) -> Option<Offset> {
         end
     });
     if result.is_ok() && sync == Sync::Yes {
-        segment.flushed_bytes.set(segment.written_bytes.get());
+        let flushed = if wrote { segment.written_bytes.get() } else { covers };
+        segment.flushed_bytes.set(flushed.max(segment.flushed_bytes.get()));
         inner.unflushed = false;
     }
     moved.filter(|_| result.is_ok())

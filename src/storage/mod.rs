@@ -24,6 +24,7 @@
 //! Never here: what an acknowledgement means, who leads. One number leaves, the durable end, and one is asked for: the
 //! high watermark, before anything is deleted.
 
+pub(crate) mod again;
 mod append;
 mod chunks;
 mod cleaner;

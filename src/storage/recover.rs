@@ -6,7 +6,8 @@
 //! it stays, is reported, and answers `Corrupt` when it is read.
 //!
 //! Indexes, leader epochs and producer state of the scanned part are made from its batches. At the end everything
-//! that is kept is flushed, files first, then folders.
+//! that is kept is flushed, files first, then folders; what lies above the recovery point is [written
+//! again](super::again) before that, for nobody knows whether its last flush has failed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +17,7 @@ use super::Error;
 use super::open::{Loaded, Opening};
 use super::segment::Segment;
 use super::state::EndState;
-use super::{indexes, recovery_points, roll, scan};
+use super::{again, indexes, recovery_points, roll, scan};
 use crate::log::epoch_cache::EpochCache;
 use crate::log::files::{FileKind, LEADER_EPOCH_CHECKPOINT, SegmentFile};
 use crate::log::indexes::SegmentIndexes;
@@ -61,10 +62,10 @@ pub async fn recover(opening: &Opening, found: &mut Found) -> Result<Loaded, Err
         let file = opening.open_log_file(base).await?;
         let segment = Rc::new(opening.segment(base));
         let offsets = scan.offsets(rest.is_empty());
-        let end = scan
-            .segment(&segment, &file, offsets)
-            .await
-            .map_err(|error| opening.unreadable(&opening.folder, &error))?;
+        let end = scan.segment(&segment, &file, offsets).await.map_err(|failed| match failed {
+            again::Failed::Read(error) => opening.unreadable(&opening.folder, &error),
+            again::Failed::Write(error) => opening.unwritable(&error),
+        })?;
         segment.set_file(file);
         let end = match end {
             End::Good if rest.is_empty() && scan.next < scan.recovery_point => {
@@ -181,7 +182,12 @@ impl Scan<'_> {
     }
 
     /// Scans one segment: its durable bytes and indexes, and the state behind it.
-    async fn segment(&mut self, segment: &Segment, file: &File, mut offsets: Offsets) -> io::Result<End> {
+    async fn segment(
+        &mut self,
+        segment: &Segment,
+        file: &File,
+        mut offsets: Offsets,
+    ) -> Result<End, again::Failed> {
         let config = self.opening.config();
         let mut indexes = self.opening.new_indexes(segment.base);
         let length = file.len().await?;
@@ -196,7 +202,7 @@ impl Scan<'_> {
                 offsets,
                 max_batch_bytes: u64::from(u32::MAX),
             };
-            let verdict = scan::scan(file, start, length, |header, at| {
+            let verdict = again::scan(file, start, length, self.recovery_point, |header, at| {
                 indexes.append(indexes::placed(header, at), config.index_interval_bytes);
                 if header.base_offset >= self.producers_at && !header.is_control() {
                     self.producers.apply(header, header.base_offset);
@@ -237,6 +243,8 @@ impl Scan<'_> {
         let end = next.unwrap_or(self.next);
         let state =
             EndState { snapshot: producer_snapshot::encode(&self.producers), epochs: self.epochs.encode() };
+        let file = segment.open_file().expect("it was just scanned");
+        again::set_length(&file, segment.durable_bytes.get()).await?;
         roll::close_segment(&self.opening.folder, segment, end, state).await?;
         self.opening.shard.warm.note(segment);
         Ok(())
@@ -244,16 +252,15 @@ impl Scan<'_> {
 
     /// Saves aside and cuts what lies behind the segment's good batches, and the segments behind it. Writes of a killed
     /// process may still be on their way to the disk; the kernel's truncation waits for them, so that none lands on
-    /// what is appended next. (A segment full to its last allocated block needs no cut and has no block that is
-    /// written again.)
+    /// what is appended next.
     async fn cut(&self, segment: &Segment, later: &VecDeque<Offset>) -> io::Result<()> {
         let file = segment.open_file().expect("it was just scanned");
         let keep = segment.durable_bytes.get();
         if file.len().await? != keep {
             self.save_aside(segment, &file).await?;
-            file.truncate(keep).await?;
-            segment.allocated.set(keep);
         }
+        again::set_length(&file, keep).await?;
+        segment.allocated.set(keep);
         for &base in later {
             let name = SegmentFile::live(base, FileKind::Log).name();
             let aside = self.free_name(&name, 0).await?;

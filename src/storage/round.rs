@@ -48,6 +48,8 @@ pub struct Direct {
     pub segment: Rc<Segment>,
     pub file: File,
     pub sync: Sync,
+    /// Bytes of the segment's file that were written when its flush began.
+    pub covers: u64,
     pub result: std::io::Result<()>,
 }
 
@@ -154,7 +156,7 @@ fn direct(log: &Rc<LogState>, inner: &mut Inner, count: usize) -> Direct {
     let sync = if inner.flushes() { Sync::Yes } else { Sync::No };
     let segment = Rc::clone(&inner.committing);
     let file = segment.open_file().expect("the segment that is written to is open");
-    Direct { log: Rc::clone(log), written, segment, file, sync, result: Ok(()) }
+    Direct { log: Rc::clone(log), written, segment, file, sync, covers: 0, result: Ok(()) }
 }
 
 /// What is about to be taken; the bytes are what was queued before.

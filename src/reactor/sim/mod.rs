@@ -31,7 +31,8 @@
 //! ```
 //! [`check_seeds`] runs every seed twice and demands equal traces. A failure prints its seed:
 //! `CORELANE_SEED=123 cargo test name` runs that one alone, `CORELANE_TRACE=1` beside it prints every step to
-//! stderr, `CORELANE_SEEDS=100000` runs more seeds than the test asks for.
+//! stderr, `CORELANE_SEEDS=100000` runs more seeds than the test asks for, `CORELANE_FIRST_SEED=5000` beside it leaves out
+//! those below.
 //!
 //! # What differs from the real machine
 //! * The clock moves only when nothing is runnable, so code takes no time; [`turn`](super::turn) takes 5 µs. A task
@@ -363,7 +364,10 @@ pub fn check_seeds<R: PartialEq + fmt::Debug>(count: u64, check: impl Fn(u64) ->
     };
     let seeds = match from_environment("CORELANE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..from_environment("CORELANE_SEEDS").unwrap_or(count),
+        None => {
+            let first = from_environment("CORELANE_FIRST_SEED").unwrap_or(0);
+            first..from_environment("CORELANE_SEEDS").unwrap_or(count)
+        }
     };
     for seed in seeds {
         let _told = TellSeed(seed);

@@ -263,6 +263,10 @@ pub async fn complete(
     cleaned: Option<Offset>,
 ) -> io::Result<()> {
     swaps.sort_unstable();
+    if !swaps.is_empty() {
+        // the `.swap` names may not be durable yet, and nothing they replace may go before they are
+        fs::sync_dir(folder).await?;
+    }
     for base in swaps {
         if cleaned.is_some_and(|cleaned| base >= cleaned) {
             fs::remove_file(&folder.join(name(base, FileKind::Log, FileState::Swap))).await?;

@@ -16,6 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
+use super::again;
 use super::commit::skips_flush;
 use super::directory::Directory;
 use super::shard::Shard;
@@ -178,6 +179,8 @@ impl Journal {
                 written = at + length as u64;
             }
         }
+        // it may have been this long in an earlier life, whose flush of that failed
+        again::set_length(&file, file.len().await?).await?;
         let file = JournalFile { file, life: Cell::new(0), logs: RefCell::default() };
         file.begin_life().await?;
         fs::sync_dir(&self.folder).await?;

@@ -16,6 +16,7 @@ use crate::log::files::{PARTITION_METADATA, SegmentFile, parse_folder};
 use crate::log::journal::{Entry, Round, encode_file_head, judge, read_file};
 use crate::model::{Offset, PartitionId};
 use crate::reactor::{self, BLOCK_BYTES, Buf, File, OpenMode, fs};
+use crate::storage::again;
 use crate::storage::concurrent::Lanes;
 use crate::storage::recovery_points::{self, PartitionOffsets};
 
@@ -52,7 +53,8 @@ pub async fn replay(directory: &Path) -> io::Result<()> {
         empty(&path).await?;
     }
     for path in kept.into_values().flatten() {
-        // of shards that are no more
+        // of shards that are no more; emptied first, for its name may come back
+        empty(&path).await?;
         fs::remove_file(&path).await?;
     }
     if batches > 0 {
@@ -198,17 +200,29 @@ async fn replay_log(folder: &Path, pieces: &Pieces<'_>) -> io::Result<u64> {
         }
     }
     let mut bytes = 0;
-    let mut rest = pieces.as_slice();
-    rest = &rest[rest.iter().take_while(|(entry, _)| entry.base < closed).count()..];
-    while let Some((first, _)) = rest.first() {
-        let count = adjacent(rest);
-        let (run, others) = rest.split_at(count);
-        rest = others;
-        if !segments.contains(&first.segment) {
-            continue;
+    let open = pieces.iter().take_while(|(entry, _)| entry.base < closed).count();
+    for pieces in pieces[open..].chunk_by(|(one, _), (next, _)| one.segment == next.segment) {
+        let segment = pieces[0].0.segment;
+        if segments.contains(&segment) {
+            let path = folder.join(SegmentFile::live(segment, FileKind::Log).name());
+            bytes += write_segment(&path, pieces).await?;
         }
-        bytes += write_run(folder, run).await?;
     }
+    Ok(bytes)
+}
+
+/// Writes what the journal has of one segment, and flushes it.
+async fn write_segment(path: &Path, pieces: &[(Entry, &[u8])]) -> io::Result<u64> {
+    let file = File::open(path, OpenMode::ReadWrite).await?;
+    let (mut bytes, mut rest) = (0, pieces);
+    while !rest.is_empty() {
+        let (run, others) = rest.split_at(adjacent(rest));
+        bytes += write_run(&file, run).await?;
+        rest = others;
+    }
+    // the file may have been this long before, and that not be durable
+    again::set_length(&file, file.len().await?).await?;
+    file.sync_data().await?;
     Ok(bytes)
 }
 
@@ -229,11 +243,9 @@ fn adjacent(pieces: &[(Entry, &[u8])]) -> usize {
 }
 
 /// Writes adjacent pieces; what the first and the last block hold beside them stays.
-async fn write_run(folder: &Path, run: &[(Entry, &[u8])]) -> io::Result<u64> {
+async fn write_run(file: &File, run: &[(Entry, &[u8])]) -> io::Result<u64> {
     const BLOCK: u64 = BLOCK_BYTES as u64;
     let Some((first, _)) = run.first() else { return Ok(0) };
-    let path = folder.join(SegmentFile::live(first.segment, FileKind::Log).name());
-    let file = File::open(&path, OpenMode::ReadWrite).await?;
     let bytes: usize = run.iter().map(|(_, bytes)| bytes.len()).sum();
     let begin = u64::from(first.position);
     let end = begin + bytes as u64;
@@ -253,7 +265,6 @@ async fn write_run(folder: &Path, run: &[(Entry, &[u8])]) -> io::Result<u64> {
         at += bytes.len();
     }
     file.write(&buf.freeze(), start).await?;
-    file.sync_data().await?;
     Ok(bytes as u64)
 }
 
