@@ -17,6 +17,8 @@ pub const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
 pub const RECOVERY_POINTS_PREFIX: &str = "recovery-points.";
 /// Ours, the commit journal of a shard, some files: `journal-0.3`.
 pub const JOURNAL_PREFIX: &str = "journal-";
+/// Ours, batches of a journal that had no place, one for each partition: `unplaced-journal.<topic id>.<partition>`.
+pub const UNPLACED_PREFIX: &str = "unplaced-journal.";
 /// Ours, there from a replay of the journal until the boot is done.
 pub const JOURNAL_ENDS: &str = "replayed-ends";
 /// Ours, one for each shard: `log-start-offsets.0`.

@@ -3,12 +3,14 @@
 //! After a clean stop the files are believed: lengths, indexes, the producer snapshot at the end. Whatever does not fit
 //! sends the log through [`recover`](super::recover), which believes nothing above the recovery point.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::cleaner::{self, swap};
 use super::directory::Directory;
+use super::journal::unplaced;
 use super::recover::{self, Found};
 use super::segment::Segment;
 use super::shard::Shard;
@@ -41,6 +43,8 @@ pub struct Opening {
     pub folder: PathBuf,
     /// It is compacted, or was once: its offsets may have gaps.
     pub gaps: bool,
+    /// Its files are not as the last stop has left them.
+    is_changed: Cell<bool>,
 }
 
 /// A log's state as loaded.
@@ -73,7 +77,15 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
     let folder = directory.path.join(&name);
     let was_cleaned = cleaner::offsets::take(&directory, what.partition).await.is_some();
     let gaps = was_cleaned || what.config.cleanup.compact;
-    let opening = Opening { shard: Rc::clone(shard), directory, what, name, folder, gaps };
+    let opening = Opening {
+        shard: Rc::clone(shard),
+        directory,
+        what,
+        name,
+        folder,
+        gaps,
+        is_changed: Cell::new(false),
+    };
     let (partition, directory) = (opening.what.partition, Rc::clone(&opening.directory));
     let opened = match opening.load().await {
         Ok(loaded) => opening.finish(loaded).await,
@@ -103,7 +115,7 @@ impl Opening {
             }
             return self.create().await;
         }
-        if self.directory.clean {
+        if self.directory.clean && !self.is_changed.get() {
             match self.load_clean(&found).await? {
                 Some(loaded) => return Ok(loaded),
                 None => tracing::warn!(
@@ -224,6 +236,10 @@ impl Opening {
                     tracing::warn!(log = self.name, %damage, "partition.metadata is written again")
                 }
             }
+        }
+        let placed = unplaced::place(&self.directory.path, self.what.partition, &self.folder).await;
+        if placed.map_err(|error| self.unwritable(&error))? {
+            self.is_changed.set(true);
         }
         let text = encode_partition_metadata(topic);
         fs::write_durable(&path, text.into_bytes()).await.map_err(|error| self.unwritable(&error))?;

@@ -206,7 +206,9 @@ impl Storage {
     /// A journal cannot be read, or a segment not be written: what was acknowledged would be missing.
     pub async fn replay_journals(&self) -> Result<(), String> {
         for directory in self.shard.directories.values() {
-            journal::replay::replay(&directory.path).await.map_err(|error| {
+            // one that is switched off leaves no files behind
+            let shards = if directory.journal.is_some() { reactor::shard_count() } else { 0 };
+            journal::replay::replay(&directory.path, shards).await.map_err(|error| {
                 format!("the commit journal in {} cannot be replayed: {error}", directory.path.display())
             })?;
         }

@@ -260,3 +260,36 @@ fn a_failed_write_refuses_produce_and_loses_nothing() {
     let again = wire.produce("full", 0, -1, batch(&values));
     assert_eq!((again.error_code, again.base_offset), (0, stored as i64));
 }
+
+/// Batches that were acknowledged and are in the journal only, of a folder that does not say whose it is, wait beside the
+/// journal, are told by `corelane inspect`, and are there once the folder is.
+#[test]
+fn what_the_journal_has_for_a_folder_that_cannot_be_told_is_not_lost() {
+    let mut broker = Setup::new().shards(1).start();
+    let topic = wire::unique("untold");
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic(&topic, 1, &[]);
+    for number in 0..20 {
+        assert_eq!(wire.produce(&topic, 0, -1, batch(&[value("one", number)])).error_code, 0);
+    }
+    broker.kill();
+    let (folder, other) = (broker.data().join(format!("{topic}-0")), broker.data().join("misplaced-0"));
+    std::fs::rename(&folder, &other).expect("the broker is gone");
+    std::fs::write(other.join("partition.metadata"), "nonsense").expect("the folder is there");
+    broker.restart();
+    broker.stop();
+    let mut inspect = std::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
+    inspect.arg("inspect").arg(broker.data());
+    let told = crate::harness::run_to_end(inspect).stdout.join("\n");
+    assert!(told.contains("unplaced-journal.") && told.contains("offsets 0 to 19"), "{told}");
+    let names = || std::fs::read_dir(broker.data()).expect("it is there").map(|entry| entry.unwrap().path());
+    let stray = names().find(|path| path.to_string_lossy().ends_with("-stray")).expect("it was set aside");
+    std::fs::rename(stray, folder).expect("the broker is stopped");
+    broker.restart();
+    let mut wire = Wire::connect(broker.bootstrap());
+    assert_eq!(wire.read_all(&topic, 0).len(), 20);
+    assert_eq!(wire.produce(&topic, 0, -1, batch(&[value("one", 20)])).base_offset, 20);
+    broker.stop();
+    let names = std::fs::read_dir(broker.data()).expect("it is there").map(|entry| entry.unwrap().path());
+    assert_eq!(names.filter(|path| path.to_string_lossy().contains("unplaced")).count(), 0);
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::partition::PartitionOffsets;
 use super::report::{Finding, Report};
-use crate::log::files::JOURNAL_PREFIX;
+use crate::log::files::{JOURNAL_PREFIX, TEMPORARY_SUFFIX, UNPLACED_PREFIX};
 use crate::log::journal::{Round, judge, read_file};
 
 /// Tells what the journals hold. What is in one may lie below a recovery point and in no segment yet, so `points` come
@@ -21,6 +21,7 @@ pub(super) fn read(path: &Path, names: &[String], points: &mut PartitionOffsets,
             Err(what) => report.findings.push(Finding::damage(name, what)),
         }
     }
+    unplaced(path, names, report);
     let (mut bytes, mut rounds, mut partitions) = (0, 0, BTreeSet::new());
     for (shard, files) in &journals {
         let judgement = judge(files);
@@ -49,5 +50,28 @@ pub(super) fn read(path: &Path, names: &[String], points: &mut PartitionOffsets,
             partitions.len()
         );
         report.properties.insert("journal", what);
+    }
+}
+
+/// Tells what a replay has set aside, because the folder it belongs to did not say whose it is.
+fn unplaced(path: &Path, names: &[String], report: &mut Report) {
+    let is_one = |name: &&String| name.starts_with(UNPLACED_PREFIX) && !name.ends_with(TEMPORARY_SUFFIX);
+    for name in names.iter().filter(is_one) {
+        let found = fs::read(path.join(name)).map_err(|error| format!("cannot be read: {error}"));
+        report.findings.push(match found.and_then(|bytes| read_file(&bytes).map_err(|damage| damage.0)) {
+            Ok(rounds) => {
+                let entries: Vec<_> = rounds.iter().flat_map(|round| &round.entries).collect();
+                let bytes: usize = entries.iter().map(|(_, place)| place.len()).sum();
+                let (from, to) = (entries.first(), entries.last());
+                let what = format!(
+                    "{bytes} bytes of batches, offsets {} to {}, that were acknowledged and are in no segment, because \
+                     their folder did not say whose it is: the next start of the partition puts them in their place",
+                    from.map_or(0, |(entry, _)| entry.base.0),
+                    to.map_or(0, |(entry, _)| entry.end.0 - 1),
+                );
+                Finding::note(name, what)
+            }
+            Err(what) => Finding::damage(name, what),
+        });
     }
 }

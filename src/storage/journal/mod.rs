@@ -9,6 +9,7 @@
 
 mod recycle;
 pub mod replay;
+pub mod unplaced;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

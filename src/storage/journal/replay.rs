@@ -6,10 +6,11 @@
 //! alone. Batches of deleted topics, and of segments that retention has removed, have no file to go to.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::unplaced;
 use crate::log::checkpoint::decode_partition_metadata;
 use crate::log::files::{FileKind, FileState, FolderState, JOURNAL_ENDS, JOURNAL_PREFIX};
 use crate::log::files::{PARTITION_METADATA, SegmentFile, parse_folder};
@@ -32,10 +33,11 @@ struct Found {
 }
 
 /// Batches of one partition, in order: what they are and where their bytes are.
-type Pieces<'a> = Vec<(Entry, &'a [u8])>;
+pub type Pieces<'a> = Vec<(Entry, &'a [u8])>;
 
-/// Replays every journal of the directory and empties it. The caller is the only one at work in the directory.
-pub async fn replay(directory: &Path) -> io::Result<()> {
+/// Replays every journal of the directory, empties those of the first `shards` shards, which go on with them, and removes
+/// the others. The caller is the only one at work in the directory.
+pub async fn replay(directory: &Path, shards: usize) -> io::Result<()> {
     let mut journals = list(directory).await?;
     let mut ends = PartitionOffsets::new();
     let mut batches = 0;
@@ -48,12 +50,12 @@ pub async fn replay(directory: &Path) -> io::Result<()> {
         // Durable before the journals are emptied: what they held is not to be cut, however this boot ends.
         recovery_points::write_ends(&directory.join(JOURNAL_ENDS), &ends).await?;
     }
-    let kept = journals.split_off(&u16::try_from(reactor::shard_count()).unwrap_or(u16::MAX));
+    let left = journals.split_off(&u16::try_from(shards).unwrap_or(u16::MAX));
     for path in journals.into_values().flatten() {
         empty(&path).await?;
     }
-    for path in kept.into_values().flatten() {
-        // of shards that are no more; emptied first, for its name may come back
+    for path in left.into_values().flatten() {
+        // of shards that are no more, or have no journal any more; emptied first, for its name may come back
         empty(&path).await?;
         fs::remove_file(&path).await?;
     }
@@ -137,7 +139,12 @@ async fn replay_one(
     if partitions.is_empty() {
         return Ok(0);
     }
-    let folders = folders(directory).await?;
+    let (folders, untold) = folders(directory).await?;
+    for (partition, pieces) in &partitions {
+        if untold.contains(&partition.index) && !folders.contains_key(partition) {
+            unplaced::keep(directory, *partition, pieces).await?;
+        }
+    }
     let written = RefCell::new(Ok(0));
     let mut lanes = Lanes::new(CONCURRENT_LOGS);
     let (written_by, folders) = (&written, &folders);
@@ -145,7 +152,7 @@ async fn replay_one(
         // a deleted topic's folder has another name
         let folder = folders.get(partition)?;
         Some(async move {
-            let outcome = replay_log(folder, pieces).await;
+            let outcome = write_pieces(folder, pieces).await;
             let total = &mut *written_by.borrow_mut();
             match (outcome, total.as_mut()) {
                 (Ok(bytes), Ok(total)) => *total += bytes,
@@ -158,9 +165,9 @@ async fn replay_one(
     written.into_inner()
 }
 
-/// The folders of the partitions that are there.
-async fn folders(directory: &Path) -> io::Result<BTreeMap<PartitionId, PathBuf>> {
-    let mut folders = BTreeMap::new();
+/// The folders of the partitions that are there, and the indexes of partitions in folders that do not say whose they are.
+async fn folders(directory: &Path) -> io::Result<(BTreeMap<PartitionId, PathBuf>, BTreeSet<i32>)> {
+    let (mut folders, mut untold) = (BTreeMap::new(), BTreeSet::new());
     for entry in fs::list(directory).await? {
         let Some(parsed) = parse_folder(&entry.name).filter(|parsed| parsed.state == FolderState::Live)
         else {
@@ -173,19 +180,16 @@ async fn folders(directory: &Path) -> io::Result<BTreeMap<PartitionId, PathBuf>>
                 folders.insert(PartitionId { topic, index: parsed.partition }, path);
             }
             Err(damage) => {
-                tracing::error!(
-                    folder = %path.display(),
-                    %damage,
-                    "what the commit journal has for this partition, if anything, cannot be put in its place"
-                );
+                tracing::warn!(folder = %path.display(), %damage, "the folder does not say which topic's it is");
+                untold.insert(parsed.partition);
             }
         }
     }
-    Ok(folders)
+    Ok((folders, untold))
 }
 
 /// Writes what the journal has of one partition, and flushes it.
-async fn replay_log(folder: &Path, pieces: &Pieces<'_>) -> io::Result<u64> {
+pub async fn write_pieces(folder: &Path, pieces: &[(Entry, &[u8])]) -> io::Result<u64> {
     let mut closed = Offset::ZERO;
     let mut segments = Vec::new();
     for entry in fs::list(folder).await? {

@@ -227,3 +227,54 @@ fn a_rotten_round_is_a_gap_and_not_the_end() {
     });
     std::fs::remove_dir_all(folder(NAME)).unwrap();
 }
+
+#[test]
+fn batches_of_a_folder_that_does_not_say_whose_it_is_wait_until_it_is_opened() {
+    const NAME: &str = "journal-unplaced";
+    let unplaced = |root: &Path| -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("unplaced-journal."));
+        files.sort();
+        files
+    };
+    on_a_shard(NAME, move |root| async move {
+        let logs = run_and_go(&root, config(), 3, 4, small).await;
+        std::fs::write(root.join("t-1/partition.metadata"), "version: 0\ntopic_id: ?\n").unwrap();
+        std::fs::remove_file(root.join("t-2/partition.metadata")).unwrap();
+        for _ in 0..2 {
+            // the second time there is nothing in the journal any more
+            let rig = Rig::start(&root, config(), false);
+            rig.storage.replay_journals().await.unwrap();
+            rig.storage.stop_background().await;
+            assert_eq!(rounds(&root), []);
+            let files = unplaced(&root);
+            assert_eq!(files.len(), 2);
+            for (file, index) in files.iter().zip([1, 2]) {
+                let rounds = read_file(&std::fs::read(file).unwrap()).unwrap();
+                let entries: Vec<_> = rounds.iter().flat_map(|round| &round.entries).collect();
+                assert_eq!(entries.len(), 4);
+                assert!(entries.iter().all(|(entry, _)| entry.partition == partition(index)));
+            }
+        }
+        let rig = Rig::start(&root, config(), false);
+        all_there(&rig, logs).await;
+        assert_eq!(unplaced(&root), Vec::<PathBuf>::new());
+        rig.storage.stop().await.unwrap();
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
+#[test]
+fn a_journal_that_is_switched_off_leaves_no_files() {
+    const NAME: &str = "journal-off";
+    on_a_shard(NAME, |root| async move {
+        let logs = run_and_go(&root, config(), 2, 4, small).await;
+        assert_eq!(journal_files(&root).len(), 1);
+        let rig = Rig::start(&root, Config { journal_bytes: 0, ..config() }, false);
+        all_there(&rig, logs).await;
+        assert_eq!(journal_files(&root), Vec::<PathBuf>::new());
+        rig.storage.stop().await.unwrap();
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
