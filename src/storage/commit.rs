@@ -204,6 +204,7 @@ fn advance(part: Direct) -> Option<Offset> {
     if result.is_ok() && sync == Sync::Yes {
         let flushed = if wrote { segment.written_bytes.get() } else { covers };
         segment.flushed_bytes.set(flushed.max(segment.flushed_bytes.get()));
+        inner.tail.release(&log, &log.shard.tails);
         inner.unflushed = false;
     }
     moved.filter(|_| result.is_ok())

@@ -79,5 +79,7 @@ pub async fn settle(log: &Rc<LogState>) -> io::Result<()> {
         }
         segment.flushed_bytes.set(segment.flushed_bytes.get().max(written));
     }
+    log.borrow_mut().tail.release(log, &log.shard.tails);
+    log.shard.tails.trim();
     Ok(())
 }

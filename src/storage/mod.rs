@@ -11,8 +11,9 @@
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
 //! * Nothing above the durable end is read, indexed on disk, snapshotted or named in a checkpoint.
-//! * What is durable is in its segment, or in the journal and pinned in the tail; a segment has no hole; a journal file
-//!   is used again only when every log has what the file holds flushed in its segments.
+//! * What is durable is in its segment, or in the journal and pinned in the tail, where it stays until it is flushed in its
+//!   segment; a segment has no hole; a journal file is used again only when every log has what the file holds flushed in
+//!   its segments.
 //! * One write per segment is in flight, so two writes never meet in one 4 KiB block. The bytes below the written end in
 //!   a rewritten block are the same bytes.
 //! * A log start is durable before anybody is told, and before anything below it is removed.

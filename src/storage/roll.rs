@@ -123,8 +123,10 @@ async fn close_rolled(log: Rc<LogState>) {
         let waiters = {
             let inner = &mut *log.borrow_mut();
             inner.unclosed.pop_front();
+            inner.tail.release(&log, &log.shard.tails);
             inner.satisfied_waiters()
         };
+        log.shard.tails.trim();
         waiters.into_iter().for_each(|waiter| waiter.send(()));
     }
     log.borrow_mut().work.closing = false;

@@ -1,7 +1,8 @@
 //! The tail cache: the buffers that were written last stay readable in memory, oldest evicted first over the shard.
 //!
-//! What lies in the journal and not yet in its segment is pinned: it is read from nowhere else. The journal's size bounds
-//! it, and it counts against the budget, so that less of the rest is kept.
+//! What lies in the journal and not yet in its segment is pinned: it is read from nowhere else. What was drained to the
+//! segment stays until it is flushed there: a flush that fails may take it from the file, and reads go on. The journal's
+//! size bounds both, for it holds them so long, and they count against the budget, so that less of the rest is kept.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,6 +10,7 @@ use std::rc::{Rc, Weak};
 
 use super::Slices;
 use super::run::{Place, Run};
+use super::segment::Segment;
 use super::state::LogState;
 use crate::model::Offset;
 use crate::reactor::SharedBuf;
@@ -16,13 +18,32 @@ use crate::reactor::SharedBuf;
 /// One log's part of the cache. What it holds ends at the durable end, without gaps between runs.
 #[derive(Default)]
 pub struct Tail {
-    /// In the segment's file, with their serial in the budget's order.
-    runs: VecDeque<(Run, u64)>,
+    /// In the segment's file.
+    runs: VecDeque<Written>,
+    /// So many of `runs` are held until they are flushed.
+    held: usize,
     /// Behind them, in the journal only.
     pinned: VecDeque<Run>,
     /// Of batches in `pinned`.
     pinned_bytes: usize,
     bytes: usize,
+}
+
+/// A run that is in its segment's file.
+struct Written {
+    run: Run,
+    /// In the budget's order; `None` while it is held.
+    serial: Option<u64>,
+    /// It is held until this one's file is flushed as far as the run goes.
+    until_flushed: Option<Rc<Segment>>,
+}
+
+/// What became of an entry in the budget's order.
+enum Evicted {
+    /// The run is gone, now or before.
+    Gone,
+    /// A run in front of it is held.
+    NotYet,
 }
 
 /// A buffer that has just been written to the segment's file.
@@ -50,16 +71,24 @@ pub struct TailBudget {
 
 impl Tail {
     /// Adds what was just written. If the buffer before lies wholly in the block that was written again, the new
-    /// one takes its place: many small commits to one block cost one buffer.
-    pub fn publish(&mut self, new: Published, log: &Rc<LogState>, budget: &TailBudget) {
+    /// one takes its place: many small commits to one block cost one buffer. `until_flushed`: it is held until that
+    /// segment is flushed as far, and [`Self::release`] is told.
+    pub fn publish(
+        &mut self,
+        new: Published,
+        until_flushed: Option<Rc<Segment>>,
+        log: &Rc<LogState>,
+        budget: &TailBudget,
+    ) {
         let mut places = new.places;
         let mut first = new.first;
         let mut inherited = None;
-        if let Some((last, _)) = self.runs.back()
+        if let Some(Written { run: last, .. }) = self.runs.back()
             && last.end_position() == new.position + u64::from(places[0].at)
             && last.first_position() >= new.position
         {
-            let (last, serial) = self.runs.pop_back().expect("looked at it");
+            let Written { run: last, serial, until_flushed } = self.runs.pop_back().expect("looked at it");
+            self.held -= usize::from(until_flushed.is_some());
             let shift = (last.origin() - new.position.cast_signed()) as u32;
             let mut all: Vec<Place> = Vec::with_capacity(last.places().len() + places.len());
             all.extend(last.places().iter().map(|place| Place { at: place.at + shift, ..*place }));
@@ -67,12 +96,56 @@ impl Tail {
             places = all;
             first = last.first_offset();
             self.account(budget, last.memory_bytes(), 0);
-            inherited = Some(serial);
+            inherited = serial;
         }
-        let serial = inherited.unwrap_or_else(|| budget.enter(log));
+        let serial = match &until_flushed {
+            Some(_) => None,
+            None => Some(inherited.unwrap_or_else(|| budget.enter(log))),
+        };
+        self.held += usize::from(until_flushed.is_some());
         let run = Run::new(new.buf, new.position, first, places, new.end);
         self.account(budget, 0, run.memory_bytes());
-        self.runs.push_back((run, serial));
+        self.runs.push_back(Written { run, serial, until_flushed });
+    }
+
+    /// A segment was flushed: what was held for that may be evicted from now on.
+    pub fn release(&mut self, log: &Rc<LogState>, budget: &TailBudget) {
+        if self.held == 0 {
+            return;
+        }
+        let mut left = self.held;
+        let mut first = self.runs.len();
+        while left > 0 && first > 0 {
+            first -= 1;
+            left -= usize::from(self.runs[first].until_flushed.is_some());
+        }
+        for written in self.runs.range_mut(first..) {
+            let end = written.run.end_position();
+            let is_flushed = |segment: &Rc<Segment>| segment.flushed_bytes.get() >= end;
+            if written.until_flushed.as_ref().is_some_and(is_flushed) {
+                written.until_flushed = None;
+                written.serial = Some(budget.enter(log));
+                self.held -= 1;
+            }
+        }
+    }
+
+    /// Takes out the run with this serial, if it is the oldest.
+    fn evict(&mut self, serial: u64, budget: &TailBudget) -> Evicted {
+        match self.runs.front() {
+            Some(oldest) if oldest.serial == Some(serial) => {
+                self.pop_oldest(budget);
+                Evicted::Gone
+            }
+            Some(oldest) if oldest.until_flushed.is_some() => Evicted::NotYet,
+            _ => Evicted::Gone,
+        }
+    }
+
+    fn pop_oldest(&mut self, budget: &TailBudget) {
+        let Some(Written { run, until_flushed, .. }) = self.runs.pop_front() else { return };
+        self.held -= usize::from(until_flushed.is_some());
+        self.account(budget, run.memory_bytes(), 0);
     }
 
     /// As [`Log::read_cached`](super::Log::read_cached): `None` when `from` is not here.
@@ -80,14 +153,14 @@ impl Tail {
         if self.begins_at().is_none_or(|begin| from < begin) {
             return None;
         }
-        let first = self.runs.partition_point(|(run, _)| run.end_offset() <= from);
+        let first = self.runs.partition_point(|written| written.run.end_offset() <= from);
         let pinned = if first < self.runs.len() {
             0
         } else {
             self.pinned.partition_point(|run| run.end_offset() <= from)
         };
         let mut slices = Slices::none_from(from);
-        let runs = self.runs.iter().skip(first).map(|(run, _)| run);
+        let runs = self.runs.iter().skip(first).map(|written| &written.run);
         for run in runs.chain(self.pinned.iter().skip(pinned)) {
             let wanted = at_least_one && slices.bytes == 0;
             let room = max_bytes.saturating_sub(slices.bytes);
@@ -104,7 +177,7 @@ impl Tail {
 
     /// The first offset that is surely here, if anything is.
     pub fn begins_at(&self) -> Option<Offset> {
-        self.runs.front().map(|(run, _)| run).or(self.pinned.front()).map(Run::first_offset)
+        self.runs.front().map(|written| &written.run).or(self.pinned.front()).map(Run::first_offset)
     }
 
     /// Adds what has just become durable in the journal.
@@ -138,15 +211,15 @@ impl Tail {
     /// Compaction has rewritten what lies below: it is read from disk from now on, or a record that is gone would be seen
     /// for as long as there is memory.
     pub fn forget_below(&mut self, end: Offset, budget: &TailBudget) {
-        while self.runs.front().is_some_and(|(run, _)| run.end_offset() <= end) {
-            let (run, _) = self.runs.pop_front().expect("looked at it");
-            self.account(budget, run.memory_bytes(), 0);
+        while self.runs.front().is_some_and(|oldest| oldest.run.end_offset() <= end) {
+            self.pop_oldest(budget);
         }
     }
 
     pub fn clear(&mut self, budget: &TailBudget) {
         self.unpin(self.pinned.len(), budget);
         self.runs.clear();
+        self.held = 0;
         self.account(budget, self.bytes, 0);
     }
 
@@ -184,13 +257,13 @@ impl TailBudget {
 
     /// Evicts until the budget holds. No log may be borrowed.
     pub fn trim(&self) {
-        while self.used.get() > self.limit {
-            let Some((log, serial)) = self.order.borrow_mut().pop_front() else { return };
-            let Some(log) = log.upgrade() else { continue };
-            let tail = &mut log.borrow_mut().tail;
-            if tail.runs.front().is_some_and(|(_, front)| *front == serial) {
-                let (run, _) = tail.runs.pop_front().expect("looked at it");
-                tail.account(self, run.memory_bytes(), 0);
+        let mut left = self.order.borrow().len();
+        while self.used.get() > self.limit && left > 0 {
+            left -= 1;
+            let Some((weak, serial)) = self.order.borrow_mut().pop_front() else { return };
+            let Some(log) = weak.upgrade() else { continue };
+            if let Evicted::NotYet = log.borrow_mut().tail.evict(serial, self) {
+                self.order.borrow_mut().push_back((weak, serial));
             }
         }
     }

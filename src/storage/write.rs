@@ -6,6 +6,7 @@
 use std::io;
 use std::rc::Rc;
 
+use super::Durability;
 use super::run::Place;
 use super::segment::Segment;
 use super::state::{Inner, LogState, Status};
@@ -132,6 +133,8 @@ pub fn done(log: &Rc<LogState>, inner: &mut Inner, write: Write) {
     let budget = &log.shard.tails;
     inner.tail.unpin(pinned, budget);
     if inner.status != Status::Closed {
-        inner.tail.publish(published, log, budget);
+        // what is only written may go with a failed flush: that is its promise, and it has no bound
+        let until_flushed = (inner.config.durability == Durability::Flushed).then_some(segment);
+        inner.tail.publish(published, until_flushed, log, budget);
     }
 }

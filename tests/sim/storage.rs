@@ -404,8 +404,8 @@ async fn reads(
                     next = log.start_offset();
                     continue;
                 }
-                // A flush that fails may lose what was drained before it; the journal has it for the next life.
-                Err(Error::Corrupt) if world.failed.get() => break,
+                // A failed flush may take what was written and not flushed: what is only written promises no more.
+                Err(Error::Corrupt) if world.failed.get() && world.plan.written == Some(index) => break,
                 Err(error) => return Err(format!("read at {next}: {error:?}")),
             },
         };
