@@ -84,7 +84,16 @@ async fn commit(
         }
     };
     let (written, ()) = zip(journal, lanes.run(direct.iter_mut().map(write_direct))).await;
-    let written = written?;
+    let written = match written {
+        Ok(written) => written,
+        Err(error) => {
+            // nothing is flushed now, so nothing that was written becomes durable
+            for part in direct.iter_mut().filter(|part| part.result.is_ok()) {
+                part.result = Err(io::Error::other("the round was given up"));
+            }
+            return Err(error);
+        }
+    };
     let journal = async {
         match directory.journal.as_ref().filter(|_| *flush_journal) {
             Some(journal) => journal.flush().await,
@@ -135,6 +144,10 @@ pub fn skips_flush() -> bool {
 /// Moves the durable ends, publishes the buffers, lets the logs go on and tells the listener.
 fn complete(shard: &Rc<Shard>, directory: &Rc<Directory>, round: &mut Round, written: Written) {
     count(shard, round, &written);
+    let written = written.unwrap_or_else(|error| {
+        directory.fail(shard, "the commit journal cannot be written or flushed", &error);
+        None
+    });
     let journaled = round.journaled.take();
     let parts = journaled.map(|journaled| journaled.parts).unwrap_or_default();
     // What was taken has left the queue, whatever became of it.
@@ -146,10 +159,6 @@ fn complete(shard: &Rc<Shard>, directory: &Rc<Directory>, round: &mut Round, wri
             directory.fail(shard, &format!("{}: write or flush failed", part.log.name), error);
         }
     }
-    let written = written.unwrap_or_else(|error| {
-        directory.fail(shard, "the commit journal cannot be written or flushed", &error);
-        None
-    });
     // No more of the journal is known to be flushed than before an error.
     let flushed = directory.journal.as_ref().map_or(0, Journal::flushed);
     let shares = Shares::of(&parts, written.as_ref().map_or(0, |(buf, _)| buf.as_slice().len()));
