@@ -239,7 +239,7 @@ fn ten_million_updates_end_with_the_last_values() {
     );
     assert_eq!(values, load.expect);
     // two shards' caches and maps, the journals' pinned batches, and what the process takes besides
-    assert!(largest < 600 << 20, "{largest} bytes resident");
+    assert!(largest < 256 << 20, "{largest} bytes resident");
     broker.stop();
     verify(&broker.data());
 }
