@@ -186,7 +186,8 @@ pub const TABLE: &[Row] = &[
         Some("67108864"),
         Valid::AtLeast(1_048_576),
         Effect::InForce,
-        "Memory of one shard for the sequence numbers of idempotent producers.",
+        "Memory of one shard for the sequence numbers of idempotent producers: 216 bytes for each producer and partition it \
+         writes to. Beyond it the longest silent are forgotten.",
     ),
     row(
         "corelane.shard.read.ahead.bytes",

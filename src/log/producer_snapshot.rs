@@ -3,8 +3,13 @@
 //!
 //! Layout (big endian): version i16 = 1 | CRC-32C u32 of everything after it | count i32 | per producer: id i64,
 //! epoch i16, last sequence i32, last offset i64, offset delta i32, timestamp i64, coordinator epoch i32, first
-//! offset of the open transaction i64. -1 is "none". Only the last batch of a producer is in it: after a restart an
-//! older repeat is out of order, as in Kafka. Source: Kafka's `ProducerSnapshot.json`, `ProducerStateManager`.
+//! offset of the open transaction i64. -1 is "none".
+//!
+//! Kafka writes the last batch of a producer only, so a client that has several in flight when the broker is killed
+//! behind a roll repeats the older ones in vain: out of order. Here a producer's remembered batches come one after the
+//! other, each as an entry, oldest first; Kafka takes the last entry of a producer and reads the same as from its own
+//! file. Of too many producers only the last batches are kept, which bounds the file. Source: Kafka's
+//! `ProducerSnapshot.json`, `ProducerStateManager`.
 
 use super::Damage;
 use super::producer_state::{ProducerEntry, ProducerStates, RememberedBatch};
@@ -16,27 +21,34 @@ const CRC_AT: usize = 2;
 const BODY_AT: usize = 6;
 const ENTRIES_AT: usize = 10;
 const ENTRY_BYTES: usize = 46;
+/// Up to so many producers have their older batches in the file.
+const REMEMBERED_PRODUCERS_MAX: usize = 10_000;
 
 /// The file's bytes.
 #[must_use]
 pub fn encode(states: &ProducerStates) -> Vec<u8> {
-    let entries = states.entries();
-    let count = i32::try_from(entries.len()).expect("producers are bounded by the memory budget");
-    let mut bytes = Vec::with_capacity(ENTRIES_AT + entries.len() * ENTRY_BYTES);
+    let with_older = states.len() <= REMEMBERED_PRODUCERS_MAX;
+    let older = |entry: &ProducerEntry| if with_older { entry.older_batches().len() } else { 0 };
+    let entries: usize = states.entries().map(|(_, entry)| older(entry) + 1).sum();
+    let count = i32::try_from(entries).expect("producers are bounded by the memory budget");
+    let mut bytes = Vec::with_capacity(ENTRIES_AT + entries * ENTRY_BYTES);
     bytes.extend_from_slice(&VERSION.to_be_bytes());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&count.to_be_bytes());
-    for (id, entry) in entries {
+    for (id, entry) in states.entries() {
         let none = RememberedBatch { last_sequence: -1, offset_delta: 0, last_offset: -1, timestamp: -1 };
-        let last = entry.last_batch().unwrap_or(&none);
-        bytes.extend_from_slice(&id.0.to_be_bytes());
-        bytes.extend_from_slice(&entry.epoch.to_be_bytes());
-        bytes.extend_from_slice(&last.last_sequence.to_be_bytes());
-        bytes.extend_from_slice(&last.last_offset.to_be_bytes());
-        bytes.extend_from_slice(&last.offset_delta.to_be_bytes());
-        bytes.extend_from_slice(&entry.last_timestamp.to_be_bytes());
-        bytes.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
-        bytes.extend_from_slice(&entry.txn_first_offset.unwrap_or(-1).to_be_bytes());
+        let last =
+            RememberedBatch { timestamp: entry.last_timestamp, ..*entry.last_batch().unwrap_or(&none) };
+        for batch in entry.older_batches().iter().take(older(entry)).chain([&last]) {
+            bytes.extend_from_slice(&id.0.to_be_bytes());
+            bytes.extend_from_slice(&entry.epoch.to_be_bytes());
+            bytes.extend_from_slice(&batch.last_sequence.to_be_bytes());
+            bytes.extend_from_slice(&batch.last_offset.to_be_bytes());
+            bytes.extend_from_slice(&batch.offset_delta.to_be_bytes());
+            bytes.extend_from_slice(&batch.timestamp.to_be_bytes());
+            bytes.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
+            bytes.extend_from_slice(&entry.txn_first_offset.unwrap_or(-1).to_be_bytes());
+        }
     }
     let crc = crc32c(&bytes[BODY_AT..]);
     bytes[CRC_AT..BODY_AT].copy_from_slice(&crc.to_be_bytes());
@@ -69,7 +81,7 @@ pub fn decode(bytes: &[u8]) -> Result<ProducerStates, Damage> {
         if id < ProducerId(0) {
             return damage(format!("has producer id {}", id.0));
         }
-        states.insert(id, entry);
+        states.insert_next(id, entry);
     }
     Ok(states)
 }

@@ -132,6 +132,16 @@ impl ProducerEntry {
         self.batches().last()
     }
 
+    /// All but the last.
+    pub fn older_batches(&self) -> &[RememberedBatch] {
+        self.batches().split_last().map_or(&[], |(_, older)| older)
+    }
+
+    /// -1 if only markers are known.
+    fn last_offset(&self) -> i64 {
+        self.last_batch().map_or(i64::from(NONE), |batch| batch.last_offset)
+    }
+
     fn last_sequence(&self) -> i32 {
         self.last_batch().map_or(i32::from(NONE), |batch| batch.last_sequence)
     }
@@ -247,46 +257,89 @@ impl ProducerStates {
         })
     }
 
-    /// Forgets producers without an open transaction whose last timestamp is `after_ms` or more ago
-    /// (producer.id.expiration.ms). Record time, as in Kafka: what a producer dated long ago is forgotten soon.
-    pub fn expire(&mut self, now: TimestampMs, after_ms: i64) {
-        self.producers.retain(|_, entry| {
-            entry.txn_first_offset.is_some() || now.0.saturating_sub(entry.last_timestamp) < after_ms
-        });
+    /// Looks at `count` producers above `from` and forgets those without an open transaction whose last timestamp is
+    /// `after_ms` or more ago (producer.id.expiration.ms). Record time, as in Kafka: what a producer dated long ago is
+    /// forgotten soon. Gives where to go on, `None` at the end.
+    pub fn expire(
+        &mut self,
+        now: TimestampMs,
+        after_ms: i64,
+        from: Option<ProducerId>,
+        count: usize,
+    ) -> Option<ProducerId> {
+        self.forget(from, count, |entry| now.0.saturating_sub(entry.last_timestamp) >= after_ms).1
     }
 
-    /// Forgets the producers that were silent longest (by offset) until `bytes` or fewer are used; those with an open
-    /// transaction stay. Gives how many were forgotten. Looks at all producers, so the caller goes well below its
-    /// budget when it passes it.
-    pub fn shed(&mut self, bytes: usize) -> usize {
-        let kept = bytes / ENTRY_MEMORY_BYTES;
-        let Some(excess) = self.producers.len().checked_sub(kept).filter(|&excess| excess > 0) else {
-            return 0;
-        };
-        let mut silent: Vec<(i64, ProducerId)> = self
-            .producers
-            .iter()
-            .filter(|(_, entry)| entry.txn_first_offset.is_none())
-            .map(|(&id, entry)| (entry.last_batch().map_or(i64::from(NONE), |batch| batch.last_offset), id))
-            .collect();
-        silent.sort_unstable();
-        silent.truncate(excess);
-        for (_, id) in &silent {
+    /// Adds the last offsets of those of the next `count` producers above `from` that may be forgotten: the lower, the
+    /// longer silent. Gives where to go on, `None` at the end.
+    pub fn last_offsets(
+        &self,
+        from: Option<ProducerId>,
+        count: usize,
+        offsets: &mut Vec<i64>,
+    ) -> Option<ProducerId> {
+        let mut seen = (0, None);
+        for (&id, entry) in self.above(from).take(count) {
+            seen = (seen.0 + 1, Some(id));
+            if entry.txn_first_offset.is_none() {
+                offsets.push(entry.last_offset());
+            }
+        }
+        seen.1.filter(|_| seen.0 == count)
+    }
+
+    /// Looks at `count` producers above `from` and forgets those without an open transaction whose last offset is
+    /// `offset` or below. Gives how many those were, and where to go on, `None` at the end.
+    pub fn forget_up_to(
+        &mut self,
+        offset: i64,
+        from: Option<ProducerId>,
+        count: usize,
+    ) -> (usize, Option<ProducerId>) {
+        self.forget(from, count, |entry| entry.last_offset() <= offset)
+    }
+
+    /// Forgets the `count` producers without an open transaction that were silent longest, at one go: where nobody waits.
+    pub fn shed(&mut self, count: usize) {
+        let mut offsets = Vec::new();
+        self.last_offsets(None, usize::MAX, &mut offsets);
+        if let Some(last) = count.min(offsets.len()).checked_sub(1) {
+            let silent = *offsets.select_nth_unstable(last).1;
+            self.forget_up_to(silent, None, usize::MAX);
+        }
+    }
+
+    fn forget(
+        &mut self,
+        from: Option<ProducerId>,
+        count: usize,
+        is_due: impl Fn(&ProducerEntry) -> bool,
+    ) -> (usize, Option<ProducerId>) {
+        let (mut due, mut seen) = (Vec::new(), (0, None));
+        for (&id, entry) in self.above(from).take(count) {
+            seen = (seen.0 + 1, Some(id));
+            if entry.txn_first_offset.is_none() && is_due(entry) {
+                due.push(id);
+            }
+        }
+        for id in &due {
             self.producers.remove(id);
         }
-        silent.len()
+        (due.len(), seen.1.filter(|_| seen.0 == count))
+    }
+
+    fn above(&self, from: Option<ProducerId>) -> impl Iterator<Item = (&ProducerId, &Box<ProducerEntry>)> {
+        self.producers.range((from.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
     }
 
     /// The last batches of at most `count` producers above `after`, by producer id.
     #[must_use]
     pub fn last_batches(&self, after: Option<ProducerId>, count: usize) -> Vec<(ProducerId, LastBatch)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let last = |entry: &ProducerEntry| match entry.last_batch() {
             Some(batch) => LastBatch::Data(Offset(batch.last_offset)),
             None => LastBatch::Marker(ProducerEpoch(entry.epoch)),
         };
-        let entries = self.producers.range((from, Bound::Unbounded)).take(count);
-        entries.map(|(&id, entry)| (id, last(entry))).collect()
+        self.above(after).take(count).map(|(&id, entry)| (id, last(entry))).collect()
     }
 
     /// First offset of the oldest open transaction.
@@ -321,7 +374,21 @@ impl ProducerStates {
         self.producers.iter().map(|(&id, entry)| (id, &**entry))
     }
 
-    pub(super) fn insert(&mut self, id: ProducerId, entry: ProducerEntry) {
+    /// Takes an entry of a snapshot. A further one of a producer is behind the batches of those before, if it can be;
+    /// else it is the only one, as Kafka has it.
+    pub(super) fn insert_next(&mut self, id: ProducerId, mut entry: ProducerEntry) {
+        if let Some(known) = self.producers.remove(&id) {
+            known.txn_first_offset.map(|first_offset| self.open_txns.remove(&Offset(first_offset)));
+            if let Some(&batch) = entry.last_batch()
+                && known.epoch == entry.epoch
+                && known.last_offset() < entry.last_offset()
+            {
+                let ProducerEntry { coordinator_epoch, last_timestamp, txn_first_offset, .. } = entry;
+                entry = *known;
+                entry.push(entry.epoch, batch);
+                entry = ProducerEntry { coordinator_epoch, last_timestamp, txn_first_offset, ..entry };
+            }
+        }
         if let Some(first_offset) = entry.txn_first_offset {
             self.open_txns.insert(Offset(first_offset), id);
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::segment::Segment;
+use super::space::{self, Kept};
 use super::state::{EndState, Inner, LogState, Pending, Roll, Status};
-use super::{Appended, Durability, Error, Reserve};
+use super::{Appended, Durability, Error, Reserve, producers};
 use crate::log::indexes::{Placed, SegmentIndexes};
 use crate::log::producer_state::Verdict;
 use crate::log::{producer_snapshot, roll};
@@ -28,6 +29,7 @@ pub fn append(
 ) -> Result<Appended, Error> {
     assert_eq!(batch.len(), header.total_bytes, "the header is the batch's");
     let bytes = batch.len();
+    let producers;
     let appended = {
         let inner = &mut *log.borrow_mut();
         if inner.status != Status::Open {
@@ -51,14 +53,20 @@ pub fn append(
         if bytes as u64 > SEGMENT_BYTES_MAX {
             return Err(Error::Refused(ErrorCode::RecordListTooLarge));
         }
-        let kept = if inner.config.reserve == Reserve::Kept { log.shard.config.reserve_bytes } else { 0 };
+        let kept = match inner.config.reserve {
+            Reserve::Kept => log.shard.kept_space(),
+            Reserve::Usable => Kept::NOTHING,
+        };
         if !log.directory.space.reserve(bytes as u64, kept) {
+            space::sample_soon(log);
             return Err(Error::Full);
         }
         let incoming =
             roll::Incoming { bytes: bytes as u64, last_offset, max_timestamp: header.max_timestamp };
         let opens = must_roll(log, inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
+        let known = inner.producers.len();
         place(inner, header, base_offset, last_offset, epoch);
+        producers = (known, inner.producers.len());
         if inner.pending.is_empty() {
             inner.pending_since = reactor::now();
         }
@@ -72,6 +80,8 @@ pub fn append(
     };
     log.shard.pending_bytes.set(log.shard.pending_bytes.get() + bytes);
     log.schedule();
+    producers::note(&log.shard, producers.0, producers.1);
+    space::sample_soon(log);
     Ok(appended)
 }
 

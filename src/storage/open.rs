@@ -16,7 +16,8 @@ use super::segment::Segment;
 use super::shard::Shard;
 use super::state::{Identity, Inner, LogState, Status, Work};
 use super::{
-    Create, Error, LogConfig, OpenLog, indexes, log_starts, recovery_points, removal, roll, scan, space, stop,
+    Create, Error, LogConfig, OpenLog, indexes, log_starts, producers, recovery_points, removal, roll, scan,
+    space, stop,
 };
 use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
 use crate::log::epoch_cache::EpochCache;
@@ -99,6 +100,8 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
     }
     let log = opened?;
     shard.logs.borrow_mut().insert(log.partition, Rc::clone(&log));
+    let known = log.borrow().producers.len();
+    producers::note(shard, 0, known);
     Ok(log)
 }
 

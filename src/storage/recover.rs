@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use super::Error;
 use super::open::{Loaded, Opening};
+use super::producers::Recovering;
 use super::segment::Segment;
 use super::state::EndState;
 use super::{again, indexes, recovery_points, roll, scan};
@@ -47,6 +48,7 @@ struct Scan<'a> {
     producers: ProducerStates,
     /// Batches below it are in `producers` already.
     producers_at: Offset,
+    memory: Recovering,
 }
 
 /// Recovers the log and flushes what is kept.
@@ -140,7 +142,8 @@ async fn begin<'a>(opening: &'a Opening, found: &Found) -> Result<(Scan<'a>, usi
     let is_start = base == found.start && base > Offset::ZERO;
     epochs.truncate_from_end(if is_start { base.plus(1) } else { base });
     let next = found.segments[first].0;
-    Ok((Scan { opening, recovery_point, next, epochs, producers, producers_at }, first))
+    let memory = Recovering::new(&opening.shard, &producers);
+    Ok((Scan { opening, recovery_point, next, epochs, producers, producers_at, memory }, first))
 }
 
 enum End {
@@ -206,6 +209,7 @@ impl Scan<'_> {
                 indexes.append(indexes::placed(header, at), config.index_interval_bytes);
                 if header.base_offset >= self.producers_at && !header.is_control() {
                     self.producers.apply(header, header.base_offset);
+                    self.memory.note(&mut self.producers);
                 }
                 self.epochs.assign(header.leader_epoch, header.base_offset);
             })

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::directory::Directory;
 use super::shard::Shard;
-use super::{Durability, Error};
+use super::{Durability, Error, producers};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
 use crate::log::files::{
     CLEANED_OFFSETS_PREFIX, JOURNAL_ENDS, LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX,
@@ -38,7 +38,7 @@ pub async fn keep(shard: Rc<Shard>) {
         }
         next = reactor::now().after(interval);
         let _background = shard.background();
-        shard.expire_producers();
+        producers::look(&shard).await;
         for directory in shard.directories.values() {
             flush_written(&shard, directory).await;
             // an error takes the directory offline, which says everything

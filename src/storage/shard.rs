@@ -8,7 +8,9 @@ use super::chunks::Chunks;
 use super::cleaner::Cleaner;
 use super::directory::{Directories, Directory};
 use super::handle::Log;
+use super::producers::ProducerMemory;
 use super::removal::Removals;
+use super::space::Kept;
 use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
@@ -17,7 +19,7 @@ use super::{
     recovery_points, removal, retention, space, stop, strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
-use crate::model::{DirectoryId, PartitionId, ShardId, TimestampMs};
+use crate::model::{DirectoryId, PartitionId, ShardId};
 use crate::reactor;
 use crate::reactor::sync::Notify;
 
@@ -29,6 +31,8 @@ pub struct Storage {
 /// What the parts of storage share.
 pub struct Shard {
     pub config: Config,
+    /// Shards of the node.
+    count: usize,
     pub directories: Directories,
     pub listener: Rc<dyn Listener>,
     pub logs: RefCell<BTreeMap<PartitionId, Rc<LogState>>>,
@@ -40,8 +44,7 @@ pub struct Shard {
     /// Bytes of batches that are appended and not yet durable.
     pub pending_bytes: Cell<usize>,
     pub counters: StorageCounters,
-    /// As of the last look through all producers.
-    producer_state_bytes: Cell<usize>,
+    pub producers: ProducerMemory,
     /// Not all logs are open yet: recovery points on disk stay as the last run left them.
     pub booting: Cell<bool>,
     /// No new work.
@@ -77,44 +80,16 @@ impl Shard {
         }
     }
 
+    /// What clients' batches leave of the disk, and who else appends to it.
+    pub fn kept_space(&self) -> Kept {
+        Kept { reserve_bytes: self.config.reserve_bytes, shards: self.count }
+    }
+
     /// A number nobody in this shard has had.
     pub fn next_id(&self) -> u64 {
         let id = self.ids.get();
         self.ids.set(id + 1);
         id
-    }
-
-    /// Forgets producers that have been silent for Kafka's producer.id.expiration.ms, and beyond the budget those that
-    /// were silent longest.
-    pub fn expire_producers(&self) {
-        let now = TimestampMs(reactor::wall_clock_ms());
-        let mut used = 0;
-        for log in self.logs.borrow().values() {
-            let producers = &mut log.borrow_mut().producers;
-            producers.expire(now, self.config.producer_expiration_ms);
-            used += producers.memory_bytes();
-        }
-        self.producer_state_bytes.set(used);
-        let Some(excess) = used.checked_sub(self.config.producer_state_bytes).filter(|&excess| excess > 0)
-        else {
-            return;
-        };
-        // Well below the budget, each log by its share, so that this is not for every new producer.
-        let aim = (excess + self.config.producer_state_bytes / 4) as u128;
-        let mut forgotten = 0;
-        for log in self.logs.borrow().values() {
-            let producers = &mut log.borrow_mut().producers;
-            let bytes = producers.memory_bytes();
-            let share = (bytes as u128 * aim / used as u128) as usize;
-            forgotten += producers.shed(bytes.saturating_sub(share));
-        }
-        tracing::warn!(
-            forgotten,
-            bytes = used,
-            budget = self.config.producer_state_bytes,
-            "too many idempotent producers: the longest silent are forgotten; raise \
-             corelane.shard.producer.state.bytes or lower producer.id.expiration.ms"
-        );
     }
 
     pub fn logs_of(&self, directory: &Directory) -> Vec<Rc<LogState>> {
@@ -136,12 +111,13 @@ impl Storage {
                 .into_iter()
                 .map(|dir| (dir.id, Rc::new(Directory::new(dir, config.journal_bytes))))
                 .collect(),
+            count: reactor::shard_count().max(1),
             config,
             listener,
             logs: RefCell::default(),
             pending_bytes: Cell::new(0),
             counters: StorageCounters::default(),
-            producer_state_bytes: Cell::new(0),
+            producers: ProducerMemory::default(),
             booting: Cell::new(false),
             stopping: Cell::new(false),
             stopped: Cell::new(false),
@@ -209,7 +185,15 @@ impl Storage {
             // one that is switched off leaves no files behind
             let shards = if directory.journal.is_some() { reactor::shard_count() } else { 0 };
             journal::replay::replay(&directory.path, shards).await.map_err(|error| {
-                format!("the commit journal in {} cannot be replayed: {error}", directory.path.display())
+                let advice = if reactor::is_shortage(&error) {
+                    "; make room, then start the broker again"
+                } else {
+                    ""
+                };
+                format!(
+                    "the commit journal in {} cannot be replayed: {error}{advice}",
+                    directory.path.display()
+                )
             })?;
         }
         Ok(())
@@ -276,7 +260,7 @@ impl Storage {
             tail_cache_bytes_max: config.tail_cache_bytes as u64,
             read_ahead_bytes: read_ahead_bytes as u64,
             read_ahead_bytes_max: config.read_ahead_bytes as u64,
-            producer_state_bytes: self.shard.producer_state_bytes.get() as u64,
+            producer_state_bytes: self.shard.producers.used_bytes() as u64,
             producer_state_bytes_max: config.producer_state_bytes as u64,
             uncleanable_partitions: self.shard.cleaner.uncleanable(),
             dirtiest_log_ratio: self.shard.cleaner.dirtiest_ratio(),

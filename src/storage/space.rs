@@ -1,23 +1,47 @@
 //! Free space: produce is refused before an offset is assigned when the reserve would be touched.
+//!
+//! Every shard asks the file system for itself, so what is free above the reserve is shared out: between two answers no
+//! shard takes more than its share, and all of them together not what is reserved. A shard that has used half of its
+//! share asks again at once.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::directory::Directory;
-use super::shard::Shard;
-use crate::reactor;
+use super::largest::largest_topics;
+use super::shard::{Background, Shard};
+use super::state::LogState;
+use crate::reactor::{self, Instant};
 
 /// How old the file system's answer may be. What is appended in between is subtracted from it.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon it is asked again by a shard that uses up its share.
+const SAMPLE_AGAIN: Duration = Duration::from_millis(10);
 
 /// Free space of one directory as this shard knows it.
 pub struct Space {
     free_bytes: Cell<u64>,
     appended_since: Cell<u64>,
-    refusing: Cell<bool>,
+    /// The most that was refused at once since there was room; 0 if nothing was.
+    refused_bytes: Cell<u64>,
     /// The operator knows.
     told: Cell<bool>,
+    /// When an append last had the file system asked.
+    asked: Cell<Instant>,
+}
+
+/// What appends leave alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub reserve_bytes: u64,
+    /// Who share what is free above it.
+    pub shards: usize,
+}
+
+impl Kept {
+    /// For what may use the last byte.
+    pub const NOTHING: Kept = Kept { reserve_bytes: 0, shards: 1 };
 }
 
 impl Default for Space {
@@ -26,8 +50,9 @@ impl Default for Space {
         Space {
             free_bytes: Cell::new(u64::MAX),
             appended_since: Cell::new(0),
-            refusing: Cell::new(false),
+            refused_bytes: Cell::new(0),
             told: Cell::new(false),
+            asked: Cell::default(),
         }
     }
 }
@@ -43,15 +68,32 @@ impl Space {
         (!self.is_unknown()).then(|| self.free_bytes.get().saturating_sub(used))
     }
 
-    /// Takes `bytes` from what is free above `reserve`; false if there is not so much.
-    pub fn reserve(&self, bytes: u64, reserve: u64) -> bool {
-        let used = self.appended_since.get().saturating_add(bytes);
-        if self.free_bytes.get().saturating_sub(used) < reserve {
-            self.refusing.set(true);
+    /// Takes `bytes` from this shard's share of what is free above the reserve; false if there is not so much.
+    pub fn reserve(&self, bytes: u64, kept: Kept) -> bool {
+        if bytes > self.left(kept) {
+            self.refused_bytes.set(self.refused_bytes.get().max(bytes));
             return false;
         }
-        self.appended_since.set(used);
+        self.appended_since.set(self.appended_since.get().saturating_add(bytes));
         true
+    }
+
+    fn left(&self, kept: Kept) -> u64 {
+        let above = self.free_bytes.get().saturating_sub(kept.reserve_bytes);
+        (above / kept.shards as u64).saturating_sub(self.appended_since.get())
+    }
+
+    /// Half of the share is used up, so a new answer is wanted. Not more often than [`SAMPLE_AGAIN`].
+    pub fn wants_sample(&self, kept: Kept) -> bool {
+        if self.is_unknown() || self.left(kept) > self.appended_since.get() {
+            return false;
+        }
+        let now = reactor::now();
+        let due = now.since(self.asked.get()) >= SAMPLE_AGAIN;
+        if due {
+            self.asked.set(now);
+        }
+        due
     }
 
     /// Notes the file system's answer; `unwritten` bytes of what was appended are not in it yet.
@@ -60,15 +102,15 @@ impl Space {
         self.appended_since.set(unwritten);
     }
 
-    /// What the operator should hear now, if anything: produce is refused, or there is room again.
-    pub fn news(&self, reserve: u64) -> Option<News> {
-        if !self.refusing.get() {
+    /// What the operator should hear now, if anything: produce is refused, or there is room again for what was refused.
+    pub fn news(&self, kept: Kept) -> Option<News> {
+        let refused = self.refused_bytes.get();
+        if refused == 0 {
             return None;
         }
-        if self.free_bytes.get() > reserve {
-            self.refusing.set(false);
-            self.told.set(false);
-            return Some(News::Room);
+        if self.left(kept) >= refused {
+            self.refused_bytes.set(0);
+            return self.told.replace(false).then_some(News::Room);
         }
         (!self.told.replace(true)).then_some(News::Full)
     }
@@ -93,44 +135,111 @@ pub async fn watch(shard: Rc<Shard>) {
 }
 
 /// Asks one file system now. An answer that does not come changes nothing.
-pub async fn sample(shard: &Shard, directory: &Directory) {
+pub async fn sample(shard: &Rc<Shard>, directory: &Rc<Directory>) {
     let Ok(space) = reactor::fs::space(&directory.path).await else { return };
     let unwritten = shard.pending_bytes.get() + shard.tails.pinned_bytes();
     directory.space.sample(space.free_bytes, unwritten as u64);
-    let path = directory.path.display();
-    match directory.space.news(shard.config.reserve_bytes) {
+    match directory.space.news(shard.kept_space()) {
         None => {}
-        Some(News::Room) => tracing::info!(directory = %path, "there is room again: produce is accepted"),
-        Some(News::Full) => tracing::error!(
-            directory = %path,
+        Some(News::Room) => tracing::info!(
+            directory = %directory.path.display(),
             free_bytes = space.free_bytes,
-            reserve_bytes = shard.config.reserve_bytes,
-            "disk is full: produce is refused, fetch goes on; writing resumes by itself when there is room"
+            "there is room again: produce is accepted"
         ),
+        Some(News::Full) => {
+            reactor::spawn(tell_full(
+                shard.background(),
+                Rc::clone(shard),
+                Rc::clone(directory),
+                space.free_bytes,
+            ));
+        }
     }
+}
+
+/// Has the file system asked in the background, if an append has come near the end of what is known to be free.
+pub fn sample_soon(log: &LogState) {
+    let (shard, directory) = (&log.shard, &log.directory);
+    if !directory.space.wants_sample(shard.kept_space()) {
+        return;
+    }
+    let (shard, directory, background) = (Rc::clone(shard), Rc::clone(directory), shard.background());
+    reactor::spawn(async move {
+        sample(&shard, &directory).await;
+        drop(background);
+    });
+}
+
+/// Tells the operator that produce is refused, and what fills the disk.
+async fn tell_full(background: Background, shard: Rc<Shard>, directory: Rc<Directory>, free_bytes: u64) {
+    let largest_topics = largest_topics(&shard, &directory.path).await;
+    tracing::error!(
+        directory = %directory.path.display(),
+        free_bytes,
+        reserve_bytes = shard.config.reserve_bytes,
+        largest_topics,
+        "disk is full: produce is refused, fetch goes on; delete topics or records, lower retention, or add space: \
+         writing resumes by itself when there is room"
+    );
+    drop(background);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const KEPT: Kept = Kept { reserve_bytes: 100, shards: 1 };
+
     #[test]
     fn what_is_appended_counts_until_the_next_sample() {
         let space = Space::default();
-        assert!(space.reserve(1 << 40, 100), "no sample yet");
+        assert!(space.reserve(1 << 40, KEPT), "no sample yet");
         assert_eq!(space.until_refusal(100), None);
         space.sample(1_000, 0);
-        assert_eq!(space.news(100), None);
-        assert!(space.reserve(600, 100));
+        assert_eq!(space.news(KEPT), None);
+        assert!(space.reserve(600, KEPT));
         assert_eq!(space.until_refusal(100), Some(300));
-        assert!(!space.reserve(301, 100), "one byte into the reserve");
-        assert!(space.reserve(300, 100), "exactly down to the reserve");
+        assert!(!space.reserve(301, KEPT), "one byte into the reserve");
+        assert!(space.reserve(300, KEPT), "exactly down to the reserve");
         space.sample(100, 0);
-        assert_eq!(space.news(100), Some(News::Full));
-        assert_eq!(space.news(100), None, "said once");
+        assert_eq!(space.news(KEPT), Some(News::Full));
+        assert_eq!(space.news(KEPT), None, "said once");
+        space.sample(1_000, 0);
+        assert_eq!(space.news(KEPT), Some(News::Room));
+        assert_eq!(space.news(KEPT), None, "said once");
         space.sample(1_000, 899);
-        assert_eq!(space.news(100), Some(News::Room));
-        assert!(!space.reserve(2, 100), "what is not written yet is not free");
-        assert!(space.reserve(1, 100));
+        assert!(!space.reserve(2, KEPT), "what is not written yet is not free");
+        assert!(space.reserve(1, KEPT));
+    }
+
+    #[test]
+    fn there_is_room_when_what_was_refused_would_fit() {
+        let space = Space::default();
+        space.sample(1_000, 0);
+        assert!(!space.reserve(950, KEPT) && !space.reserve(920, KEPT));
+        space.sample(1_000, 0);
+        assert_eq!(space.news(KEPT), Some(News::Full), "above the reserve, but not far enough");
+        space.sample(1_049, 0);
+        assert_eq!(space.news(KEPT), None);
+        space.sample(1_060, 11);
+        assert_eq!(space.news(KEPT), None, "what is not written yet is not free");
+        space.sample(1_050, 0);
+        assert_eq!(space.news(KEPT), Some(News::Room));
+        // room that comes before anybody was told is no news
+        assert!(!space.reserve(951, KEPT));
+        space.sample(2_000, 0);
+        assert_eq!(space.news(KEPT), None);
+    }
+
+    #[test]
+    fn shards_share_what_is_free() {
+        let kept = Kept { shards: 4, ..KEPT };
+        let shards: Vec<Space> = (0..4).map(|_| Space::default()).collect();
+        shards.iter().for_each(|space| space.sample(1_000, 0));
+        let taken = |space: &Space| (0..1_000).filter(|_| space.reserve(1, kept)).count();
+        assert_eq!(shards.iter().map(taken).sum::<usize>(), 900, "all together leave the reserve");
+        let space = &shards[0];
+        space.sample(1_000, 25);
+        assert!(!space.reserve(201, kept) && space.reserve(200, kept));
     }
 }

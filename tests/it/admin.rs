@@ -67,7 +67,7 @@ fn parse_answer(bytes: Vec<u8>) -> Answer {
     }
 }
 
-fn get(address: &str, path: &str) -> (u16, String) {
+pub fn get(address: &str, path: &str) -> (u16, String) {
     let answer = ask(address, "GET", path);
     (answer.status, answer.body)
 }

@@ -1,5 +1,6 @@
 //! A compacted topic: the last value of each key, whatever happens to the broker meanwhile; and what it refuses.
 
+use crate::admin::Scrape;
 use crate::harness::{Broker, Setup, run_to_end};
 use crate::wire::{self, Wire, header, keyed_batch};
 use bytes::Bytes;
@@ -7,10 +8,8 @@ use kafka_protocol::records::{Compression, RecordBatchDecoder};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long the cleaner may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
@@ -94,16 +93,16 @@ impl Load {
     }
 }
 
-/// Waits until the partition's segments but the last hold little more than the keys' last records.
-fn wait_until_compacted(broker: &Broker, wire: &mut Wire, topic: &str, records_max: usize) {
-    let deadline = Instant::now() + PATIENCE;
+/// Waits until the partition's segments but the last hold little more than the keys' last records: looks after each
+/// cleaning that the broker tells of.
+fn wait_until_compacted(broker: &mut Broker, wire: &mut Wire, topic: &str, records_max: usize) {
+    const TOLD: &str = " compacted log=";
     loop {
-        let (_, count) = consume(wire, topic);
-        if count <= records_max {
+        let told = broker.stderr().lines().filter(|line| line.contains(TOLD)).count();
+        if consume(wire, topic).1 <= records_max {
             return;
         }
-        assert!(Instant::now() < deadline, "{count} records are left: {}", broker.stderr());
-        std::thread::sleep(Duration::from_millis(100));
+        broker.wait_logged(TOLD, told + 1);
     }
 }
 
@@ -129,7 +128,7 @@ fn a_compacted_topic_keeps_the_last_value_of_each_key() {
     let mut load = Load { topic: topic.clone(), keys: 500, expect: HashMap::new(), updates: 0 };
     load.produce(&mut wire, 1_000);
     // three segments are closed; the fourth, which is appended to, is not compacted
-    wait_until_compacted(&broker, &mut wire, &topic, 60_000);
+    wait_until_compacted(&mut broker, &mut wire, &topic, 60_000);
     assert_eq!(consume(&mut wire, &topic).0, load.expect);
     // killed in whatever it is doing, again and again
     for _ in 0..2 {
@@ -139,7 +138,7 @@ fn a_compacted_topic_keeps_the_last_value_of_each_key() {
         wire = Wire::connect(broker.bootstrap());
         assert_eq!(consume(&mut wire, &topic).0, load.expect);
     }
-    wait_until_compacted(&broker, &mut wire, &topic, 60_000);
+    wait_until_compacted(&mut broker, &mut wire, &topic, 60_000);
     broker.stop();
     verify(&broker.data());
     broker.restart_on(1);
@@ -187,15 +186,39 @@ fn a_record_without_a_key_is_refused() {
 #[test]
 #[ignore = "takes minutes"]
 fn ten_million_updates_end_with_the_last_values() {
-    let mut broker =
-        Setup::new().set("log.cleaner.backoff.ms", 1_000).set("log.segment.bytes", 64 << 20).start();
+    const KEYS: u64 = 100_000;
+    /// What the description of log.cleaner.dedupe.buffer.size says of a key, and the smallest map, which a shard has here.
+    const KEY_BYTES: f64 = 30.0;
+    const MAP_BYTES: u64 = 4 << 20;
+    let begun = Instant::now();
+    let setup = Setup::new().set("log.cleaner.backoff.ms", 1_000).set("log.segment.bytes", 8 << 20);
+    let setup = setup.set("log.cleaner.dedupe.buffer.size", 2 * MAP_BYTES);
+    // the caches are full soon, so what grows is what compaction takes
+    let caches = ["tail.cache", "read.ahead"].map(|cache| format!("corelane.shard.{cache}.bytes"));
+    let mut broker = caches.iter().fold(setup, |setup, cache| setup.set(cache, 32 << 20)).start();
     let mut wire = Wire::connect(broker.bootstrap());
     let topic = wire::unique("large");
     wire.create_topic(&topic, 1, &COMPACT);
-    let mut load = Load { topic: topic.clone(), keys: 100_000, expect: HashMap::new(), updates: 0 };
+    let mut load = Load { topic: topic.clone(), keys: KEYS, expect: HashMap::new(), updates: 0 };
+    let (mut largest, mut runs) = (0, 0.0);
     for round in 0..10 {
         load.produce(&mut wire, 10_000);
-        println!("{} updates, {} MiB resident", load.updates, broker.resident_bytes() >> 20);
+        let resident = broker.resident_bytes();
+        largest = largest.max(resident);
+        let scrape = Scrape::of(&broker);
+        let [keys, limit] = ["corelane_cleaner_map_keys", "corelane_cleaner_map_limit_keys"]
+            .map(|name| scrape.sum(name, &[]));
+        assert!(
+            keys <= limit && limit * KEY_BYTES <= 2.1 * MAP_BYTES as f64,
+            "{keys} keys in a map of {limit}"
+        );
+        runs += scrape.sum("corelane_cleaner_runs_total", &[]);
+        println!(
+            "{:6.1} s: {} updates, {} MiB resident, {keys} keys in a map of {limit}",
+            begun.elapsed().as_secs_f64(),
+            load.updates,
+            resident >> 20
+        );
         match round % 3 {
             0 => broker.kill(),
             1 => broker.stop(),
@@ -204,9 +227,19 @@ fn ten_million_updates_end_with_the_last_values() {
         broker.restart();
         wire = Wire::connect(broker.bootstrap());
     }
+    // the segment that is appended to is not compacted, and of those of the last cleaning the last batches stay
+    wait_until_compacted(&mut broker, &mut wire, &topic, 1_500_000);
     let (values, count) = consume(&mut wire, &topic);
-    println!("{count} records are left of {}", load.updates);
+    largest = largest.max(broker.resident_bytes());
+    println!(
+        "{:6.1} s: {count} records are left of {}, {runs} cleanings, {} MiB resident at most",
+        begun.elapsed().as_secs_f64(),
+        load.updates,
+        largest >> 20
+    );
     assert_eq!(values, load.expect);
+    // two shards' caches and maps, the journals' pinned batches, and what the process takes besides
+    assert!(largest < 256 << 20, "{largest} bytes resident");
     broker.stop();
     verify(&broker.data());
 }

@@ -9,14 +9,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a broker may take to say `ready`; a start that recovers a large log is the slow case.
 const READY: Duration = Duration::from_secs(60);
@@ -51,6 +53,34 @@ impl Drop for TempDir {
     }
 }
 
+/// Waits until `holds`, which is asked again whenever a file appears in the folder, goes or is renamed.
+pub fn wait_for_files(folder: &Path, what: &str, mut holds: impl FnMut() -> bool) {
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).expect("a path has no zero byte");
+    let events = libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVE;
+    // SAFETY: inotify_init1 gives a descriptor of our own or -1, which is not taken for one; the path is a string that
+    // ends with a zero and outlives the call.
+    let mut watch = unsafe {
+        let watch = libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK);
+        assert!(
+            watch >= 0 && libc::inotify_add_watch(watch, path.as_ptr(), events) >= 0,
+            "{folder:?} is watched"
+        );
+        std::fs::File::from_raw_fd(watch)
+    };
+    let deadline = Instant::now() + READY;
+    while !holds() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "not within {READY:?}: {what}");
+        let mut poll = libc::pollfd { fd: watch.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let left_ms = i32::try_from(left.as_millis()).expect("a minute") + 1;
+        // SAFETY: poll reads and writes the one struct it is given.
+        unsafe { libc::poll(&raw mut poll, 1, left_ms) };
+        // what has happened until now is in the next answer
+        let mut events = [0; 16_384];
+        while watch.read(&mut events).is_ok_and(|read| read > 0) {}
+    }
+}
+
 /// The executable under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("CORELANE_TEST_BINARY")
@@ -61,13 +91,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a process has written to stderr so far, and who waits for more.
+#[derive(Default)]
+struct Stderr {
+    text: Mutex<String>,
+    grown: Condvar,
+}
+
 /// One run of the executable.
 pub struct Process {
     pid: i32,
     exit: Receiver<ExitStatus>,
     ended: Option<ExitStatus>,
     stdout: Receiver<String>,
-    stderr: Arc<Mutex<String>>,
+    stderr: Arc<Stderr>,
 }
 
 impl Process {
@@ -89,13 +126,14 @@ impl Process {
         thread::spawn(move || {
             BufReader::new(out).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
         });
-        let stderr = Arc::new(Mutex::new(String::new()));
+        let stderr = Arc::new(Stderr::default());
         let kept = Arc::clone(&stderr);
         let mut err = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let drained = thread::spawn(move || {
             let mut text = String::new();
             while err.read_line(&mut text).is_ok_and(|read| read > 0) {
-                lock(&kept).push_str(&text);
+                lock(&kept.text).push_str(&text);
+                kept.grown.notify_all();
                 text.clear();
             }
         });
@@ -166,7 +204,22 @@ impl Process {
     }
 
     pub fn stderr(&self) -> String {
-        lock(&self.stderr).clone()
+        lock(&self.stderr.text).clone()
+    }
+
+    /// Waits until `count` lines of stderr hold `words`; gives the last of them.
+    pub fn wait_logged(&self, words: &str, count: usize) -> String {
+        assert!(count > 0, "nothing to wait for");
+        let deadline = Instant::now() + READY;
+        let mut text = lock(&self.stderr.text);
+        loop {
+            if let Some(line) = text.lines().filter(|line| line.contains(words)).nth(count - 1) {
+                return line.to_owned();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not {count} times `{words}` after {READY:?}");
+            text = self.stderr.grown.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     pub fn pid(&self) -> i32 {
@@ -206,12 +259,14 @@ pub fn run_to_end(command: Command) -> Ended {
 pub struct Setup {
     shards: usize,
     sets: Vec<String>,
+    /// A program that runs the command line behind its own arguments.
+    under: Vec<String>,
 }
 
 impl Setup {
     /// Two shards, so that requests cross the mesh, not pinned, so that tests run side by side.
     pub fn new() -> Setup {
-        Setup { shards: 2, sets: Vec::new() }
+        Setup { shards: 2, sets: Vec::new(), under: Vec::new() }
     }
 
     pub fn shards(mut self, shards: usize) -> Setup {
@@ -224,9 +279,22 @@ impl Setup {
         self
     }
 
+    /// Starts the broker as the last arguments of this command, which becomes it (`exec`).
+    pub fn under(mut self, command: &[&str]) -> Setup {
+        self.under = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// The command line for a data directory and a port, 0 for a free one.
     pub fn command(&self, data: &Path, port: u16) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.under.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
         command.arg("start").arg("--shards").arg(self.shards.to_string());
         command.arg("--set").arg(format!("listeners=PLAINTEXT://127.0.0.1:{port}"));
         command.arg("--set").arg(format!("log.dirs={}", data.display()));
@@ -404,6 +472,12 @@ impl Broker {
     }
 
     /// The same with more arguments behind the others.
+    pub fn restart_on_with(&mut self, shards: usize, arguments: &[&str]) {
+        self.setup.shards = shards;
+        self.restart_with(arguments);
+    }
+
+    /// As [`Broker::restart`] with more arguments behind the others.
     pub fn restart_with(&mut self, arguments: &[&str]) {
         assert!(self.process.is_none(), "stop or kill it first");
         let port = self.bootstrap.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port");
@@ -425,6 +499,11 @@ impl Broker {
         // SAFETY: sysconf reads a constant of the system.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         pages * u64::try_from(page).expect("a page has a size")
+    }
+
+    /// Waits until this run of the broker has logged `count` lines with `words`; gives the last of them.
+    pub fn wait_logged(&mut self, words: &str, count: usize) -> String {
+        self.own().wait_logged(words, count)
     }
 
     /// What the broker has logged so far; after a stop, what the run that ended has logged.

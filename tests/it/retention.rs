@@ -2,14 +2,13 @@
 //! the log begins then, for every request that tells it, before and after a restart.
 
 use crate::admin::Scrape;
-use crate::harness::{Broker, Setup};
+use crate::harness::{Broker, Setup, wait_for_files};
 use crate::wire::{self, Wire, batch, string};
 use bytes::Bytes;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsRequest, TopicName};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 const NONE: i16 = 0;
 const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -19,7 +18,6 @@ const POLICY_VIOLATION: i16 = 44;
 const EARLIEST: i64 = -2;
 /// Records of a batch of [`fill`], which is some 100 KB.
 const RECORDS: i64 = 20;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Appends batches of 100 KB.
 fn fill(wire: &mut Wire, topic: &str, partition: i32, batches: i64) {
@@ -44,7 +42,7 @@ fn offset_of(wire: &mut Wire, topic: &str, partition: i32, timestamp: i64) -> i6
 }
 
 /// DeleteRecords of one topic: error code and low watermark of each partition.
-fn delete(wire: &mut Wire, version: i16, topic: &str, partitions: &[(i32, i64)]) -> Vec<(i16, i64)> {
+pub fn delete(wire: &mut Wire, version: i16, topic: &str, partitions: &[(i32, i64)]) -> Vec<(i16, i64)> {
     let partitions = partitions.iter().map(|&(index, offset)| {
         DeleteRecordsPartition::default().with_partition_index(index).with_offset(offset)
     });
@@ -58,15 +56,6 @@ fn delete(wire: &mut Wire, version: i16, topic: &str, partitions: &[(i32, i64)])
 
 fn configure(wire: &mut Wire, topic: &str, key: &str, value: &str) {
     wire.alter_topic(topic, &[(key, Some(value))]);
-}
-
-/// Asks until the answer is as it should be: the broker tells nobody when it deletes.
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Base offsets of a partition's segments on disk.
@@ -114,7 +103,7 @@ fn what_is_too_much_or_too_old_goes_and_stays_gone() {
     let mut starts = Vec::new();
     for partition in 0..2 {
         let path = folder(&broker, &topic, partition);
-        wait_until("segments go", || segments(&path).len() <= 3);
+        wait_for_files(&path, "segments go", || segments(&path).len() <= 3);
         let start = segments(&path)[0];
         let kept = (55 * RECORDS - start) * 5_000;
         assert!((KEPT..KEPT + (1 << 20) + 200_000).contains(&kept), "{kept} bytes are kept");
@@ -144,7 +133,7 @@ fn what_is_too_much_or_too_old_goes_and_stays_gone() {
     configure(&mut wire, &topic, "retention.ms", "1");
     for (partition, end) in [(0, 55 * RECORDS + 1), (1, 55 * RECORDS + 1)] {
         let path = folder(&broker, &topic, partition);
-        wait_until("all of it goes", || segments(&path) == [end]);
+        wait_for_files(&path, "all of it goes", || segments(&path) == [end]);
         assert_eq!(offset_of(&mut wire, &topic, partition, EARLIEST), end);
         let fetched = wire.fetch(&topic, partition, end - 1, 0);
         assert_eq!(fetched.error_code, OFFSET_OUT_OF_RANGE);
@@ -209,7 +198,7 @@ fn delete_records() {
         // whole segments below the start are gone
         for (partition, start) in [(0, 245), (1, 305)] {
             let path = folder(broker, &topic, partition);
-            wait_until("segments below the start go", || {
+            wait_for_files(&path, "segments below the start go", || {
                 segments(&path).get(1).is_none_or(|&next| next > start)
             });
             assert!(segments(&path)[0] > 0);

@@ -69,11 +69,15 @@ pub fn request_bytes<R: Request>(request: &R, version: i16, correlation_id: i32)
 
 impl Wire {
     pub fn connect(bootstrap: &str) -> Wire {
-        let stream = TcpStream::connect(bootstrap).unwrap_or_else(|error| panic!("{bootstrap}: {error}"));
+        Wire::try_connect(bootstrap).unwrap_or_else(|error| panic!("{bootstrap}: {error}"))
+    }
+
+    pub fn try_connect(bootstrap: &str) -> std::io::Result<Wire> {
+        let stream = TcpStream::connect(bootstrap)?;
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("delay can be turned off");
-        Wire { stream, correlation_id: 0 }
+        Ok(Wire { stream, correlation_id: 0 })
     }
 
     /// Sends raw bytes. A broker that has closed already is no failure here: the test asks for that with
@@ -363,6 +367,25 @@ fn encode(entries: impl Iterator<Item = (Option<Bytes>, Option<Bytes>)>, compres
     seal(bytes)
 }
 
+/// What an idempotent producer writes into a batch: who it is, and the number of the first record.
+#[derive(Clone, Copy)]
+pub struct Producer {
+    pub id: i64,
+    pub epoch: i16,
+    pub sequence: i32,
+}
+
+impl Producer {
+    /// The same batch as this producer's.
+    pub fn stamp(self, batch: &[u8]) -> Bytes {
+        let mut bytes = batch.to_vec();
+        bytes[header::PRODUCER_ID..][..8].copy_from_slice(&self.id.to_be_bytes());
+        bytes[header::PRODUCER_EPOCH..][..2].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes[header::BASE_SEQUENCE..][..4].copy_from_slice(&self.sequence.to_be_bytes());
+        seal(bytes)
+    }
+}
+
 /// Where a batch header's fields start.
 pub mod header {
     pub const BASE_OFFSET: usize = 0;
@@ -373,6 +396,8 @@ pub mod header {
     pub const LAST_OFFSET_DELTA: usize = 23;
     pub const BASE_TIMESTAMP: usize = 27;
     pub const MAX_TIMESTAMP: usize = 35;
+    pub const PRODUCER_ID: usize = 43;
+    pub const PRODUCER_EPOCH: usize = 51;
     pub const BASE_SEQUENCE: usize = 53;
     pub const RECORD_COUNT: usize = 57;
 }

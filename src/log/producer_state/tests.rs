@@ -218,17 +218,27 @@ fn silent_producers_expire() {
     states.apply(&BatchHeader { max_timestamp: TimestampMs(1_000), ..header(1, 0, 0, 1) }, Offset(0));
     states.apply(&BatchHeader { max_timestamp: TimestampMs(1_001), ..header(2, 0, 0, 1) }, Offset(1));
     states.apply(&transactional(header(3, 0, 0, 1)), Offset(2));
-    states.expire(TimestampMs(1_999), 1_000);
+    let expire = |states: &mut ProducerStates, now: i64| {
+        // in slices of two, to the end
+        let mut from = None;
+        loop {
+            from = states.expire(TimestampMs(now), 1_000, from, 2);
+            if from.is_none() {
+                return;
+            }
+        }
+    };
+    expire(&mut states, 1_999);
     assert_eq!(states.len(), 3);
-    states.expire(TimestampMs(2_000), 1_000);
+    expire(&mut states, 2_000);
     assert_eq!(states.len(), 2);
     assert_eq!(states.check(&header(1, 0, 77, 1)), Verdict::Append);
-    states.expire(TimestampMs(i64::MAX), 1_000);
+    expire(&mut states, i64::MAX);
     assert_eq!(states.entries().map(|(id, _)| id.0).collect::<Vec<_>>(), [3]);
 }
 
 #[test]
-fn shedding_forgets_the_longest_silent() {
+fn the_longest_silent_are_forgotten_in_slices() {
     let mut partition = Partition::default();
     assert_eq!(partition.produce(&transactional(header(100, 0, 0, 1))), Verdict::Append);
     for producer in 0..10 {
@@ -237,10 +247,27 @@ fn shedding_forgets_the_longest_silent() {
     assert_eq!(partition.produce(&header(0, 0, 1, 1)), Verdict::Append);
     let states = &mut partition.states;
     assert_eq!(states.memory_bytes(), 11 * ENTRY_MEMORY_BYTES);
-    assert_eq!(states.shed(11 * ENTRY_MEMORY_BYTES), 0);
-    assert_eq!(states.shed(4 * ENTRY_MEMORY_BYTES + 1), 7);
+    let (mut offsets, mut from, mut slices) = (Vec::new(), None, 0);
+    loop {
+        from = states.last_offsets(from, 4, &mut offsets);
+        slices += 1;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(
+        (slices, offsets),
+        (3, [11, 2, 3, 4, 5, 6, 7, 8, 9, 10].to_vec()),
+        "not who is in a transaction"
+    );
+    assert_eq!(states.forget_up_to(8, None, 4), (3, Some(ProducerId(3))));
+    assert_eq!(states.forget_up_to(8, Some(ProducerId(3)), 4), (4, Some(ProducerId(7))));
+    assert_eq!(states.forget_up_to(8, Some(ProducerId(7)), 4), (0, None));
     assert_eq!(states.entries().map(|(id, _)| id.0).collect::<Vec<_>>(), [0, 8, 9, 100]);
-    assert_eq!(states.shed(0), 3);
+    states.shed(2);
+    assert_eq!(states.entries().map(|(id, _)| id.0).collect::<Vec<_>>(), [0, 100]);
+    states.shed(0);
+    states.shed(10);
     assert_eq!(states.entries().map(|(id, _)| id.0).collect::<Vec<_>>(), [100]);
 }
 
@@ -279,7 +306,7 @@ fn snapshot_bytes_are_kafkas() {
 }
 
 #[test]
-fn a_snapshot_brings_back_the_last_batch_and_the_open_transactions() {
+fn a_snapshot_brings_back_the_remembered_batches_and_the_open_transactions() {
     let mut partition = Partition::default();
     for sequence in 0..8 {
         assert_eq!(partition.produce(&header(1, 2, sequence, 1)), Verdict::Append);
@@ -290,13 +317,68 @@ fn a_snapshot_brings_back_the_last_batch_and_the_open_transactions() {
         end: partition.end,
     };
     assert_eq!(reread.states.first_undecided(), Some(Offset(8)));
-    assert!(matches!(reread.produce(&header(1, 2, 7, 1)), Verdict::Duplicate { .. }));
+    assert_eq!(reread.states, partition.states);
+    for sequence in 3..8 {
+        let base_offset = Offset(i64::from(sequence));
+        let verdict = reread.produce(&header(1, 2, sequence, 1));
+        let expect =
+            Verdict::Duplicate { base_offset, last_offset: base_offset, timestamp: TimestampMs(1_000) };
+        assert_eq!(verdict, expect, "what was in flight comes again");
+    }
+    assert_eq!(reread.produce(&header(1, 2, 2, 1)), Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber));
     assert_eq!(reread.produce(&header(1, 1, 8, 1)), Verdict::Refuse(ErrorCode::InvalidProducerEpoch));
     assert_eq!(reread.produce(&header(1, 2, 8, 1)), Verdict::Append);
     assert_eq!(
         producer_snapshot::decode(&producer_snapshot::encode(&ProducerStates::default())).unwrap(),
         ProducerStates::default()
     );
+}
+
+/// Kafka's reader takes a producer's last entry; ours takes no more from entries that do not follow each other.
+#[test]
+fn a_snapshots_last_entry_of_a_producer_counts() {
+    let decode = |batches: &[(i16, i32, i64)]| {
+        let entries: Vec<u8> = (batches.iter())
+            .flat_map(|&(epoch, sequence, offset)| {
+                let mut states = ProducerStates::default();
+                states.apply(&header(1, epoch, sequence, 1), Offset(offset));
+                producer_snapshot::encode(&states)[10..].to_vec()
+            })
+            .collect();
+        let mut body = (batches.len() as i32).to_be_bytes().to_vec();
+        body.extend(entries);
+        let mut bytes = vec![0, 1];
+        bytes.extend(crc32c::crc32c(&body).to_be_bytes());
+        bytes.extend(&body);
+        producer_snapshot::decode(&bytes).unwrap()
+    };
+    let known = |states: &ProducerStates, epoch: i16| {
+        let is_known = |sequence: &i32| {
+            matches!(states.check(&header(1, epoch, *sequence, 1)), Verdict::Duplicate { .. })
+        };
+        (0..20).filter(is_known).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&decode(&[(0, 5, 50), (0, 6, 51), (0, 7, 60)]), 0), [5, 6, 7]);
+    assert_eq!(known(&decode(&[(0, 5, 50), (0, 6, 50)]), 0), [6], "at one place");
+    assert_eq!(known(&decode(&[(0, 5, 50), (0, 6, 40)]), 0), [6], "backwards");
+    assert_eq!(known(&decode(&[(0, 5, 50), (1, 0, 60)]), 1), [0], "of another epoch");
+    let eight: Vec<_> = (0..8).map(|number| (0, number, i64::from(number))).collect();
+    assert_eq!(known(&decode(&eight), 0), [3, 4, 5, 6, 7], "more than there can be");
+}
+
+#[test]
+fn a_snapshot_of_too_many_producers_has_their_last_batches() {
+    let bytes_of = |producers: i64| {
+        let mut states = ProducerStates::default();
+        for sequence in 0..2 {
+            for id in 0..producers {
+                states.apply(&header(id, 0, sequence, 1), Offset(i64::from(sequence) * producers + id));
+            }
+        }
+        producer_snapshot::encode(&states).len()
+    };
+    assert_eq!(bytes_of(10_000), 10 + 20_000 * 46);
+    assert_eq!(bytes_of(10_001), 10 + 10_001 * 46);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::log::txn_index::{AbortedTxn, TxnIndex};
 use crate::model::{Offset, ProducerId};
 use crate::protocol::batch::BatchHeader;
 use crate::reactor::{self, BLOCK_BYTES, Buf, File, OpenMode, fs};
-use crate::storage::Reserve;
 use crate::storage::state::LogState;
+use crate::storage::{Reserve, space};
 
 /// One write.
 const WRITE_BYTES: usize = 512 << 10;
@@ -366,7 +366,7 @@ impl Writer {
     /// Writes what is in the buffer, filled up with zeros.
     async fn write(&mut self) -> Result<(), Stop> {
         ask_for_room(&self.log, WRITE_BYTES as u64)?;
-        self.log.directory.space.reserve(WRITE_BYTES as u64, 0);
+        self.log.directory.space.reserve(WRITE_BYTES as u64, space::Kept::NOTHING);
         let mut buf = std::mem::replace(&mut self.buf, Buf::new(WRITE_BYTES));
         let used = self.filled.next_multiple_of(BLOCK_BYTES);
         buf.as_mut_slice()[self.filled..].fill(0);
