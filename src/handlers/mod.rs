@@ -29,6 +29,7 @@ mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
+mod repack;
 mod service;
 mod throttle;
 mod topic;
@@ -55,6 +56,7 @@ use crate::reactor::{sleep, spawn};
 pub struct Broker {
     shard: Rc<Shard>,
     settings: Settings,
+    room: repack::Room,
 }
 
 /// What handlers take from the configuration.
@@ -76,7 +78,7 @@ impl Broker {
             fetch_bytes_max: config.fetch_max_bytes,
             described: config.describe(),
         };
-        Broker { shard, settings }
+        Broker { shard, settings, room: repack::Room::new() }
     }
 
     /// Asks the controller and waits for `patience` at most; it carries on when nobody waits any more.

@@ -5,8 +5,10 @@
 //! v8+ messages and the records at fault (KIP-467); v10+ the new leader and its address (KIP-951); v13 topic ids alone
 //! (KIP-516). Produce never creates a topic. Internal topics are for the broker and the admin client.
 //!
-//! Left out: transactions (a transactional batch is INVALID_TXN_STATE) and recompression (compression.type other than
-//! `producer` is not applied to what clients send).
+//! Where the topic has a codec of its own (compression.type), is compacted or has corelane.validation=full, compressed
+//! batches are looked into, and compressed anew, before the order is fixed ([`repack`]).
+//!
+//! Left out: transactions (a transactional batch is INVALID_TXN_STATE).
 
 use std::rc::Rc;
 
@@ -17,25 +19,24 @@ use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
 use super::endpoint::live_nodes;
 use super::list_offsets::note;
+use super::repack::{self, Share};
 use super::service::{CloseReason, Outcome, Request, Stage};
 use super::topic::{is_internal, message, topic_id};
-use crate::log::compaction::DECOMPRESSED_BYTES_MAX;
-use crate::log::validate::{self, Keys, Rejection, Rules, TimestampType};
+use crate::log::validate::{self, Checked, Depth, Keys, Rejection, Rules, TimestampType};
+use crate::metadata::topic_config::{Compression, Validation};
 use crate::metadata::{LogSettings, topic_config};
 use crate::model::{ErrorCode, PartitionId, TimestampMs, TopicId};
 use crate::partition::{Acks, AppendOutcome, AppendPartition};
-use crate::protocol::batch::{self, Codec};
+use crate::protocol::compression::Packing;
 use crate::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use crate::protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use crate::protocol::messages::{ProduceRequest, ProduceResponse};
-use crate::reactor::{blocking, turn, wall_clock_ms};
+use crate::reactor::{spawn, turn, wall_clock_ms};
 
 /// After checking this much the rest of the shard gets a turn: some 100 µs of CRC.
 const CHECKED_IN_A_ROW_MAX: usize = 1024 * 1024;
-/// A compressed batch of this size is looked into on the shard's thread: some 50 µs.
-const INSPECTED_AT_ONCE_MAX: usize = 4096;
 /// May write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
 
@@ -78,19 +79,31 @@ pub(super) async fn start(broker: Rc<Broker>, request: Request) -> Stage {
         Err(reason) => return Stage::Done(Outcome::Close(reason)),
     };
     let timeout_ms = u64::try_from(request.timeout_ms).unwrap_or(0);
-    let mut plan = plan(&broker, &context, request).await;
+    let (mut plan, share) = plan(&broker, &context, request).await;
     if plan.batches.is_empty() {
         return Stage::Done(plan.finish(&broker, &context, Vec::new()));
     }
     let batches = std::mem::take(&mut plan.batches);
     let appended = broker.shard.append(plan.acks, timeout_ms, batches).await;
+    if share.is_empty() {
+        return Stage::Later(Box::pin(async move {
+            let outcomes = appended.await;
+            plan.finish(&broker, &context, outcomes)
+        }));
+    }
+    // in a task: the future of a reply is not polled while its client does not take the replies before it
+    let appended = spawn(async move {
+        let outcomes = appended.await;
+        drop(share);
+        outcomes
+    });
     Stage::Later(Box::pin(async move {
         let outcomes = appended.await;
         plan.finish(&broker, &context, outcomes)
     }))
 }
 
-async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest) -> Plan {
+async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest) -> (Plan, Share) {
     let now = TimestampMs(wall_clock_ms());
     let acks = match request.acks {
         0 => Ok(Acks::None),
@@ -106,8 +119,10 @@ async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest
         first_error: ErrorCode::None,
     };
     let mut checked_in_a_row = 0;
-    for topic in request.topic_data {
-        let target = acks.and_then(|_| target(broker, context, &topic));
+    let targets: Vec<_> =
+        request.topic_data.iter().map(|topic| acks.and_then(|_| target(broker, context, topic))).collect();
+    let mut share = broker.room.take(growth_max(&request, &targets)).await;
+    for (topic, target) in request.topic_data.into_iter().zip(targets) {
         let TopicProduceData { name, topic_id, partition_data, .. } = topic;
         let mut partitions = Vec::with_capacity(partition_data.len());
         for partition in partition_data {
@@ -117,15 +132,10 @@ async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest
                 .with_log_append_time_ms(-1)
                 .with_log_start_offset(-1);
             let bytes = partition.records.as_ref().map_or(0, Bytes::len);
-            let mut checked = match &target {
-                Ok(target) => check(partition, target, now),
+            let checked = match &target {
+                Ok(target) => check(broker, partition, target, now, &mut share).await,
                 Err(error) => Err(Refusal { error: *error, message: None, records: Vec::new() }),
             };
-            if let (Ok(target), Ok((batch, _))) = (&target, &checked)
-                && let Err(rejection) = check_keys(batch, &target.rules).await
-            {
-                checked = Err(rejection.into());
-            }
             partitions.push(match checked {
                 Ok((batch, append_time)) => {
                     plan.places.push((plan.topics.len(), partitions.len()));
@@ -150,7 +160,18 @@ async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest
                 .with_partition_responses(partitions),
         );
     }
-    plan
+    share.settle();
+    (plan, share)
+}
+
+/// By how much the batches of the request may grow.
+fn growth_max(request: &ProduceRequest, targets: &[Result<Target, ErrorCode>]) -> u64 {
+    let of_topic = |(topic, target): (&TopicProduceData, &Result<Target, ErrorCode>)| {
+        let Ok(Target { rules: rules @ Rules { packing: Some(_), .. }, .. }) = target else { return 0 };
+        let records = topic.partition_data.iter().filter_map(|partition| partition.records.as_ref());
+        records.map(|records| repack::growth_max(records, rules)).fold(0, u64::saturating_add)
+    };
+    request.topic_data.iter().zip(targets).map(of_topic).fold(0, u64::saturating_add)
 }
 
 /// The topic, and what it asks of batches.
@@ -185,17 +206,32 @@ fn rules(settings: &LogSettings, version: i16) -> Rules {
         timestamp_before_max_ms: settings.timestamp_before_max_ms,
         timestamp_after_max_ms: settings.timestamp_after_max_ms,
         keys: if settings.cleanup.compact { Keys::Required } else { Keys::Optional },
+        depth: match settings.validation {
+            Validation::Header => Depth::Header,
+            Validation::Full => Depth::Records,
+        },
+        packing: match settings.compression {
+            Compression::Producer => None,
+            Compression::None => Some(Packing::None),
+            Compression::Gzip { level } => Some(Packing::Gzip { level }),
+            Compression::Snappy => Some(Packing::Snappy),
+            Compression::Lz4 { level } => Some(Packing::Lz4 { level }),
+            Compression::Zstd { level } => Some(Packing::Zstd { level }),
+        },
     }
 }
 
 /// The batch as it is to be stored, and its log append time if it has one.
-fn check(
+async fn check(
+    broker: &Broker,
     partition: PartitionProduceData,
     target: &Target,
     now: TimestampMs,
+    share: &mut Share,
 ) -> Result<(AppendPartition, TimestampMs), Refusal> {
+    let Target { id, rules } = target;
     let records = partition.records.unwrap_or_default();
-    let checked = validate::check(&records, &target.rules, now)?;
+    let checked: Checked = validate::check(&records, rules, now)?;
     if checked.header.is_transactional() {
         return Err(Refusal {
             error: ErrorCode::InvalidTxnState,
@@ -203,30 +239,21 @@ fn check(
             records: Vec::new(),
         });
     }
-    let (batch, header) = checked.stored(&records);
-    let append_time = match target.rules.timestamp_type {
+    let (batch, header) = if rules.looks_inside(&checked.header) {
+        let (batch, header) = repack::open(checked, records, rules, now, share).await?;
+        if header.codec() != checked.header.codec() {
+            broker.shard.count_recompressed();
+        }
+        (batch, header)
+    } else {
+        checked.stored(&records)
+    };
+    let append_time = match rules.timestamp_type {
         TimestampType::CreateTime => TimestampMs::NONE,
         TimestampType::LogAppendTime => now,
     };
-    let partition = PartitionId { topic: target.id, index: partition.index };
+    let partition = PartitionId { topic: *id, index: partition.index };
     Ok((AppendPartition { partition, batch, header }, append_time))
-}
-
-/// A compacted topic takes no records without a key: a compressed batch is looked into, on the blocking pool if that
-/// may take long. The pool has two threads a shard, so that many batches at most are held decompressed.
-async fn check_keys(append: &AppendPartition, rules: &Rules) -> Result<(), Rejection> {
-    let header = append.header;
-    if rules.keys == Keys::Optional || header.codec() == Some(Codec::None) {
-        return Ok(());
-    }
-    if append.batch.len() <= INSPECTED_AT_ONCE_MAX {
-        let checked = validate::check_keys_inside(&header, &append.batch, 4 * INSPECTED_AT_ONCE_MAX);
-        if checked != Err(Rejection::Records(batch::Error::DecompressedTooLarge)) {
-            return checked;
-        }
-    }
-    let bytes = append.batch.clone();
-    blocking(move || validate::check_keys_inside(&header, &bytes, DECOMPRESSED_BYTES_MAX)).await
 }
 
 fn refused(response: PartitionProduceResponse, refusal: Refusal) -> PartitionProduceResponse {

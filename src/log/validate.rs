@@ -4,8 +4,9 @@
 //! 2. the log: base offset 0, not above max.message.bytes, CRC;
 //! 3. the batch: count and offset range, no control batch, a sequence if there is a producer;
 //! 4. the records: framing and offset deltas, timestamps, keys; of a compressed batch only the header's timestamps,
-//!    it is trusted behind its CRC, unless the topic is compacted ([`check_keys_inside`]);
-//! 5. not above segment.bytes.
+//!    it is trusted behind its CRC, unless the topic asks for more ([`Rules::looks_inside`]): then [`open`] decompresses
+//!    it, and compresses it anew where the topic has a codec of its own;
+//! 5. not above segment.bytes, nor after compressing above max.message.bytes.
 //!
 //! Runs on the connection's shard, before the batch goes to its partition. Stricter than Kafka in four places no
 //! client library depends on: bytes after the batch, offset deltas with gaps (Kafka writes the batch anew), the log
@@ -15,17 +16,19 @@
 //! Source: Kafka's `ProduceRequest.validateRecords`, `ByteBufferLogInputStream`, `UnifiedLog.append`,
 //! `LogValidator`.
 
+mod inside;
+
 use std::fmt;
 
 use bytes::Bytes;
 
+pub use self::inside::open;
 use crate::model::{ErrorCode, Offset, TimestampMs};
 pub use crate::protocol::batch::TimestampType;
 use crate::protocol::batch::{
-    self, BatchHeader, Codec, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC, crc_matches, with_log_append_time,
-    with_max_timestamp,
+    self, BatchHeader, Codec, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC, Rewrite, crc_matches, rewritten,
 };
-use crate::protocol::compression;
+use crate::protocol::compression::Packing;
 use crate::protocol::records::{Records, walk};
 
 /// Bytes up to and with the format's number, which stands at the same place in every format.
@@ -41,8 +44,15 @@ const ZSTD_VERSION: i16 = 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
     Optional,
-    /// cleanup.policy has `compact`. [`check`] looks at uncompressed batches, [`check_keys_inside`] at the others.
+    /// cleanup.policy has `compact`.
     Required,
+}
+
+/// How much of a compressed batch is looked at: corelane.validation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    Header,
+    Records,
 }
 
 /// What the topic and the request's version allow.
@@ -61,9 +71,28 @@ pub struct Rules {
     /// message.timestamp.after.max.ms
     pub timestamp_after_max_ms: i64,
     pub keys: Keys,
+    pub depth: Depth,
+    /// compression.type and its level; `None`: as the producer has it.
+    pub packing: Option<Packing>,
 }
 
-/// A batch that may be appended.
+impl Rules {
+    /// How batches of this codec are compressed anew; `None`: they stay as they are, whatever the level.
+    #[must_use]
+    pub fn repacks(&self, codec: Codec) -> Option<Packing> {
+        self.packing.filter(|packing| packing.codec() != codec)
+    }
+
+    /// Whether [`check`] is not all there is to do: [`open`] comes behind it.
+    #[must_use]
+    pub fn looks_inside(&self, header: &BatchHeader) -> bool {
+        let Some(codec) = header.codec() else { return false };
+        let is_asked = self.keys == Keys::Required || self.depth == Depth::Records;
+        self.repacks(codec).is_some() || (codec != Codec::None && is_asked)
+    }
+}
+
+/// A batch that may be appended, if the rules do not look inside: then it is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// As the producer sent it.
@@ -72,24 +101,12 @@ pub struct Checked {
     pub rewrite: Option<Rewrite>,
 }
 
-/// A change of the header under the CRC; it costs a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// The topic has the broker's time.
-    LogAppendTime(TimestampMs),
-    /// The producer's max timestamp is not that of its records.
-    MaxTimestamp(TimestampMs),
-}
-
 impl Checked {
     /// The batch as it is to be stored, and its header. `batch` is what was checked.
     #[must_use]
     pub fn stored(&self, batch: &Bytes) -> (Bytes, BatchHeader) {
-        let stored = match self.rewrite {
-            None => return (batch.clone(), self.header),
-            Some(Rewrite::LogAppendTime(now)) => with_log_append_time(batch, now),
-            Some(Rewrite::MaxTimestamp(timestamp)) => with_max_timestamp(batch, timestamp),
-        };
+        let Some(rewrite) = self.rewrite else { return (batch.clone(), self.header) };
+        let stored = rewritten(batch, rewrite);
         let header = BatchHeader::parse(&stored).expect("a header that was parsed before");
         (stored, header)
     }
@@ -144,6 +161,8 @@ pub enum Rejection {
     NoKey {
         records: Vec<i32>,
     },
+    /// The records cannot be compressed as the topic wants them.
+    CannotCompress,
     /// Above segment.bytes.
     LargerThanSegment {
         bytes: usize,
@@ -170,6 +189,7 @@ impl Rejection {
             Rejection::ZstdTooEarly { .. } | Rejection::UnknownCodec => ErrorCode::UnsupportedCompressionType,
             Rejection::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Rejection::Timestamp { .. } | Rejection::LogAppendTime => ErrorCode::InvalidTimestamp,
+            Rejection::CannotCompress => ErrorCode::UnknownServerError,
             Rejection::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
         }
     }
@@ -227,6 +247,9 @@ impl fmt::Display for Rejection {
                 f.write_str("producers should not set the timestamp type to log append time")
             }
             Rejection::NoKey { .. } => f.write_str("a compacted topic does not take records without a key"),
+            Rejection::CannotCompress => {
+                f.write_str("the record batch cannot be compressed as compression.type says")
+            }
             Rejection::LargerThanSegment { bytes, max } => {
                 write!(f, "the record batch has {bytes} bytes, segment.bytes is {max}")
             }
@@ -256,6 +279,7 @@ pub fn check(records: &[u8], rules: &Rules, now: TimestampMs) -> Result<Checked,
     check_header(&header)?;
     let rewrite = match codec {
         Codec::None => check_records(&header, &records[HEADER_BYTES..], rules, now)?,
+        _ if rules.looks_inside(&header) => None,
         _ => {
             check_time(&header, header.base_timestamp, None, rules, now)?;
             check_time(&header, header.max_timestamp, None, rules, now)?;
@@ -265,10 +289,18 @@ pub fn check(records: &[u8], rules: &Rules, now: TimestampMs) -> Result<Checked,
             }
         }
     };
+    // what is compressed anew has its size then
+    if rules.repacks(codec).is_none() {
+        check_fits_segment(&header, rules)?;
+    }
+    Ok(Checked { header, rewrite })
+}
+
+fn check_fits_segment(header: &BatchHeader, rules: &Rules) -> Result<(), Rejection> {
     if header.total_bytes as u64 > rules.segment_bytes {
         return Err(Rejection::LargerThanSegment { bytes: header.total_bytes, max: rules.segment_bytes });
     }
-    Ok(Checked { header, rewrite })
+    Ok(())
 }
 
 /// One whole batch of format 2 and nothing else.
@@ -338,19 +370,6 @@ fn check_records(
     }
     let true_max = walked.max_timestamp.max(TimestampMs::NONE);
     Ok((true_max != header.max_timestamp).then_some(Rewrite::MaxTimestamp(true_max)))
-}
-
-/// Looks for records without a key in a compressed batch that [`check`] has passed. It takes long: not for the shard's
-/// thread, unless `limit`, the most bytes of records that are looked at, is small.
-///
-/// # Errors
-/// A record without a key, records that cannot be read, or more of them than the limit.
-pub fn check_keys_inside(header: &BatchHeader, batch: &[u8], limit: usize) -> Result<(), Rejection> {
-    let codec = header.codec().ok_or(Rejection::UnknownCodec)?;
-    let packed = batch.get(HEADER_BYTES..).unwrap_or_default();
-    let records = compression::decompress(codec, packed, limit).map_err(Rejection::Records)?;
-    let walked = walk(header, &records).map_err(Rejection::Records)?;
-    if walked.all_have_keys { Ok(()) } else { Err(no_keys(header, &records)) }
 }
 
 fn no_keys(header: &BatchHeader, records: &[u8]) -> Rejection {

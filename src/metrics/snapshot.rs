@@ -72,6 +72,8 @@ pub struct PartitionCounters {
     /// Reads of a partition for a fetch: given from memory, or from disk.
     pub cache_hits: Counter,
     pub cache_misses: Counter,
+    /// Batches that Produce has compressed anew.
+    pub recompressed_batches: Counter,
 }
 
 /// Of the logs.

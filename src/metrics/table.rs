@@ -159,6 +159,8 @@ pub const TABLE: &[Metric] = &[
         "Bytes of replies."),
     histogram("corelane_request_duration_seconds", Source::ApiHistogram(|api| &api.latency),
         "From a request's last byte until its reply is ready. A Fetch may wait for records as long as its client asks."),
+    counter("corelane_recompressed_batches_total", Unit::None, Source::Shard(|shard| shard.partitions.counters.recompressed_batches.get()),
+        "Produced batches compressed anew for their topic's compression.type. It costs CPU beside the shards' threads: let producers use that codec."),
     // memory budgets
     gauge("corelane_request_budget_bytes", Unit::Bytes, Source::Shard(|shard| shard.server.request_budget_bytes),
         "Memory for requests in flight (corelane.shard.request.bytes)."),

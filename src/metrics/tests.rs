@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{Directory, Node, Scrape, Snapshot, Topic};
-use super::{Kind, TABLE, Unit, reference_markdown, render};
+use super::{Kind, Metric, TABLE, Unit, reference_markdown, render};
 use crate::model::{ErrorCode, ShardId};
 use crate::protocol::api::Api;
 
@@ -139,9 +139,9 @@ fn histograms_are_cumulative_over_all_shards() {
     assert_eq!(lines.len(), 48);
 }
 
-/// The dashboard asks for nothing that is not there, and for every metric of topics and log directories.
+/// The dashboard asks for nothing that is not there, and for everything that is; its panels do not overlap.
 #[test]
-fn the_dashboard_names_metrics_of_the_table() {
+fn the_dashboard_names_the_metrics_of_the_table() {
     let text = include_str!("../../tuning/grafana.json");
     let dashboard: serde_json::Value = serde_json::from_str(text).expect("the dashboard is JSON");
     let mut expressions = Vec::new();
@@ -152,13 +152,28 @@ fn the_dashboard_names_metrics_of_the_table() {
         let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         named.extend(words.filter(|word| word.starts_with("corelane_") || word.starts_with("process_")));
     }
+    let is_of = |name: &str, metric: &Metric| {
+        let part = |suffix| metric.kind == Kind::Histogram && name.strip_suffix(suffix) == Some(metric.name);
+        name == metric.name || part("_bucket") || part("_sum") || part("_count")
+    };
     for name in &named {
-        let known = TABLE.iter().any(|metric| {
-            let part =
-                |suffix| metric.kind == Kind::Histogram && name.strip_suffix(suffix) == Some(metric.name);
-            *name == metric.name || part("_bucket") || part("_sum") || part("_count")
-        });
-        assert!(known, "{name} is not in the table of metrics");
+        assert!(TABLE.iter().any(|metric| is_of(name, metric)), "{name} is not in the table of metrics");
+    }
+    for metric in TABLE {
+        assert!(
+            named.iter().any(|name| is_of(name, metric)),
+            "{} has no panel in the dashboard",
+            metric.name
+        );
+    }
+    let mut cells = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let place = |key: &str| panel["gridPos"][key].as_u64().expect("a place");
+        for y in place("y")..place("y") + place("h") {
+            for x in place("x")..place("x") + place("w") {
+                assert!(x < 24 && cells.insert((x, y)), "{} lies over another panel", panel["title"]);
+            }
+        }
     }
 }
 

@@ -64,6 +64,11 @@ impl Measures {
 }
 
 impl Shard {
+    /// A connection of this shard has produced a batch in another codec than its topic's.
+    pub fn count_recompressed(&self) {
+        self.measures.counters.recompressed_batches.increment();
+    }
+
     /// Counts what a fetch of this shard's connection is given. Here, since only here it is known what is left of
     /// what the owners have read.
     pub(super) fn count_sent(&self, plan: &Plan, outcomes: &[ReadOutcome]) {

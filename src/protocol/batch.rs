@@ -102,6 +102,19 @@ pub enum Codec {
     Zstd,
 }
 
+impl Codec {
+    /// As the attributes of a batch say it.
+    fn bits(self) -> i16 {
+        match self {
+            Codec::None => 0,
+            Codec::Gzip => 1,
+            Codec::Snappy => 2,
+            Codec::Lz4 => 3,
+            Codec::Zstd => 4,
+        }
+    }
+}
+
 /// Whose clock the timestamps of a batch are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampType {
@@ -262,32 +275,52 @@ pub fn patch_base_offset_and_epoch(batch: &mut [u8], base_offset: Offset, epoch:
     batch[EPOCH_AT..MAGIC_AT].copy_from_slice(&epoch.0.to_be_bytes());
 }
 
-/// A copy of `batch` stamped with the broker's time: timestamp type, max timestamp and CRC are new, the records
-/// and their deltas are not touched.
-///
-/// `batch` is one whole batch, whose header the caller has parsed.
-#[must_use]
-pub fn with_log_append_time(batch: &[u8], now: TimestampMs) -> Bytes {
-    assert!(batch.len() >= HEADER_BYTES, "the header was parsed before");
-    let mut stamped = batch.to_vec();
-    let attributes = i16::from_be_bytes([stamped[ATTRIBUTES_AT], stamped[ATTRIBUTES_AT + 1]]);
-    let attributes = attributes | LOG_APPEND_TIME_BIT;
-    stamped[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
-    stamped[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now.0.to_be_bytes());
-    rewrite_crc(&mut stamped);
-    Bytes::from(stamped)
+/// What the broker changes of a producer's batch under the CRC. The records and their deltas are not touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// The topic has the broker's time: timestamp type and max timestamp are new.
+    LogAppendTime(TimestampMs),
+    /// The producer's max timestamp is not that of its records: Kafka corrects it.
+    MaxTimestamp(TimestampMs),
 }
 
-/// A copy of `batch` with another max timestamp, for a producer that put a wrong one: Kafka corrects it.
+impl Rewrite {
+    fn put(self, batch: &mut [u8]) {
+        let timestamp = match self {
+            Rewrite::MaxTimestamp(timestamp) => timestamp,
+            Rewrite::LogAppendTime(now) => {
+                put_attributes(batch, |attributes| attributes | LOG_APPEND_TIME_BIT);
+                now
+            }
+        };
+        put(batch, MAX_TIMESTAMP_AT, timestamp.0.to_be_bytes());
+    }
+}
+
+/// A copy of `batch` with a changed header and a CRC to match.
 ///
 /// `batch` is one whole batch, whose header the caller has parsed.
 #[must_use]
-pub fn with_max_timestamp(batch: &[u8], max_timestamp: TimestampMs) -> Bytes {
+pub fn rewritten(batch: &[u8], rewrite: Rewrite) -> Bytes {
     assert!(batch.len() >= HEADER_BYTES, "the header was parsed before");
-    let mut corrected = batch.to_vec();
-    corrected[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&max_timestamp.0.to_be_bytes());
-    rewrite_crc(&mut corrected);
-    Bytes::from(corrected)
+    let mut changed = batch.to_vec();
+    rewrite.put(&mut changed);
+    rewrite_crc(&mut changed);
+    Bytes::from(changed)
+}
+
+/// `batch` with the same records in another codec: `packed`. `None` if it would be longer than a batch can be.
+///
+/// `batch` is one whole batch, whose header the caller has parsed.
+#[must_use]
+pub fn repacked(batch: &[u8], codec: Codec, rewrite: Option<Rewrite>, packed: &[u8]) -> Option<Bytes> {
+    let mut changed = with_body(batch, packed)?;
+    put_attributes(&mut changed, |attributes| attributes & !CODEC_BITS | codec.bits());
+    if let Some(rewrite) = rewrite {
+        rewrite.put(&mut changed);
+    }
+    rewrite_crc(&mut changed);
+    Some(Bytes::from(changed))
 }
 
 /// What compaction changes of a batch beside its records.
@@ -305,14 +338,9 @@ pub struct Rewritten {
 /// `batch` is one whole batch, whose header the caller has parsed.
 #[must_use]
 pub fn with_records(batch: &[u8], change: &Rewritten, records: &[u8]) -> Option<Vec<u8>> {
-    let mut changed = Vec::with_capacity(HEADER_BYTES + records.len());
-    changed.extend_from_slice(&batch[..HEADER_BYTES]);
-    changed.extend_from_slice(records);
-    let length = i32::try_from(changed.len() - LENGTH_PREFIX_BYTES).ok()?;
-    put(&mut changed, LENGTH_AT, length.to_be_bytes());
+    let mut changed = with_body(batch, records)?;
     if let Some(horizon) = change.delete_horizon {
-        let attributes = i16::from_be_bytes([changed[ATTRIBUTES_AT], changed[ATTRIBUTES_AT + 1]]);
-        put(&mut changed, ATTRIBUTES_AT, (attributes | DELETE_HORIZON_BIT).to_be_bytes());
+        put_attributes(&mut changed, |attributes| attributes | DELETE_HORIZON_BIT);
         put(&mut changed, BASE_TIMESTAMP_AT, horizon.0.to_be_bytes());
     }
     put(&mut changed, MAX_TIMESTAMP_AT, change.max_timestamp.0.to_be_bytes());
@@ -329,9 +357,8 @@ pub fn with_records(batch: &[u8], change: &Rewritten, records: &[u8]) -> Option<
 #[must_use]
 pub fn without_records(batch: &[u8]) -> Vec<u8> {
     let mut emptied = batch[..HEADER_BYTES].to_vec();
-    let attributes = i16::from_be_bytes([emptied[ATTRIBUTES_AT], emptied[ATTRIBUTES_AT + 1]]);
     put(&mut emptied, LENGTH_AT, ((HEADER_BYTES - LENGTH_PREFIX_BYTES) as i32).to_be_bytes());
-    put(&mut emptied, ATTRIBUTES_AT, (attributes & !(CODEC_BITS | DELETE_HORIZON_BIT)).to_be_bytes());
+    put_attributes(&mut emptied, |attributes| attributes & !(CODEC_BITS | DELETE_HORIZON_BIT));
     put(&mut emptied, BASE_TIMESTAMP_AT, TimestampMs::NONE.0.to_be_bytes());
     put(&mut emptied, RECORD_COUNT_AT, 0_i32.to_be_bytes());
     if emptied[PRODUCER_ID_AT..PRODUCER_ID_AT + 8] == ProducerId::NONE.0.to_be_bytes() {
@@ -339,6 +366,21 @@ pub fn without_records(batch: &[u8]) -> Vec<u8> {
     }
     rewrite_crc(&mut emptied);
     emptied
+}
+
+/// The header of `batch` and other bytes behind it, with a length to match; the CRC is still the old one.
+fn with_body(batch: &[u8], body: &[u8]) -> Option<Vec<u8>> {
+    let mut changed = Vec::with_capacity(HEADER_BYTES + body.len());
+    changed.extend_from_slice(&batch[..HEADER_BYTES]);
+    changed.extend_from_slice(body);
+    let length = i32::try_from(changed.len() - LENGTH_PREFIX_BYTES).ok()?;
+    put(&mut changed, LENGTH_AT, length.to_be_bytes());
+    Some(changed)
+}
+
+fn put_attributes(batch: &mut [u8], change: impl Fn(i16) -> i16) {
+    let attributes = i16::from_be_bytes([batch[ATTRIBUTES_AT], batch[ATTRIBUTES_AT + 1]]);
+    put(batch, ATTRIBUTES_AT, change(attributes).to_be_bytes());
 }
 
 fn put<const N: usize>(batch: &mut [u8], at: usize, field: [u8; N]) {
@@ -527,7 +569,7 @@ mod tests {
     #[test]
     fn log_append_time_is_stamped_under_a_new_crc() {
         let batch = encode(&Default::default());
-        let stamped = with_log_append_time(&batch, TimestampMs(42));
+        let stamped = rewritten(&batch, Rewrite::LogAppendTime(TimestampMs(42)));
         let (before, after) = (BatchHeader::parse(&batch).unwrap(), BatchHeader::parse(&stamped).unwrap());
         assert_eq!(after.timestamp_type(), TimestampType::LogAppendTime);
         assert_eq!(after.max_timestamp, TimestampMs(42));
@@ -541,7 +583,7 @@ mod tests {
         assert_eq!(back, before);
         assert_eq!(stamped[HEADER_BYTES..], batch[HEADER_BYTES..]);
 
-        let corrected = with_max_timestamp(&batch, TimestampMs(77));
+        let corrected = rewritten(&batch, Rewrite::MaxTimestamp(TimestampMs(77)));
         let header = BatchHeader::parse(&corrected).unwrap();
         assert_eq!(header.max_timestamp, TimestampMs(77));
         assert_eq!(header.timestamp_type(), TimestampType::CreateTime);

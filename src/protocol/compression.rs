@@ -34,19 +34,67 @@ pub fn decompress(codec: Codec, compressed: &[u8], limit: usize) -> Result<Bytes
     }
 }
 
-/// Compresses records as Kafka's Java clients do, each codec at its default level, so that every client can read them:
-/// snappy in xerial's framing, lz4 in a frame of independent blocks of 64 KiB. `None` where the codec fails.
+/// A codec, and how hard it tries. The levels are Kafka's (compression.gzip.level and so on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    None,
+    /// 1 to 9, -1 for the codec's own default.
+    Gzip {
+        level: i32,
+    },
+    Snappy,
+    /// 1 to 17; Kafka's default 9 means the fast compressor, every other level the one that takes its time.
+    Lz4 {
+        level: i32,
+    },
+    /// Up to 22; negative ones are faster and compress less.
+    Zstd {
+        level: i32,
+    },
+}
+
+const LZ4_DEFAULT_LEVEL: i32 = 9;
+
+impl Packing {
+    #[must_use]
+    pub fn codec(self) -> Codec {
+        match self {
+            Packing::None => Codec::None,
+            Packing::Gzip { .. } => Codec::Gzip,
+            Packing::Snappy => Codec::Snappy,
+            Packing::Lz4 { .. } => Codec::Lz4,
+            Packing::Zstd { .. } => Codec::Zstd,
+        }
+    }
+}
+
+/// At Kafka's default level.
+impl From<Codec> for Packing {
+    fn from(codec: Codec) -> Packing {
+        match codec {
+            Codec::None => Packing::None,
+            Codec::Gzip => Packing::Gzip { level: -1 },
+            Codec::Snappy => Packing::Snappy,
+            Codec::Lz4 => Packing::Lz4 { level: LZ4_DEFAULT_LEVEL },
+            Codec::Zstd => Packing::Zstd { level: zstd::DEFAULT_COMPRESSION_LEVEL },
+        }
+    }
+}
+
+/// Compresses records as Kafka's Java clients do, so that every client can read them: snappy in xerial's framing, lz4
+/// in a frame of independent blocks of 64 KiB. `None` where the codec fails.
 #[must_use]
-pub fn compress(codec: Codec, records: &[u8]) -> Option<Vec<u8>> {
-    match codec {
-        Codec::None => Some(records.to_vec()),
-        Codec::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+pub fn compress(packing: Packing, records: &[u8]) -> Option<Vec<u8>> {
+    match packing {
+        Packing::None => Some(records.to_vec()),
+        Packing::Gzip { level } => {
+            let level = u32::try_from(level).map_or_else(|_| flate2::Compression::default(), gzip_level);
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(records).ok()?;
             encoder.finish().ok()
         }
-        Codec::Snappy => xerial(records),
-        Codec::Lz4 => {
+        Packing::Snappy => xerial(records),
+        Packing::Lz4 { level: LZ4_DEFAULT_LEVEL } => {
             let mut frame = lz4_flex::frame::FrameInfo::new();
             frame.block_mode = lz4_flex::frame::BlockMode::Independent;
             frame.block_size = lz4_flex::frame::BlockSize::Max64KB;
@@ -54,8 +102,26 @@ pub fn compress(codec: Codec, records: &[u8]) -> Option<Vec<u8>> {
             encoder.write_all(records).ok()?;
             encoder.finish().ok()
         }
-        Codec::Zstd => zstd::stream::encode_all(records, zstd::DEFAULT_COMPRESSION_LEVEL).ok(),
+        Packing::Lz4 { level } => {
+            let mut encoder = lz4::EncoderBuilder::new()
+                .level(u32::try_from(level).unwrap_or(0))
+                .block_size(lz4::BlockSize::Max64KB)
+                .block_mode(lz4::BlockMode::Independent)
+                .checksum(lz4::ContentChecksum::NoChecksum)
+                .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
+                .build(Vec::new())
+                .ok()?;
+            encoder.write_all(records).ok()?;
+            let (packed, result) = encoder.finish();
+            result.ok().map(|()| packed)
+        }
+        // in one go: the codec knows the size, and takes no more memory than that needs, whatever the level
+        Packing::Zstd { level } => zstd::bulk::compress(records, level).ok(),
     }
+}
+
+fn gzip_level(level: u32) -> flate2::Compression {
+    flate2::Compression::new(level.clamp(1, 9))
 }
 
 fn read_all(decoder: impl Read, limit: usize) -> Result<Bytes, Error> {
@@ -172,7 +238,7 @@ mod tests {
             let spec = Spec { records, value_bytes: 200, ..Default::default() };
             let plain = test_batch::encode(&spec);
             for (codec, compression) in CODECS {
-                let packed = compress(codec, &plain[HEADER_BYTES..]).unwrap();
+                let packed = compress(codec.into(), &plain[HEADER_BYTES..]).unwrap();
                 assert_eq!(
                     decompress(codec, &packed, plain.len()).unwrap(),
                     plain[HEADER_BYTES..],
@@ -191,7 +257,23 @@ mod tests {
                 assert_eq!(read, test_batch::records(&spec), "{codec:?}");
             }
         }
-        assert!(decompress(Codec::Snappy, &compress(Codec::Snappy, b"").unwrap(), 10).unwrap().is_empty());
+        assert!(decompress(Codec::Snappy, &compress(Packing::Snappy, b"").unwrap(), 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn every_level_is_read_back_and_some_compress_better() {
+        let text: Vec<u8> =
+            (0..6000_u32).flat_map(|i| format!("{} of {};", i * i % 977, i % 31).into_bytes()).collect();
+        let size = |packing: Packing| {
+            let packed = compress(packing, &text).unwrap();
+            assert_eq!(decompress(packing.codec(), &packed, text.len()).unwrap(), text, "{packing:?}");
+            packed.len()
+        };
+        let gzip: Vec<_> = (1..=9).map(|level| size(Packing::Gzip { level })).collect();
+        let lz4: Vec<_> = (1..=17).map(|level| size(Packing::Lz4 { level })).collect();
+        let zstd = [-131_072, -5, 1, 3, 12, 19, 22].map(|level| size(Packing::Zstd { level }));
+        assert!(gzip[8] < gzip[0] && lz4[11] < lz4[8] && zstd[5] < zstd[1], "{gzip:?} {lz4:?} {zstd:?}");
+        assert_eq!(size(Packing::Gzip { level: -1 }), gzip[5]);
     }
 
     #[test]

@@ -235,7 +235,7 @@ mod tests {
     use kafka_protocol::records::Compression;
 
     use super::*;
-    use crate::protocol::batch::HEADER_BYTES;
+    use crate::protocol::batch::{self, HEADER_BYTES};
     use crate::protocol::test_batch::{self, BASE_TIMESTAMP, Spec};
 
     fn parse(batch: &[u8]) -> (BatchHeader, &[u8]) {
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn log_append_time_is_every_records_time() {
         let batch = test_batch::encode(&Spec::default());
-        let stamped = crate::protocol::batch::with_log_append_time(&batch, TimestampMs(5));
+        let stamped = batch::rewritten(&batch, batch::Rewrite::LogAppendTime(TimestampMs(5)));
         let (header, bytes) = parse(&stamped);
         for record in Records::new(&header, bytes) {
             assert_eq!(record.unwrap().timestamp(&header), TimestampMs(5));

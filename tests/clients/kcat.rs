@@ -68,6 +68,20 @@ fn read(broker: &Broker, topic: &str) {
 }
 
 #[test]
+fn kcat_reads_what_the_broker_has_compressed() {
+    let broker = Setup::new().shards(2).start();
+    let prefix = wire::unique("anew");
+    for (number, wanted) in CODECS.into_iter().enumerate() {
+        let topic = format!("{prefix}-{wanted}");
+        let kept = if wanted == "none" { "uncompressed" } else { wanted };
+        let partitions = i32::try_from(PARTITIONS).expect("few partitions");
+        Wire::connect(broker.bootstrap()).create_topic(&topic, partitions, &[("compression.type", kept)]);
+        write(&broker, &topic, CODECS[(number + 2) % CODECS.len()], "all");
+        read(&broker, &topic);
+    }
+}
+
+#[test]
 fn kcat_reads_exactly_what_it_wrote() {
     let mut broker = Setup::new().shards(2).start();
     let prefix = wire::unique("kcat");

@@ -9,6 +9,7 @@ mod allocations;
 mod apis;
 mod bench;
 mod compaction;
+mod compression;
 mod connection;
 mod guard;
 mod guard_table;

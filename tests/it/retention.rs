@@ -6,11 +6,8 @@ use crate::harness::{Broker, Setup};
 use crate::wire::{self, Wire, batch, string};
 use bytes::Bytes;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{
-    BrokerId, DeleteRecordsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, TopicName,
-};
+use kafka_protocol::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsRequest, TopicName};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -60,16 +57,7 @@ fn delete(wire: &mut Wire, version: i16, topic: &str, partitions: &[(i32, i64)])
 }
 
 fn configure(wire: &mut Wire, topic: &str, key: &str, value: &str) {
-    let config = AlterableConfig::default()
-        .with_name(string(key))
-        .with_config_operation(0)
-        .with_value(Some(string(value)));
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(2)
-        .with_resource_name(string(topic))
-        .with_configs(vec![config]);
-    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    assert_eq!(wire.call(&request, 1).responses[0].error_code, NONE);
+    wire.alter_topic(topic, &[(key, Some(value))]);
 }
 
 /// Asks until the answer is as it should be: the broker tells nobody when it deletes.

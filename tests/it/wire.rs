@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -15,9 +16,9 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest,
-    MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, ProduceRequest, RequestHeader,
-    ResponseHeader, TopicName,
+    ApiKey, BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, IncrementalAlterConfigsRequest,
+    ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, ProduceRequest,
+    RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
@@ -166,6 +167,23 @@ impl Wire {
             (0..partitions)
                 .for_each(|partition| while self.offset_answer(topic, partition).error_code != 0 {});
         }
+    }
+
+    /// Sets configs of a topic, or with `None` takes them back, and expects success.
+    pub fn alter_topic(&mut self, topic: &str, configs: &[(&str, Option<&str>)]) {
+        let configs = configs.iter().map(|(name, value)| {
+            AlterableConfig::default()
+                .with_name(string(name))
+                .with_config_operation(i8::from(value.is_none()))
+                .with_value(value.map(string))
+        });
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(string(topic))
+            .with_configs(configs.collect());
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let answer = self.call(&request, 1).responses.remove(0);
+        assert_eq!(answer.error_code, 0, "{topic} cannot be changed: {:?}", answer.error_message);
     }
 
     /// Deletes a topic and expects success.

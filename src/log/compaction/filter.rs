@@ -206,7 +206,7 @@ fn rebuild(
     }
     let packed = match codec {
         Codec::None => Cow::Borrowed(&records),
-        codec => Cow::Owned(compression::compress(codec, &records)?),
+        codec => Cow::Owned(compression::compress(codec.into(), &records)?),
     };
     let change = Rewritten { delete_horizon: horizon, max_timestamp, record_count: count };
     with_records(batch, &change, &packed)

@@ -10,7 +10,7 @@ use super::*;
 use crate::log::producer_state::{LastBatch, ProducerStates, Verdict};
 use crate::log::txn_index::AbortedTxn;
 use crate::model::{ProducerId, TimestampMs};
-use crate::protocol::batch::{Batches, rewrite_crc, with_log_append_time};
+use crate::protocol::batch::{Batches, Rewrite, rewrite_crc, rewritten};
 use crate::protocol::test_batch::encode_records;
 
 const SECRET: [u8; 16] = [3; 16];
@@ -317,7 +317,7 @@ fn walk(seed: u64) {
             };
             let mut batch = make(&made, &entries);
             if noise.one_in(10) {
-                batch = with_log_append_time(&batch, TimestampMs(now)).to_vec();
+                batch = rewritten(&batch, Rewrite::LogAppendTime(TimestampMs(now))).to_vec();
             }
             let is_unknown =
                 !transactional && header(&batch).codec() != Some(Codec::None) && noise.one_in(12);
@@ -474,8 +474,10 @@ fn a_tombstone_stays_until_its_time_is_over() {
 
 #[test]
 fn the_brokers_time_stays_the_records_time() {
-    let batch =
-        with_log_append_time(&make(&Made::default(), &[tombstone("a"), entry("b", "1")]), TimestampMs(77));
+    let batch = rewritten(
+        &make(&Made::default(), &[tombstone("a"), entry("b", "1")]),
+        Rewrite::LogAppendTime(TimestampMs(77)),
+    );
     let Kept::Changed(cleaned) = filtered(&batch, &[], 100, 1_000, None) else {
         panic!("its horizon is set")
     };

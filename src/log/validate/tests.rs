@@ -1,4 +1,4 @@
-use kafka_protocol::records::{Compression, Record};
+use kafka_protocol::records::{Compression, Record, RecordBatchDecoder};
 
 use super::*;
 use crate::protocol::batch::rewrite_crc;
@@ -13,6 +13,8 @@ const RULES: Rules = Rules {
     timestamp_before_max_ms: i64::MAX,
     timestamp_after_max_ms: 3_600_000,
     keys: Keys::Optional,
+    depth: Depth::Header,
+    packing: None,
 };
 
 fn batch() -> Vec<u8> {
@@ -251,8 +253,10 @@ fn keys_in_compressed_batches() {
             let mut records = test_batch::records(&Spec { records: 300, ..Spec::default() });
             change(&mut records);
             let batch = test_batch::encode_records(&records, compression);
-            let header = accept(&batch, &Rules { keys: Keys::Required, ..RULES }).header;
-            check_keys_inside(&header, &batch, limit)
+            let rules = Rules { keys: Keys::Required, ..RULES };
+            let checked = accept(&batch, &rules);
+            assert!(rules.looks_inside(&checked.header));
+            open(&checked, &batch, &rules, NOW, limit).map(|(stored, _)| assert_eq!(stored, batch))
         };
         assert_eq!(look(&|_| {}, 1 << 20), Ok(()));
         let two = |records: &mut Vec<Record>| (records[7].key, records[299].key) = (None, None);
@@ -265,10 +269,133 @@ fn keys_in_compressed_batches() {
         let rejection = look(&|_| {}, 1_000).expect_err("more than the limit");
         assert_eq!(rejection.error_code(), ErrorCode::MessageTooLarge);
     }
-    let garbled = with(compressed(Compression::Zstd), HEADER_BYTES, &[0xff; 20]);
-    let header = accept(&garbled, &RULES).header;
-    let rejection = check_keys_inside(&header, &garbled, 1 << 20).expect_err("it cannot be read");
+    let garbled = Bytes::from(with(compressed(Compression::Zstd), HEADER_BYTES, &[0xff; 20]));
+    let checked = accept(&garbled, &RULES);
+    let rejection = open(&checked, &garbled, &RULES, NOW, 1 << 20).expect_err("it cannot be read");
     assert_eq!(rejection.error_code(), ErrorCode::CorruptMessage);
+}
+
+const EVERY: [(Packing, Compression); 5] = [
+    (Packing::None, Compression::None),
+    (Packing::Gzip { level: 9 }, Compression::Gzip),
+    (Packing::Snappy, Compression::Snappy),
+    (Packing::Lz4 { level: 12 }, Compression::Lz4),
+    (Packing::Zstd { level: -1 }, Compression::Zstd),
+];
+
+fn read(batch: &Bytes) -> Vec<Record> {
+    let sets = RecordBatchDecoder::decode_all(&mut batch.clone()).expect("others can read it");
+    sets.into_iter().flat_map(|set| set.records).collect()
+}
+
+/// The crate's decoder says what is in the batch before and after.
+#[test]
+fn the_topic_s_codec_takes_the_place_of_the_producer_s() {
+    for (packing, to) in EVERY {
+        for (_, from) in EVERY {
+            let rules = Rules { packing: Some(packing), ..RULES };
+            let batch = Bytes::from(compressed(from));
+            let checked = accept(&batch, &rules);
+            assert_eq!(rules.looks_inside(&checked.header), from != to, "{from:?} {to:?}");
+            let (stored, header) = open(&checked, &batch, &rules, NOW, 1 << 20).expect("it is stored");
+            if from == to {
+                assert_eq!(stored, batch, "the level is for what is compressed anew");
+                continue;
+            }
+            assert!(crc_matches(&stored) && header == BatchHeader::parse(&stored).unwrap());
+            assert_eq!(header.codec(), Some(packing.codec()));
+            assert_eq!(read(&stored), read(&batch), "{from:?} {to:?}");
+            let same = BatchHeader {
+                total_bytes: header.total_bytes,
+                crc: header.crc,
+                attributes: header.attributes,
+                ..checked.header
+            };
+            assert_eq!(header, same, "producer, sequence, counts and times stay");
+        }
+    }
+}
+
+#[test]
+fn what_is_compressed_anew_is_checked_and_stamped_like_the_rest() {
+    for (packing, _) in EVERY {
+        let rules = Rules { packing: Some(packing), ..RULES };
+        for (_, from) in EVERY.into_iter().filter(|(other, _)| other.codec() != packing.codec()) {
+            let stored = |batch: &Bytes, rules: &Rules| {
+                check(batch, rules, NOW).and_then(|checked| open(&checked, batch, rules, NOW, 1 << 20))
+            };
+            let of = |change: &dyn Fn(&mut Vec<Record>)| {
+                let mut records = test_batch::records(&Spec::default());
+                change(&mut records);
+                test_batch::encode_records(&records, from)
+            };
+            // the broker's time, in the header alone
+            let stamped = Rules { timestamp_type: TimestampType::LogAppendTime, ..rules };
+            let (batch, header) = stored(&of(&|_| {}), &stamped).expect("it is stored");
+            assert_eq!((header.timestamp_type(), header.max_timestamp), (TimestampType::LogAppendTime, NOW));
+            assert!(crc_matches(&batch));
+            assert_eq!(read(&batch).len(), 3);
+            // a transactional batch stays one
+            let transactional = Bytes::from(with(of(&|_| {}).to_vec(), 22, &[of(&|_| {})[22] | 1 << 4]));
+            assert!(stored(&transactional, &rules).expect("it is stored").1.is_transactional());
+            // a wrong max timestamp is put right
+            let wrong = Bytes::from(with(of(&|_| {}).to_vec(), 35, &NOW.0.to_be_bytes()));
+            assert_eq!(stored(&wrong, &rules).expect("it is stored").1.max_timestamp.0, BASE_TIMESTAMP + 20);
+            // every record's time counts, not the header's
+            let late = of(&|records| records[1].timestamp = NOW.0 + 3_600_001);
+            let rejection = stored(&late, &rules).expect_err("it is too late");
+            assert_eq!(rejection.error_code(), ErrorCode::InvalidTimestamp, "{from:?}");
+            assert_eq!(rejection.record_indexes(), [1]);
+            let keyless = of(&|records| records[2].key = None);
+            let rejection = stored(&keyless, &Rules { keys: Keys::Required, ..rules }).expect_err("no key");
+            assert_eq!(rejection, Rejection::NoKey { records: vec![2] });
+        }
+    }
+}
+
+#[test]
+fn what_has_become_too_large_is_refused() {
+    let packed = Bytes::from(compressed(Compression::Zstd));
+    let plain = compressed(Compression::None).len();
+    let to = |packing: Packing, max: usize, segment: usize| {
+        let rules =
+            Rules { packing: Some(packing), max_message_bytes: max, segment_bytes: segment as u64, ..RULES };
+        open(&accept(&packed, &rules), &packed, &rules, NOW, 1 << 20).map(|(stored, _)| stored.len())
+    };
+    assert!(packed.len() < plain / 2);
+    assert_eq!(to(Packing::None, plain, plain), Ok(plain));
+    let code = |result: Result<usize, Rejection>| result.expect_err("too large").error_code();
+    assert_eq!(code(to(Packing::None, plain - 1, plain)), ErrorCode::MessageTooLarge);
+    assert_eq!(code(to(Packing::None, plain, plain - 1)), ErrorCode::RecordListTooLarge);
+    let gzip = to(Packing::Gzip { level: -1 }, plain, plain).expect("it is stored");
+    assert!(gzip > packed.len(), "gzip needs more here");
+    assert_eq!(code(to(Packing::Gzip { level: -1 }, gzip - 1, plain)), ErrorCode::MessageTooLarge);
+    // an uncompressed batch larger than a segment fits when it is compressed
+    let batch = Bytes::from(compressed(Compression::None));
+    let rules = Rules { segment_bytes: plain as u64 - 1, packing: Some(Packing::Snappy), ..RULES };
+    open(&accept(&batch, &rules), &batch, &rules, NOW, 1 << 20).expect("it fits");
+}
+
+#[test]
+fn full_validation_reads_every_record() {
+    let full = Rules { depth: Depth::Records, ..RULES };
+    for (_, from) in EVERY.into_iter().skip(1) {
+        let mut records = test_batch::records(&Spec::default());
+        records[1].timestamp = NOW.0 + 3_600_001;
+        // a header that hides it
+        let hides = test_batch::encode_records(&records, from).to_vec();
+        let hides = Bytes::from(with(hides, 35, &BASE_TIMESTAMP.to_be_bytes()));
+        assert!(!RULES.looks_inside(&accept(&hides, &RULES).header), "trusted otherwise");
+        let checked = accept(&hides, &full);
+        assert!(full.looks_inside(&checked.header));
+        let rejection = open(&checked, &hides, &full, NOW, 1 << 20).expect_err("one is too late");
+        assert_eq!(rejection.record_indexes(), [1], "{from:?}");
+        let gap = with(with(compressed(from), 23, &3i32.to_be_bytes()), 57, &4i32.to_be_bytes());
+        let gap = Bytes::from(gap);
+        let rejection = open(&accept(&gap, &full), &gap, &full, NOW, 1 << 20).expect_err("three are there");
+        assert_eq!(rejection.error_code(), ErrorCode::InvalidRecord);
+    }
+    assert!(!full.looks_inside(&accept(&batch(), &full).header), "it is read already");
 }
 
 #[test]
