@@ -86,6 +86,8 @@ pub struct LogConfig {
     pub segment_index_bytes: u64,
     /// Kafka's index.interval.bytes.
     pub index_interval_bytes: u64,
+    /// Kafka's preallocate.
+    pub preallocate: bool,
     /// Kafka's cleanup.policy.
     pub cleanup: CleanupPolicy,
     /// Kafka's retention.ms and retention.bytes: below zero there is no limit.

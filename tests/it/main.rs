@@ -21,4 +21,5 @@ mod records;
 mod recovery;
 mod retention;
 mod start_stop;
+mod topic_settings;
 mod wire;
