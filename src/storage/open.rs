@@ -342,7 +342,7 @@ impl Opening {
         self.directory.log_starts.comes(self.what.partition, &starts);
         let Opening { shard, directory, what, name, folder, .. } = self;
         let mut epochs = loaded.epochs;
-        epochs.truncate_from_start(start);
+        let epochs_moved = epochs.truncate_from_start(start);
         let inner = Inner {
             config: what.config,
             status: Status::Open,
@@ -369,6 +369,7 @@ impl Opening {
             work: Work::default(),
             flush_waiters: Vec::new(),
             touched: loaded.touched,
+            epochs_moved,
         };
         let id = shard.next_id();
         let log =
