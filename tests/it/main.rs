@@ -11,6 +11,7 @@ mod bench;
 mod compaction;
 mod compression;
 mod connection;
+mod footprint;
 mod guard;
 mod guard_table;
 mod harness;
