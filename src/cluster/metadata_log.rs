@@ -29,6 +29,7 @@ const CONFIG: LogConfig = LogConfig {
     segment_jitter_ms: 0,
     segment_index_bytes: 10 << 20,
     index_interval_bytes: 4096,
+    preallocate: false,
     cleanup: CleanupPolicy { delete: false, compact: false },
     retention_ms: -1,
     retention_bytes: -1,

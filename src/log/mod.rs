@@ -17,6 +17,7 @@
 
 pub mod checkpoint;
 pub mod compaction;
+pub mod control;
 pub mod epoch_cache;
 pub mod files;
 pub mod indexes;

@@ -12,8 +12,10 @@
 //! ```
 //!
 //! What follows `valid_bytes` is never part of the log again, even where it holds good batches: they came after
-//! something that is missing. No bytes make it panic; it holds one header, never a batch.
+//! something that is missing. No bytes make it panic; it holds one header, and of batches only control batches, which
+//! are small.
 
+use super::control::{self, EndMarker};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, MAGIC};
 use crate::protocol::crc::crc32c_append;
@@ -131,12 +133,17 @@ enum State {
     Ended(Reason),
 }
 
+/// Gets a batch, its position, and how it ends a transaction if it does.
+pub type Each<'a> = dyn FnMut(&BatchHeader, u64, Option<EndMarker>) + 'a;
+
 /// Fed with a segment's bytes in order, in chunks of any size.
 #[derive(Clone, Debug)]
 pub struct Scanner {
     start: Start,
     state: State,
     header: [u8; HEADER_BYTES],
+    /// The records of a control batch, as far as they have come.
+    control: Vec<u8>,
     /// Position in the file of the next byte fed.
     position: u64,
     valid_bytes: u64,
@@ -151,6 +158,7 @@ impl Scanner {
             start,
             state: State::Header { have: 0 },
             header: [0; HEADER_BYTES],
+            control: Vec::new(),
             position: start.position,
             valid_bytes: start.position,
             next_offset: start.next_offset,
@@ -159,7 +167,12 @@ impl Scanner {
     }
 
     /// The next bytes of the file. `each` gets every batch that is found good, with its position.
-    pub fn feed(&mut self, mut chunk: &[u8], each: &mut dyn FnMut(&BatchHeader, u64)) -> Progress {
+    pub fn feed(&mut self, chunk: &[u8], each: &mut dyn FnMut(&BatchHeader, u64)) -> Progress {
+        self.feed_with_markers(chunk, &mut |header, position, _| each(header, position))
+    }
+
+    /// The same; of a control batch that ends a transaction, `each` is told how.
+    pub fn feed_with_markers(&mut self, mut chunk: &[u8], each: &mut Each<'_>) -> Progress {
         while !chunk.is_empty() {
             let used = match &mut self.state {
                 State::Header { have } => {
@@ -171,8 +184,11 @@ impl Scanner {
                     }
                     used
                 }
-                State::Body { left, crc, .. } => {
+                State::Body { header, left, crc } => {
                     let used = chunk.len().min(*left);
+                    if header.is_control() && header.total_bytes <= control::BYTES_MAX {
+                        self.control.extend_from_slice(&chunk[..used]);
+                    }
                     *crc = crc32c_append(*crc, &chunk[..used]);
                     *left -= used;
                     used
@@ -286,17 +302,13 @@ impl Scanner {
         Some(Reason::BadHeader { what })
     }
 
-    fn after_batch(
-        &mut self,
-        header: &BatchHeader,
-        computed: u32,
-        each: &mut dyn FnMut(&BatchHeader, u64),
-    ) -> State {
+    fn after_batch(&mut self, header: &BatchHeader, computed: u32, each: &mut Each<'_>) -> State {
+        let records = std::mem::take(&mut self.control);
         if computed != header.crc {
             let (base_offset, stored) = (header.base_offset, header.crc);
             return State::Ended(Reason::BadCrc { base_offset, stored, computed });
         }
-        each(header, self.valid_bytes);
+        each(header, self.valid_bytes, control::end_marker(header, &records));
         self.valid_bytes = self.position;
         self.next_offset = header.next_offset();
         self.last_epoch = header.leader_epoch;

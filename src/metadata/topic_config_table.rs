@@ -79,7 +79,7 @@ pub const TABLE: &[TopicConfig] = &[
         "-1",
         Valid::BetweenOr(1, 9, -1),
         &[same("compression.gzip.level", "-1")],
-        "Level when compression.type is gzip; -1 is the codec's own default.",
+        "Level at which batches of another codec are compressed when compression.type is gzip; -1 is the codec's own default.",
     ),
     config(
         "compression.lz4.level",
@@ -87,7 +87,7 @@ pub const TABLE: &[TopicConfig] = &[
         "9",
         Valid::Between(1, 17),
         &[same("compression.lz4.level", "9")],
-        "Level when compression.type is lz4.",
+        "Level at which batches of another codec are compressed when compression.type is lz4; 9 is the fast compressor, any other the one that takes its time.",
     ),
     config(
         "compression.type",
@@ -95,7 +95,7 @@ pub const TABLE: &[TopicConfig] = &[
         "producer",
         Valid::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
         &[same("compression.type", "producer")],
-        "How batches are stored: as the producer compressed them, or in this codec.",
+        "How batches are stored: as the producer compressed them, or in this codec. Batches of another codec are compressed anew, which costs CPU (corelane_recompressed_batches_total counts them).",
     ),
     config(
         "compression.zstd.level",
@@ -103,7 +103,7 @@ pub const TABLE: &[TopicConfig] = &[
         "3",
         Valid::Between(-131_072, 22),
         &[same("compression.zstd.level", "3")],
-        "Level when compression.type is zstd.",
+        "Level at which batches of another codec are compressed when compression.type is zstd.",
     ),
     config(
         "corelane.durability",
@@ -143,7 +143,7 @@ pub const TABLE: &[TopicConfig] = &[
         "60000",
         Valid::AtLeast(0),
         &[same("log.segment.delete.delay.ms", "60000")],
-        "Kafka keeps a removed segment's file for this long; here it goes when nobody reads it any more.",
+        "Accepted and not used: Kafka keeps the files of removed segments and deleted topics for this long, for those who still read them; here they go when nobody reads them any more.",
     ),
     config(
         "flush.messages",
@@ -175,7 +175,7 @@ pub const TABLE: &[TopicConfig] = &[
         "4096",
         Valid::AtLeast(0),
         &[same("log.index.interval.bytes", "4096")],
-        "How many bytes of log lie between two entries of the offset index.",
+        "How many bytes of log lie between two entries of the offset index, from the next batch on.",
     ),
     config(
         "leader.replication.throttled.replicas",
@@ -215,7 +215,7 @@ pub const TABLE: &[TopicConfig] = &[
         "1048588",
         Valid::AtLeast(0),
         &[same("message.max.bytes", "1048588")],
-        "The largest record batch that is accepted, as compressed by the producer.",
+        "The largest record batch that is accepted, as compressed by the producer and, where compression.type has it compressed anew, as it is stored.",
     ),
     config(
         "message.timestamp.after.max.ms",
@@ -263,7 +263,7 @@ pub const TABLE: &[TopicConfig] = &[
         "1",
         Valid::AtLeast(1),
         &[same("min.insync.replicas", "1")],
-        "How many replicas must be in sync for a write with acks=all to be accepted.",
+        "How many replicas must be in sync for a write with acks=all to be accepted; never more than the topic has, so a topic of one replica always accepts.",
     ),
     config(
         "preallocate",
@@ -271,7 +271,7 @@ pub const TABLE: &[TopicConfig] = &[
         "false",
         Valid::Any,
         &[same("log.preallocate", "false")],
-        "Kafka allocates a whole segment when it begins; here files are always allocated ahead, in steps.",
+        "Whether disk is reserved for a whole segment with its first write. Otherwise it is reserved in steps: as much as the segment holds, 64 KiB at least and 16 MiB at most. What is left over goes back when the segment is closed.",
     ),
     config(
         "remote.copy.lag.bytes",
@@ -339,7 +339,7 @@ pub const TABLE: &[TopicConfig] = &[
         "1073741824",
         Valid::AtLeast(1_048_576),
         &[same("log.segment.bytes", "1073741824")],
-        "The size at which a segment is closed and the next begins.",
+        "The size at which a segment is closed and the next begins; a change counts for the segment that is written to, too.",
     ),
     config(
         "segment.index.bytes",
@@ -347,7 +347,7 @@ pub const TABLE: &[TopicConfig] = &[
         "10485760",
         Valid::AtLeast(4),
         &[same("log.index.size.max.bytes", "10485760")],
-        "The largest offset or time index of a segment; a full index closes the segment.",
+        "The largest offset or time index of a segment; a full index closes the segment. A change counts from the next segment on.",
     ),
     config(
         "segment.jitter.ms",

@@ -343,6 +343,7 @@ fn log_config(settings: &LogSettings) -> LogConfig {
         segment_jitter_ms: settings.segment_jitter_ms,
         segment_index_bytes: settings.segment_index_bytes,
         index_interval_bytes: settings.index_interval_bytes,
+        preallocate: settings.preallocate,
         cleanup: settings.cleanup,
         retention_ms: settings.retention_ms,
         retention_bytes: settings.retention_bytes,

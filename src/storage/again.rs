@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::scan::read_from;
+use crate::log::control::EndMarker;
 use crate::log::recovery::{Progress, Scanner, Start, Verdict};
 use crate::model::Offset;
 use crate::protocol::batch::BatchHeader;
@@ -31,14 +32,14 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// As [`scan::scan`](super::scan::scan); the good batches that end above `above` are written again as they are read, with
+/// As [`scan::scan_with_markers`](super::scan::scan_with_markers); the good batches that end above `above` are written again as they are read, with
 /// what lies beside them in their pieces of the file.
 pub async fn scan(
     file: &File,
     start: Start,
     end: u64,
     above: Offset,
-    mut each: impl FnMut(&BatchHeader, u64),
+    mut each: impl FnMut(&BatchHeader, u64, Option<EndMarker>),
 ) -> Result<Verdict, Failed> {
     let first = start.position.next_multiple_of(BLOCK_BYTES as u64);
     let mut position = start.position;
@@ -48,7 +49,7 @@ pub async fn scan(
         let Some((buf, range)) = read_from(file, position, end).await? else { break };
         let at = position - range.start as u64;
         position += range.len() as u64;
-        let progress = scanner.feed(&buf.as_slice()[range], &mut each);
+        let progress = scanner.feed_with_markers(&buf.as_slice()[range], &mut each);
         held.push_back((at, buf));
         while let Some((at, buf)) = held.front() {
             let judged = at + buf.as_slice().len() as u64 <= scanner.valid_bytes();

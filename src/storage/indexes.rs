@@ -1,15 +1,16 @@
-//! A closed segment's indexes: loaded when a read first needs them, made again when they are missing, short or
+//! A closed segment's offset and time indexes: loaded when a read first needs them, made again when they are missing, short or
 //! corrupt. The indexes of the segment that is appended to are always in memory.
 
 use std::rc::Rc;
 
 use super::segment::Segment;
 use super::state::LogState;
-use super::{Error, roll, scan};
+use super::{Error, roll, scan, transactions};
 use crate::log::Damage;
 use crate::log::files::FileKind;
 use crate::log::indexes::{Placed, SegmentIndexes};
 use crate::log::offset_index::OffsetIndex;
+use crate::log::producer_state::EndTxn;
 use crate::log::recovery::{Offsets, Reason, Start};
 use crate::log::time_index::{TimeIndex, TimestampOffset};
 use crate::model::LeaderEpoch;
@@ -35,16 +36,16 @@ pub async fn with<T>(
     };
     let indexes = match loaded {
         // while they were read, they may have become another's
-        Ok(_) if segment.retired.get() => make(log, segment).await?,
+        Ok(_) if segment.retired.get() => make(log, segment).await?.indexes,
         Ok(indexes) => indexes,
         Err(damage) => {
             if !segment.retired.get() {
                 tracing::warn!(log = log.name, segment = segment.base.0, %damage, "index is made again");
             }
-            let indexes = make(log, segment).await?;
+            let Made { indexes, aborts } = make(log, segment).await?;
             let found = look(&indexes);
             keep(log, segment, indexes);
-            write_back(log, segment).await;
+            write_back(log, segment, aborts).await;
             return Ok(found);
         }
     };
@@ -81,14 +82,27 @@ pub fn may_be_wrong(segment: &Segment) -> bool {
 
 /// Makes the indexes from the segment's batches.
 pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error> {
-    let indexes = make(log, segment).await?;
+    let Made { indexes, aborts } = make(log, segment).await?;
     keep(log, segment, indexes);
-    write_back(log, segment).await;
+    write_back(log, segment, aborts).await;
     Ok(())
 }
 
+/// What a scan has made.
+struct Made {
+    indexes: SegmentIndexes,
+    aborts: Aborts,
+}
+
+/// Whether a marker that aborts a transaction was met: then the transaction index may have to be made again, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aborts {
+    None,
+    Some,
+}
+
 /// Puts indexes that were made again on disk, for the next start. If that fails, they are made again then.
-async fn write_back(log: &LogState, segment: &Rc<Segment>) {
+async fn write_back(log: &LogState, segment: &Rc<Segment>, aborts: Aborts) {
     // a retired segment's names are another's; one that is about to be is read no more after the next start
     if log.directory.is_offline()
         || !segment.closed.get()
@@ -100,8 +114,17 @@ async fn write_back(log: &LogState, segment: &Rc<Segment>) {
     // a replacement waits for this: in a task of its own, so that it ends whoever waits for it
     segment.describing.set(true);
     let (folder, described) = (log.folder.clone(), Rc::clone(segment));
+    let (segments, end) = {
+        let inner = log.borrow();
+        let places = inner.segments.iter().map(|segment| (segment.base, segment.written_bytes.get()));
+        (places.collect::<Vec<_>>(), inner.segment_after(segment).map_or(inner.durable_end, |next| next.base))
+    };
     let writing = reactor::spawn(async move {
-        let written = roll::write_indexes(&folder, &described).await;
+        let mut written = roll::write_indexes(&folder, &described).await;
+        // of compacted transactions only the markers are left, and the file says more than the batches
+        if written.is_ok() && aborts == Aborts::Some && !described.gaps.get() {
+            written = transactions::rebuild(&folder, &segments, described.base, end).await;
+        }
         described.describing.set(false);
         written
     });
@@ -146,7 +169,7 @@ async fn load(log: &LogState, segment: &Segment) -> Result<SegmentIndexes, Damag
 }
 
 /// Scans the segment. Damaged batches are passed over where the next good one can be found.
-async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<SegmentIndexes, Error> {
+async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<Made, Error> {
     segment.rebuilt.set(true);
     let (interval, max_bytes) = {
         let config = &log.borrow().config;
@@ -161,6 +184,7 @@ async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<SegmentIndexes, E
     let mut indexes = SegmentIndexes::new(segment.base, max_bytes);
     let mut position = 0;
     let mut next_offset = segment.base;
+    let mut aborts = Aborts::None;
     while position < end {
         let start = Start {
             base_offset: segment.base,
@@ -170,8 +194,13 @@ async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<SegmentIndexes, E
             offsets: Offsets::Gaps,
             max_batch_bytes: u64::from(u32::MAX),
         };
-        let verdict =
-            scan::scan(&file, start, end, |header, at| indexes.append(placed(header, at), interval)).await;
+        let verdict = scan::scan_with_markers(&file, start, end, |header, at, marker| {
+            indexes.append(placed(header, at), interval);
+            if marker.is_some_and(|marker| marker.end == EndTxn::Abort) {
+                aborts = Aborts::Some;
+            }
+        })
+        .await;
         let verdict = verdict.map_err(failed)?;
         if verdict.reason == Reason::CleanEnd {
             break;
@@ -184,7 +213,7 @@ async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<SegmentIndexes, E
         (position, next_offset) = (at, verdict.next_offset);
     }
     indexes.close();
-    Ok(indexes)
+    Ok(Made { indexes, aborts })
 }
 
 /// One batch as the indexes see it.

@@ -107,7 +107,7 @@ pub async fn advance(log: &Rc<LogState>, to: Offset) -> Result<Offset, Error> {
         let passed = u64::try_from(to.0 - inner.start.0).unwrap_or(0);
         log.shard.counters.expired_records.add(passed);
         inner.start = inner.start.max(to);
-        inner.epochs.truncate_from_start(inner.start);
+        inner.epochs_moved |= inner.epochs.truncate_from_start(inner.start);
         inner.start
     };
     removal::enqueue(log);

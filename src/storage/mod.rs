@@ -6,7 +6,8 @@
 //! what lies in the journal to the segments, in large pieces. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
 //! judged and repaired by [`open`] and [`recover`]; of a compacted topic, rewritten by [`cleaner`]; given up by
-//! [`retention`] or DeleteRecords, which move the log's start ([`log_starts`]), and removed by [`removal`].
+//! [`retention`] or DeleteRecords, which move the log's start ([`log_starts`]), and removed by [`removal`]. What describes
+//! it ([`indexes`], [`transactions`]) is made again from its batches when it is missing or wrong.
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
@@ -61,6 +62,7 @@ mod tail;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod warm;
 mod write;
 
@@ -90,6 +92,8 @@ pub struct LogConfig {
     pub segment_index_bytes: u64,
     /// Kafka's index.interval.bytes.
     pub index_interval_bytes: u64,
+    /// Kafka's preallocate.
+    pub preallocate: bool,
     /// Kafka's cleanup.policy.
     pub cleanup: CleanupPolicy,
     /// Kafka's retention.ms and retention.bytes: below zero there is no limit.

@@ -17,7 +17,7 @@ use super::shard::Shard;
 use super::state::{Identity, Inner, LogState, Status, Work};
 use super::{
     Create, Error, LogConfig, OpenLog, indexes, log_starts, producers, recovery_points, removal, roll, scan,
-    space, stop,
+    space, stop, transactions,
 };
 use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
 use crate::log::epoch_cache::EpochCache;
@@ -118,16 +118,36 @@ impl Opening {
             }
             return self.create().await;
         }
+        let mut loaded = None;
         if self.directory.clean && !self.is_changed.get() {
-            match self.load_clean(&found).await? {
-                Some(loaded) => return Ok(loaded),
-                None => tracing::warn!(
-                    log = self.name,
-                    "the files are not as a clean stop leaves them: recovering"
-                ),
+            loaded = self.load_clean(&found).await?;
+            if loaded.is_none() {
+                tracing::warn!(log = self.name, "the files are not as a clean stop leaves them: recovering");
             }
         }
-        recover::recover(self, &mut found).await
+        let loaded = match loaded {
+            Some(loaded) => loaded,
+            None => recover::recover(self, &mut found).await?,
+        };
+        self.mend_transactions(&found.transactions, &loaded)
+            .await
+            .map_err(|error| self.unwritable(&error))?;
+        Ok(loaded)
+    }
+
+    /// Makes those transaction indexes again that cannot be read. `bases`: where there is one.
+    async fn mend_transactions(&self, bases: &[Offset], loaded: &Loaded) -> io::Result<()> {
+        let segments: Vec<(Offset, u64)> =
+            loaded.segments.iter().map(|segment| (segment.base, segment.durable_bytes.get())).collect();
+        for &base in bases {
+            let Ok(at) = segments.binary_search_by_key(&base, |&(base, _)| base) else { continue };
+            let end = segments.get(at + 1).map_or(loaded.end, |&(next, _)| next);
+            if transactions::load(&self.folder, base, end).await?.is_none() {
+                tracing::warn!(log = self.name, segment = base.0, "the transaction index is made again");
+                transactions::rebuild(&self.folder, &segments, base, end).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What the folder holds, leftovers removed; `None` if there is no folder and one may be made.
@@ -172,7 +192,12 @@ impl Opening {
                 Some(SegmentFile { offset, kind: FileKind::Snapshot, state: FileState::Live }) => {
                     found.snapshots.push(offset);
                 }
-                Some(file @ SegmentFile { state: FileState::Live, .. }) => described.push(file),
+                Some(file @ SegmentFile { state: FileState::Live, .. }) => {
+                    if file.kind == FileKind::TxnIndex {
+                        found.transactions.push(file.offset);
+                    }
+                    described.push(file);
+                }
                 Some(SegmentFile { offset, state: FileState::Swap, .. }) if swaps.contains(&offset) => {}
                 Some(_) => self.remove(&entry.name).await,
                 None if entry.name.ends_with(".tmp") => self.remove(&entry.name).await,
@@ -361,7 +386,7 @@ impl Opening {
         self.directory.log_starts.comes(self.what.partition, &starts);
         let Opening { shard, directory, what, name, folder, .. } = self;
         let mut epochs = loaded.epochs;
-        epochs.truncate_from_start(start);
+        let epochs_moved = epochs.truncate_from_start(start);
         let inner = Inner {
             config: what.config,
             status: Status::Open,
@@ -388,6 +413,7 @@ impl Opening {
             work: Work::default(),
             flush_waiters: Vec::new(),
             touched: loaded.touched,
+            epochs_moved,
         };
         let id = shard.next_id();
         let log =

@@ -18,13 +18,15 @@ use super::open::{Loaded, Opening};
 use super::producers::Recovering;
 use super::segment::Segment;
 use super::state::EndState;
-use super::{again, indexes, recovery_points, roll, scan};
+use super::{again, indexes, recovery_points, roll, scan, transactions};
+use crate::log::control::replay;
 use crate::log::epoch_cache::EpochCache;
 use crate::log::files::{FileKind, LEADER_EPOCH_CHECKPOINT, SegmentFile};
 use crate::log::indexes::SegmentIndexes;
 use crate::log::producer_snapshot;
 use crate::log::producer_state::ProducerStates;
 use crate::log::recovery::{Offsets, Reason, Start};
+use crate::log::txn_index::{AbortedTxn, TxnIndex};
 use crate::model::{LeaderEpoch, Offset};
 use crate::reactor::{BLOCK_BYTES, Buf, File, OpenMode, fs};
 
@@ -35,6 +37,8 @@ pub struct Found {
     pub segments: Vec<(Offset, u64)>,
     /// Offsets of the producer snapshots, ascending.
     pub snapshots: Vec<Offset>,
+    /// Bases of the transaction indexes.
+    pub transactions: Vec<Offset>,
     /// The log start as it was written down; zero if it never was.
     pub start: Offset,
 }
@@ -155,6 +159,14 @@ enum End {
     Damaged,
 }
 
+/// What a segment's batches tell of transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tell {
+    Everything,
+    /// Compacted, or damaged: the transaction index may say more.
+    Parts,
+}
+
 impl Scan<'_> {
     /// Where gaps may be. Only closed segments are compacted, which lie below the recovery point.
     fn offsets(&self, is_last: bool) -> Offsets {
@@ -193,6 +205,7 @@ impl Scan<'_> {
     ) -> Result<End, again::Failed> {
         let config = self.opening.config();
         let mut indexes = self.opening.new_indexes(segment.base);
+        let mut transactions = TxnIndex::default();
         let length = file.len().await?;
         segment.allocated.set(length);
         let mut position = 0;
@@ -205,10 +218,12 @@ impl Scan<'_> {
                 offsets,
                 max_batch_bytes: u64::from(u32::MAX),
             };
-            let verdict = again::scan(file, start, length, self.recovery_point, |header, at| {
+            let verdict = again::scan(file, start, length, self.recovery_point, |header, at, marker| {
                 indexes.append(indexes::placed(header, at), config.index_interval_bytes);
-                if header.base_offset >= self.producers_at && !header.is_control() {
-                    self.producers.apply(header, header.base_offset);
+                if header.base_offset >= self.producers_at {
+                    if let Some(aborted) = replay(&mut self.producers, header, marker) {
+                        transactions.append(aborted);
+                    }
                     self.memory.note(&mut self.producers);
                 }
                 self.epochs.assign(header.leader_epoch, header.base_offset);
@@ -234,7 +249,47 @@ impl Scan<'_> {
             }
         };
         self.finish_indexes(segment, indexes);
+        let tell = match self.opening.gaps || offsets == Offsets::Gaps {
+            true => Tell::Parts,
+            false => Tell::Everything,
+        };
+        self.finish_transactions(segment, file, transactions, tell).await?;
         Ok(end)
+    }
+
+    /// Has the segment's transaction index say what its batches do. Nothing is written where it does already, as with
+    /// most segments, which have none.
+    async fn finish_transactions(
+        &self,
+        segment: &Segment,
+        file: &File,
+        scanned: TxnIndex,
+        tell: Tell,
+    ) -> io::Result<()> {
+        let folder = &self.opening.folder;
+        let found = transactions::load(folder, segment.base, self.next).await?;
+        if found.is_none() && segment.base < self.producers_at {
+            return Ok(()); // its first markers were not scanned for: it is made again when the log is open
+        }
+        // what is on disk tells of them
+        let known = found.as_ref().map_or(&[][..], TxnIndex::entries);
+        let mut index = TxnIndex::default();
+        let below = known.iter().filter(|txn| txn.last_offset < self.producers_at);
+        for aborted in below.chain(scanned.entries()) {
+            index.append(*aborted);
+        }
+        let has = |txn: &AbortedTxn| known.iter().any(|known| known.last_offset == txn.last_offset);
+        let is_sound = tell == Tell::Parts && index.entries().iter().all(has);
+        if found.as_ref().is_some_and(|found| is_sound || *found == index) {
+            return Ok(());
+        }
+        tracing::warn!(
+            log = self.opening.name,
+            segment = segment.base.0,
+            "the transaction index is made again"
+        );
+        file.sync_data().await?;
+        transactions::write(folder, segment.base, &index).await
     }
 
     fn finish_indexes(&self, segment: &Segment, indexes: SegmentIndexes) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::directory::Directory;
 use super::shard::Shard;
-use super::{Durability, Error, producers};
+use super::{Durability, Error, producers, roll};
 use crate::log::checkpoint::{PartitionOffset, decode_offsets, encode_offsets};
 use crate::log::files::{
     CLEANED_OFFSETS_PREFIX, JOURNAL_ENDS, LOG_STARTS_PREFIX, RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX,
@@ -41,6 +41,7 @@ pub async fn keep(shard: Rc<Shard>) {
         producers::look(&shard).await;
         for directory in shard.directories.values() {
             flush_written(&shard, directory).await;
+            shard.logs_of(directory).iter().for_each(roll::write_moved_epochs);
             // an error takes the directory offline, which says everything
             let _ = write(&shard, directory).await;
         }

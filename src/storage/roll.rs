@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::segment::Segment;
 use super::state::{EndState, LogState, Roll, Status, Unclosed};
-use super::{append, drain};
+use super::{Error, append, drain};
 use crate::log::files::{FileKind, LEADER_EPOCH_CHECKPOINT, SegmentFile};
 use crate::model::{Offset, TimestampMs};
 use crate::reactor::{self, File, OpenMode, fs};
@@ -101,7 +101,16 @@ async fn close_rolled(log: Rc<LogState>) {
             let go_on = inner.status != Status::Closed && !log.directory.is_offline();
             oldest.filter(|_| go_on).map(|oldest| (Rc::clone(&oldest.segment), oldest.end))
         };
-        let Some((segment, end)) = next else { break };
+        let Some((segment, end)) = next else {
+            // an error takes the directory offline, or there is no room and the next checkpoint tries again
+            let _ = write_epochs(&log).await;
+            let inner = &mut *log.borrow_mut();
+            if inner.unclosed.is_empty() || inner.status == Status::Closed || log.directory.is_offline() {
+                inner.work.closing = false;
+                break;
+            }
+            continue; // meanwhile another was rolled
+        };
         // taken out only when closed: until then the recovery point stays below the segment
         let state = {
             let mut inner = log.borrow_mut();
@@ -117,7 +126,7 @@ async fn close_rolled(log: Rc<LogState>) {
                 &format!("{}: cannot close segment {}", log.name, segment.base),
                 &error,
             );
-            break;
+            continue;
         }
         log.shard.warm.note(&segment);
         let waiters = {
@@ -129,8 +138,44 @@ async fn close_rolled(log: Rc<LogState>) {
         log.shard.tails.trim();
         waiters.into_iter().for_each(|waiter| waiter.send(()));
     }
-    log.borrow_mut().work.closing = false;
     log.settled.notify();
+}
+
+/// Has `leader-epoch-checkpoint` follow the log start: with the next checkpoint, not with every DeleteRecords. Written
+/// by the task that closes segments, so that two writes of the file never meet.
+pub fn write_moved_epochs(log: &Rc<LogState>) {
+    let is_due = {
+        let inner = &mut *log.borrow_mut();
+        let is_due = inner.epochs_moved && inner.status == Status::Open;
+        is_due && !std::mem::replace(&mut inner.work.closing, true)
+    };
+    if is_due {
+        reactor::spawn(close_rolled(Rc::clone(log)));
+    }
+}
+
+/// Writes the leader epochs if the log start has moved, which is durable by then. An epoch that begins behind what is
+/// flushed is not told yet.
+pub async fn write_epochs(log: &LogState) -> Result<(), Error> {
+    let text = {
+        let inner = &mut *log.borrow_mut();
+        if log.directory.is_offline() || inner.status == Status::Closed || !inner.epochs_moved {
+            return Ok(());
+        }
+        inner.epochs_moved = false;
+        let mut epochs = inner.epochs.clone();
+        epochs.truncate_from_end(inner.recovery_point().plus(1));
+        epochs.encode()
+    };
+    let written = fs::write_durable(&log.folder.join(LEADER_EPOCH_CHECKPOINT), text.into_bytes()).await;
+    let Err(error) = written else { return Ok(()) };
+    if reactor::is_shortage(&error) {
+        log.borrow_mut().epochs_moved = true;
+        tracing::warn!(log = log.name, %error, "cannot write the leader epochs now");
+        return Ok(());
+    }
+    log.directory.fail(&log.shard, &format!("{}: cannot write the leader epochs", log.name), &error);
+    Err(Error::Offline)
 }
 
 /// Trims and flushes the segment, then writes what describes it: indexes (their names are flushed with what

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::log::control::EndMarker;
 use crate::log::recovery::{Offsets, Progress, Scanner, Start, Verdict, candidates};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
@@ -18,13 +19,23 @@ pub async fn scan(
     end: u64,
     mut each: impl FnMut(&BatchHeader, u64),
 ) -> io::Result<Verdict> {
+    scan_with_markers(file, start, end, |header, position, _| each(header, position)).await
+}
+
+/// The same; of a control batch that ends a transaction, `each` is told how.
+pub async fn scan_with_markers(
+    file: &File,
+    start: Start,
+    end: u64,
+    mut each: impl FnMut(&BatchHeader, u64, Option<EndMarker>),
+) -> io::Result<Verdict> {
     let mut position = start.position;
     let mut scanner = Scanner::new(start);
     while position < end {
         let bytes = read_from(file, position, end).await?;
         let Some((buf, range)) = bytes else { break };
         position += range.len() as u64;
-        if scanner.feed(&buf.as_slice()[range], &mut each) == Progress::Done {
+        if scanner.feed_with_markers(&buf.as_slice()[range], &mut each) == Progress::Done {
             break;
         }
     }

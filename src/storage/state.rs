@@ -87,6 +87,9 @@ pub struct Inner {
     pub flush_waiters: Vec<(Offset, Sender<()>)>,
     /// Appended to since it was opened.
     pub touched: bool,
+    /// The log start has moved into another leader epoch's batches, or within one's, and `leader-epoch-checkpoint` does
+    /// not say so yet.
+    pub epochs_moved: bool,
 }
 
 /// What is under way. At most one of `queued`, `in_round` and `rolling`.

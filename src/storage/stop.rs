@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::concurrent::Lanes;
 use super::directory::Directory;
-use super::roll::close_segment;
+use super::roll::{self, close_segment};
 use super::shard::{Background, Shard};
 use super::state::{EndState, LogState, Status};
 use super::{Error, cleaner, drain, log_starts, recovery_points};
@@ -67,6 +67,11 @@ pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
 async fn close(shard: &Rc<Shard>, log: &Rc<LogState>) {
     if drain::drain(log).await.is_err() {
         return;
+    }
+    let touched = log.borrow().touched;
+    if !touched {
+        // an error takes the directory offline, which says everything
+        let _ = roll::write_epochs(log).await;
     }
     let (segment, end, state) = {
         let inner = log.borrow();

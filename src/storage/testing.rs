@@ -115,6 +115,7 @@ pub fn log_config() -> LogConfig {
         segment_jitter_ms: 0,
         segment_index_bytes: 10 << 20,
         index_interval_bytes: 4_096,
+        preallocate: false,
         cleanup: CleanupPolicy { delete: true, compact: false },
         retention_ms: -1,
         retention_bytes: -1,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::Durability;
 use super::run::Place;
-use super::segment::Segment;
+use super::segment::{Ahead, Segment};
 use super::state::{Inner, LogState, Status};
 use super::tail::Published;
 use crate::model::Offset;
@@ -103,8 +103,8 @@ pub fn copy_queued(
 pub async fn run(log: &LogState, file: &File, write: &Write) -> io::Result<()> {
     let Published { buf, position, .. } = &write.published;
     let needed = position + buf.as_slice().len() as u64;
-    let segment_bytes = log.borrow().config.segment_bytes;
-    if let Some(length) = write.segment.allocation(needed, segment_bytes) {
+    let (segment_bytes, ahead) = ahead(log);
+    if let Some(length) = write.segment.allocation(needed, segment_bytes, ahead) {
         match file.allocate(length).await {
             Ok(()) => write.segment.allocated.set(length),
             Err(error) if only_ahead(&error) => {}
@@ -114,6 +114,15 @@ pub async fn run(log: &LogState, file: &File, write: &Write) -> io::Result<()> {
     file.write(buf, *position).await?;
     write.segment.allocated.set(write.segment.allocated.get().max(needed));
     Ok(())
+}
+
+/// What is reserved at once: of a topic with preallocate a whole segment, unless Produce would be refused for want of the
+/// space that nothing is in yet.
+fn ahead(log: &LogState) -> (u64, Ahead) {
+    let config = &log.borrow().config;
+    let free = log.directory.space.until_refusal(log.shard.config.reserve_bytes);
+    let has_room = free.is_none_or(|free| free > config.segment_bytes);
+    (config.segment_bytes, if config.preallocate && has_room { Ahead::Whole } else { Ahead::Step })
 }
 
 /// Reserving ahead is only for speed: where it meets a limit, the write itself says whether there is room for the bytes.

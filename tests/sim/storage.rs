@@ -81,6 +81,7 @@ impl Plan {
                 segment_jitter_ms: 0,
                 segment_index_bytes: 10 << 20,
                 index_interval_bytes: 1 + noise.below(5_000),
+                preallocate: false,
                 cleanup: CleanupPolicy { delete: true, compact: false },
                 // all records are from long ago
                 retention_ms: if expires && noise.one_in(4) { 0 } else { -1 },

@@ -227,6 +227,53 @@ fn a_log_may_start_inside_a_batch() {
     std::fs::remove_dir_all(folder(NAME)).unwrap();
 }
 
+/// What `leader-epoch-checkpoint` says.
+fn epochs_on_disk(rig: &Rig) -> String {
+    std::fs::read_to_string(rig.root.join("t-0/leader-epoch-checkpoint")).unwrap_or_default()
+}
+
+#[test]
+fn the_leader_epochs_on_disk_follow_the_log_start() {
+    const NAME: &str = "retention-epochs";
+    on_a_shard(NAME, move |root| async move {
+        let rig = Rig::start(&root, Config { checkpoint_interval_ms: 20, ..config() }, false);
+        let log = rig.open(0, log_config()).await;
+        for epoch in 1..=3 {
+            let (bytes, header) = batch(&Spec { records: 10, ..Spec::default() });
+            log.append(bytes, &header, LeaderEpoch(epoch), NOW).unwrap();
+        }
+        log.flush().await.unwrap();
+        // a leadership that has appended nothing yet
+        log.begin_epoch(LeaderEpoch(4));
+        log.delete_records(Offset(15)).await.unwrap();
+        while epochs_on_disk(&rig) != "0\n3\n2 15\n3 20\n4 30\n" {
+            reactor::sleep(Duration::from_millis(5)).await;
+        }
+        rig.storage.stop().await.unwrap();
+    });
+    // a log that is only shortened has it written by the stop, and one whose start has come to its end
+    for (to, expect) in [(25, "0\n2\n3 25\n4 30\n"), (30, "0\n1\n4 30\n")] {
+        on_a_shard(NAME, move |root| async move {
+            let rig = Rig::start(&root, config(), true);
+            let log = rig.open(0, log_config()).await;
+            log.delete_records(Offset(to)).await.unwrap();
+            assert_ne!(epochs_on_disk(&rig), expect, "not with every deletion");
+            rig.storage.stop().await.unwrap();
+            assert_eq!(epochs_on_disk(&rig), expect);
+        });
+    }
+    on_a_shard(NAME, move |root| async move {
+        // a recovery makes the epochs again from the batches
+        for (clean, epoch) in [(true, 4), (false, 3)] {
+            let rig = Rig::start(&root, config(), clean);
+            let log = rig.open(0, log_config()).await;
+            assert_eq!((log.start_offset(), log.last_epoch()), (Offset(30), LeaderEpoch(epoch)));
+            rig.storage.stop().await.unwrap();
+        }
+    });
+    std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
 async fn check_times(log: &Log, end: Offset) {
     let found =
         |timestamp, offset, epoch| Ok(Some((TimestampMs(timestamp), Offset(offset), LeaderEpoch(epoch))));
