@@ -94,6 +94,7 @@ async fn write_back(log: &LogState, segment: &Rc<Segment>) {
         || !segment.closed.get()
         || segment.retired.get()
         || log.borrow().work.replacing
+        || log.borrow().work.truncating
     {
         return;
     }

@@ -40,7 +40,7 @@ pub async fn roll_now(log: &Rc<LogState>) -> bool {
     let (roll, old, end) = {
         let inner = &mut *log.borrow_mut();
         let busy = inner.work.queued || inner.work.in_round || inner.work.rolling;
-        let may = inner.status == Status::Open && !log.directory.is_offline();
+        let may = inner.status == Status::Open && !inner.work.truncating && !log.directory.is_offline();
         if busy || !may || !inner.pending.is_empty() || inner.appended_bytes == 0 {
             return false;
         }

@@ -2,6 +2,7 @@
 
 mod journal;
 mod retention;
+mod truncation;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
