@@ -25,6 +25,8 @@ pub const JOURNAL_ENDS: &str = "replayed-ends";
 pub const LOG_STARTS_PREFIX: &str = "log-start-offsets.";
 /// Ours, one for each shard: `cleaned-offsets.0`.
 pub const CLEANED_OFFSETS_PREFIX: &str = "cleaned-offsets.";
+/// Ours, in a partition's folder while its log is cut: see `truncation.rs`.
+pub const TRUNCATION: &str = "truncation";
 /// Held by the process that owns the log directory.
 pub const LOCK: &str = ".lock";
 /// A checkpoint is written beside itself under this ending, flushed, and renamed into place.

@@ -9,7 +9,7 @@
 //! Layout (big endian). File: magic 8 bytes | life u64 | CRC-32C u32 of what is before it | zeros up to the block's end.
 //! Round: magic u32 | CRC-32C u32 of everything after it | life u64 | sequence u64 | flushed u64 | length u32, padding
 //! not counted | entries u32 | entries. Entry: length u32 of its batches | partition i32 | topic 16 bytes | segment i64 |
-//! position u32 | leader epoch i32 of the last batch | base offset i64 | end offset i64, exclusive | settled u32, 0 or 1 |
+//! position u32 | leader epoch i32 of the last batch | base offset i64 | end offset i64, exclusive | kind u32 |
 //! batches.
 //! `flushed` is the last round that was flushed when this one was written: what is missing up to there was lost by the
 //! disk, what is missing behind it was never acknowledged as flushed.
@@ -46,8 +46,32 @@ pub struct Entry {
     pub base: Offset,
     /// Exclusive.
     pub end: Offset,
-    /// Whatever the log has below `base` is flushed, or lies in this journal.
-    pub settled: bool,
+    pub kind: Kind,
+}
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Batches,
+    /// And whatever the log has below `base` is flushed, or lies in this journal.
+    Settled,
+    /// The log is cut, to end at `end`: nothing the journal has of it before this counts any more. What stays is flushed in
+    /// its segments.
+    Truncation,
+}
+
+impl Kind {
+    const fn number(self) -> u32 {
+        match self {
+            Kind::Batches => 0,
+            Kind::Settled => 1,
+            Kind::Truncation => 2,
+        }
+    }
+
+    fn of(number: u32) -> Option<Kind> {
+        [Kind::Batches, Kind::Settled, Kind::Truncation].into_iter().find(|kind| kind.number() == number)
+    }
 }
 
 /// A round found in a file.
@@ -104,7 +128,7 @@ impl<'a> RoundWriter<'a> {
         head[36..40].copy_from_slice(&entry.epoch.0.to_be_bytes());
         head[40..48].copy_from_slice(&entry.base.0.to_be_bytes());
         head[48..56].copy_from_slice(&entry.end.0.to_be_bytes());
-        head[56..60].copy_from_slice(&u32::from(entry.settled).to_be_bytes());
+        head[56..60].copy_from_slice(&entry.kind.number().to_be_bytes());
         let at = self.at + ENTRY_HEAD_BYTES;
         self.at = at + batch_bytes;
         self.entries += 1;
@@ -186,22 +210,22 @@ fn round_at(file: &[u8], at: usize, life: u64) -> Option<(Round, usize)> {
         let head = round.get(next..next + ENTRY_HEAD_BYTES)?;
         let begin = next + ENTRY_HEAD_BYTES;
         next = begin.checked_add(u32_at(head, 0) as usize).filter(|end| *end <= length)?;
-        entries.push((decode_entry(head), at + begin..at + next));
+        entries.push((decode_entry(head)?, at + begin..at + next));
     }
     Some((Round { sequence: u64_at(head, 16), flushed: u64_at(head, 24), entries }, length))
 }
 
-fn decode_entry(head: &[u8]) -> Entry {
+fn decode_entry(head: &[u8]) -> Option<Entry> {
     let topic = (u128::from(u64_at(head, 8)) << 64) | u128::from(u64_at(head, 16));
-    Entry {
+    Some(Entry {
         partition: PartitionId { topic: TopicId(topic), index: u32_at(head, 4).cast_signed() },
         segment: Offset(u64_at(head, 24).cast_signed()),
         position: u32_at(head, 32),
         epoch: LeaderEpoch(u32_at(head, 36).cast_signed()),
         base: Offset(u64_at(head, 40).cast_signed()),
         end: Offset(u64_at(head, 48).cast_signed()),
-        settled: u32_at(head, 56) != 0,
-    }
+        kind: Kind::of(u32_at(head, 56))?,
+    })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

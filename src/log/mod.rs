@@ -29,6 +29,7 @@ pub mod recovery;
 pub mod retention;
 pub mod roll;
 pub mod time_index;
+pub mod truncation;
 pub mod txn_index;
 pub mod validate;
 

@@ -32,7 +32,7 @@ pub fn append(
     let producers;
     let appended = {
         let inner = &mut *log.borrow_mut();
-        if inner.status != Status::Open {
+        if inner.status != Status::Open || inner.work.truncating {
             return Err(Error::Closed);
         }
         if log.directory.is_offline() {

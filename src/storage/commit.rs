@@ -161,6 +161,9 @@ fn complete(shard: &Rc<Shard>, directory: &Rc<Directory>, round: &mut Round, wri
     }
     // No more of the journal is known to be flushed than before an error.
     let flushed = directory.journal.as_ref().map_or(0, Journal::flushed);
+    for mark in round.marks.drain(..).filter(|_| written.is_some()) {
+        mark.done.send(());
+    }
     let shares = Shares::of(&parts, written.as_ref().map_or(0, |(buf, _)| buf.as_slice().len()));
     for part in parts {
         let log = Rc::clone(&part.log);

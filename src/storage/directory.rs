@@ -12,6 +12,7 @@ use super::recovery_points::PartitionOffsets;
 use super::shard::Shard;
 use super::space::Space;
 use super::state::LogState;
+use super::truncate::Mark;
 use crate::model::DirectoryId;
 use crate::reactor::sync::Notify;
 
@@ -25,6 +26,8 @@ pub struct Directory {
     dirty: RefCell<VecDeque<Rc<LogState>>>,
     pub work: Notify,
     offline: Cell<bool>,
+    /// What truncations have for the journal; the commit loop takes it.
+    pub marks: RefCell<VecDeque<Mark>>,
     /// Where small batches are committed; `None` if they go to the segments, too.
     pub journal: Option<Journal>,
     /// As found at boot; loaded by the first log that needs it.
@@ -33,6 +36,8 @@ pub struct Directory {
     pub kept_points: RefCell<PartitionOffsets>,
     /// As last written by this shard.
     pub written_points: RefCell<Option<PartitionOffsets>>,
+    /// Whoever writes them keeps others from it.
+    pub points_turn: Turn,
     pub log_starts: LogStarts,
     pub cleaned: CleanedOffsets,
 }
@@ -48,9 +53,11 @@ impl Directory {
             dirty: RefCell::default(),
             work: Notify::default(),
             offline: Cell::new(false),
+            marks: RefCell::default(),
             found_points: RefCell::new(None),
             kept_points: RefCell::default(),
             written_points: RefCell::new(None),
+            points_turn: Turn::default(),
             log_starts: LogStarts::default(),
             cleaned: CleanedOffsets::default(),
         }
@@ -88,6 +95,7 @@ impl Directory {
             "log directory is offline for writing: repair the disk, then restart the broker"
         );
         self.dirty.borrow_mut().clear();
+        self.marks.borrow_mut().clear();
         let logs: Vec<Rc<LogState>> = shard.logs_of(self);
         for log in logs {
             log.borrow_mut().work.queued = false;
@@ -98,6 +106,32 @@ impl Directory {
             journal.freed.notify();
         }
         shard.listener.failed(self.id);
+    }
+}
+
+/// One at a time.
+#[derive(Default)]
+pub struct Turn {
+    taken: Cell<bool>,
+    free: Notify,
+}
+
+impl Turn {
+    pub async fn take(&self) -> MyTurn<'_> {
+        while self.taken.replace(true) {
+            self.free.notified().await;
+        }
+        MyTurn(self)
+    }
+}
+
+/// Gives it up when it is dropped.
+pub struct MyTurn<'a>(&'a Turn);
+
+impl Drop for MyTurn<'_> {
+    fn drop(&mut self) {
+        self.0.taken.set(false);
+        self.0.free.notify();
     }
 }
 

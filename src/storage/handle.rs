@@ -7,6 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::state::{LogState, Status};
+use super::truncate::{self, Cut};
 use super::{Appended, Durability, Error, LogConfig, Slices, append, log_starts, lookup, read};
 use crate::model::{LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::protocol::batch::BatchHeader;
@@ -149,6 +150,27 @@ impl Log {
             return Err(Error::OutOfRange);
         }
         log_starts::advance(&self.state, to).await
+    }
+
+    /// Cuts every batch that has a record at or above `to`; gives the log's end, which is below `to` where that lies within
+    /// a batch. Durable when it returns; whatever becomes of the caller, it is done. A `to` below the log's start empties the
+    /// log, which starts at `to` then. Appends that were queued behind the cut never become durable; until it has ended,
+    /// further ones are refused as `Closed`. The high watermark, and who waits for it, are the caller's.
+    ///
+    /// # Errors
+    /// `Full`: nothing is changed. `Offline`; `Closed`, during the boot, too; `OutOfRange` if the log cannot start so low
+    /// before the next clean stop.
+    pub async fn truncate_to(&self, to: Offset) -> Result<Offset, Error> {
+        truncate::truncate(&self.state, Cut::To(to)).await
+    }
+
+    /// Empties the log, producers and leader epochs included: it starts and ends at `at`, which may lie anywhere. As
+    /// [`Self::truncate_to`] otherwise.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn truncate_fully_and_start_at(&self, at: Offset) -> Result<(), Error> {
+        truncate::truncate(&self.state, Cut::All(at)).await.map(|_| ())
     }
 
     /// Resolves when everything appended so far is flushed, whatever the topic's durability.

@@ -11,7 +11,7 @@
 //! Starts that are asked for while the file is being written share the next write.
 
 use std::cell::{Cell, RefCell};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::Error;
@@ -76,12 +76,15 @@ impl LogStarts {
 /// may be above `to`.
 ///
 /// # Errors
-/// `Closed`, `Offline`, or `Full`; the start may still turn out to have moved at the next start of the broker.
+/// `OutOfRange`: it is not durable. `Closed`, `Offline`, or `Full`; the start may still turn out to have moved at the next start of the broker.
 pub async fn advance(log: &Rc<LogState>, to: Offset) -> Result<Offset, Error> {
     let is_described = {
         let inner = log.borrow();
-        assert!(to <= inner.durable_end, "{to} is beyond what is durable of {}", log.name);
-        if inner.status == Status::Closed {
+        if to > inner.durable_end {
+            // it was cut since
+            return Err(Error::OutOfRange);
+        }
+        if inner.status == Status::Closed || inner.work.truncating {
             return Err(Error::Closed);
         }
         if to <= inner.start {
@@ -89,6 +92,7 @@ pub async fn advance(log: &Rc<LogState>, to: Offset) -> Result<Offset, Error> {
         }
         inner.recovery_point() >= to
     };
+    let _moving = Moving::begin(log);
     // What lies below the start may be gone after a crash, so recovery must not need it: neither to know where the
     // log goes on, nor for the producers.
     if !is_described {
@@ -112,6 +116,41 @@ pub async fn advance(log: &Rc<LogState>, to: Offset) -> Result<Offset, Error> {
     };
     removal::enqueue(log);
     Ok(start)
+}
+
+/// Keeps a truncation from beginning.
+struct Moving<'a>(&'a LogState);
+
+impl<'a> Moving<'a> {
+    fn begin(log: &'a LogState) -> Moving<'a> {
+        log.borrow_mut().work.moving_starts += 1;
+        Moving(log)
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().work.moving_starts -= 1;
+        self.0.settled.notify();
+    }
+}
+
+/// A truncated log's start, which may have gone back, is on disk when this returns.
+pub async fn write_down(log: &Rc<LogState>) -> Result<(), Error> {
+    make_durable(&log.shard, &log.directory).await
+}
+
+/// Whether another shard's file, from before the last clean stop, says that the log starts above `at`.
+pub async fn is_above_elsewhere(directory: &Directory, partition: PartitionId, at: Offset) -> bool {
+    let own = own_path(directory);
+    let files = recovery_points::files(&directory.path, LOG_STARTS_PREFIX).await;
+    let mut others =
+        files.iter().filter(|(path, _)| *path != own).filter_map(|(_, found)| found.as_ref().ok());
+    others.any(|starts| starts.get(&partition).is_some_and(|start| *start > at))
+}
+
+fn own_path(directory: &Directory) -> PathBuf {
+    directory.path.join(format!("{LOG_STARTS_PREFIX}{}", reactor::shard_id().0))
 }
 
 /// Resolves when every start that has been asked for is on disk.
@@ -186,7 +225,7 @@ async fn write(shard: &Rc<Shard>, directory: &Directory) -> Result<(), Error> {
         return Ok(());
     }
     let text = encode(&starts);
-    let path = directory.path.join(format!("{LOG_STARTS_PREFIX}{}", reactor::shard_id().0));
+    let path = own_path(directory);
     if let Err(error) = fs::write_durable(&path, text.into_bytes()).await {
         if reactor::is_shortage(&error) {
             tracing::warn!(

@@ -6,8 +6,8 @@
 //! what lies in the journal to the segments, in large pieces. Life of a read: the tail cache, else [`chunks`] (read-ahead cache), else
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
 //! judged and repaired by [`open`] and [`recover`]; of a compacted topic, rewritten by [`cleaner`]; given up by
-//! [`retention`] or DeleteRecords, which move the log's start ([`log_starts`]), and removed by [`removal`]. What describes
-//! it ([`indexes`], [`transactions`]) is made again from its batches when it is missing or wrong.
+//! [`retention`] or DeleteRecords, which move the log's start ([`log_starts`]), and removed by [`removal`]; cut by
+//! [`truncate`]. What describes it ([`indexes`], [`transactions`]) is made again from its batches when it is missing or wrong.
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
@@ -17,7 +17,8 @@
 //!   its segments.
 //! * One write per segment is in flight, so two writes never meet in one 4 KiB block. The bytes below the written end in
 //!   a rewritten block are the same bytes.
-//! * A log start is durable before anybody is told, and before anything below it is removed.
+//! * A log start is durable before anybody is told, and before anything below it is removed; a truncation before anything
+//!   is cut.
 //! * A write or flush error takes the directory offline for writing, once and for good; nothing is tried again.
 //! * Every segment below the one that holds the recovery point is closed: trimmed, flushed, its producer snapshot
 //!   and the leader epochs on disk.
@@ -63,6 +64,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod transactions;
+mod truncate;
 mod warm;
 mod write;
 

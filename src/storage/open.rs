@@ -17,12 +17,13 @@ use super::shard::Shard;
 use super::state::{Identity, Inner, LogState, Status, Work};
 use super::{
     Create, Error, LogConfig, OpenLog, indexes, log_starts, producers, recovery_points, removal, roll, scan,
-    space, stop, transactions,
+    space, stop, transactions, truncate,
 };
 use crate::log::checkpoint::{decode_partition_metadata, encode_partition_metadata};
 use crate::log::epoch_cache::EpochCache;
 use crate::log::files::{
-    FileKind, FileState, FolderState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, folder_name,
+    FileKind, FileState, FolderState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, TRUNCATION,
+    folder_name,
 };
 use crate::log::indexes::SegmentIndexes;
 use crate::log::offset_index::OffsetIndex;
@@ -30,6 +31,7 @@ use crate::log::producer_snapshot;
 use crate::log::producer_state::ProducerStates;
 use crate::log::recovery::{Offsets, Reason, Start};
 use crate::log::time_index::TimeIndex;
+use crate::log::truncation::Truncation;
 use crate::model::{LeaderEpoch, Offset, TimestampMs};
 use crate::protocol::batch::BatchHeader;
 use crate::reactor::{self, BLOCK_BYTES, File, Instant, OpenMode, fs};
@@ -46,6 +48,8 @@ pub struct Opening {
     pub gaps: bool,
     /// Its files are not as the last stop has left them.
     is_changed: Cell<bool>,
+    /// Of a log that is loaded anew: what is known of it, unless its folder tells a truncation.
+    known: Option<Truncation>,
 }
 
 /// A log's state as loaded.
@@ -57,6 +61,8 @@ pub struct Loaded {
     pub producers: ProducerStates,
     /// The files are not yet as a clean stop leaves them.
     pub touched: bool,
+    /// What was cut of it just now, to be ended with [`truncate::finish`].
+    pub truncation: Option<Truncation>,
 }
 
 /// See [`Storage::open`](super::Storage::open).
@@ -86,6 +92,7 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
         folder,
         gaps,
         is_changed: Cell::new(false),
+        known: None,
     };
     let (partition, directory) = (opening.what.partition, Rc::clone(&opening.directory));
     let opened = match opening.load().await {
@@ -98,15 +105,49 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
         let point = recovery_points::found(&directory).await.get(&partition).copied();
         directory.kept_points.borrow_mut().extend(point.map(|point| (partition, point)));
     }
-    let log = opened?;
+    let (log, truncation) = opened?;
     shard.logs.borrow_mut().insert(log.partition, Rc::clone(&log));
     let known = log.borrow().producers.len();
     producers::note(shard, 0, known);
+    if let Some(truncation) = truncation {
+        tracing::info!(
+            log = log.name,
+            end = truncation.end.0,
+            "a truncation was ended that the last stop has cut off"
+        );
+        if let Err(error) = truncate::finish(&log).await {
+            shard.logs.borrow_mut().remove(&log.partition);
+            return Err(error);
+        }
+    }
     Ok(log)
 }
 
 impl Opening {
-    async fn load(&self) -> Result<Loaded, Error> {
+    /// Of a log that is open and loaded anew.
+    pub fn again(log: &LogState, known: Option<Truncation>) -> Opening {
+        let config = log.borrow().config.clone();
+        let gaps = log.directory.cleaned.of(log.partition).is_some() || config.cleanup.compact;
+        let what = OpenLog {
+            partition: log.partition,
+            topic_name: log.name.rsplit_once('-').map_or(log.name.as_str(), |(topic, _)| topic).to_owned(),
+            directory: log.directory.id,
+            config,
+            create: Create::Never,
+        };
+        Opening {
+            shard: Rc::clone(&log.shard),
+            directory: Rc::clone(&log.directory),
+            what,
+            name: log.name.clone(),
+            folder: log.folder.clone(),
+            gaps,
+            is_changed: Cell::new(false),
+            known,
+        }
+    }
+
+    pub async fn load(&self) -> Result<Loaded, Error> {
         let Some(mut found) = self.find().await? else { return self.create().await };
         if found.segments.is_empty() {
             if self.what.create == Create::Never {
@@ -119,7 +160,7 @@ impl Opening {
             return self.create().await;
         }
         let mut loaded = None;
-        if self.directory.clean && !self.is_changed.get() {
+        if self.directory.clean && !self.is_changed.get() && found.truncation.is_none() {
             loaded = self.load_clean(&found).await?;
             if loaded.is_none() {
                 tracing::warn!(log = self.name, "the files are not as a clean stop leaves them: recovering");
@@ -170,7 +211,15 @@ impl Opening {
         if !self.check_topic(entries.iter().any(|entry| entry.name == PARTITION_METADATA)).await? {
             return Ok(None);
         }
-        let mut found = Found::default();
+        let mut found = Found { truncation: self.known, ..Found::default() };
+        let mut entries = entries;
+        if entries.iter().any(|entry| entry.name == TRUNCATION) {
+            let truncation =
+                truncate::found(&self.folder).await.map_err(|error| self.unreadable(&self.folder, &error))?;
+            truncate::cut_files(self, &truncation).await.map_err(|error| self.unwritable(&error))?;
+            entries = fs::list(&self.folder).await.map_err(|error| self.unreadable(&self.folder, &error))?;
+            found.truncation = Some(truncation);
+        }
         let mut described = Vec::new();
         let (mut swaps, mut cleaned) = (Vec::new(), None::<Offset>);
         for entry in &entries {
@@ -208,7 +257,11 @@ impl Opening {
         found.snapshots.sort_unstable();
         let completed = swap::complete(&self.folder, &self.name, &mut found, swaps, cleaned).await;
         completed.map_err(|error| self.unwritable(&error))?;
-        found.start = log_starts::found(&self.directory).await.of(self.what.partition);
+        found.start = match found.truncation {
+            // it may have gone back, or not be written down yet
+            Some(truncation) => truncation.start,
+            None => log_starts::found(&self.directory).await.of(self.what.partition),
+        };
         self.finish_removals(&mut found, &described).await;
         Ok(Some(found))
     }
@@ -300,6 +353,7 @@ impl Opening {
             epochs: EpochCache::default(),
             producers: ProducerStates::default(),
             touched: false,
+            truncation: None,
         })
     }
 
@@ -321,7 +375,14 @@ impl Opening {
             // nothing was ever written
             (end == found.segments[0].0).then(ProducerStates::default)
         };
-        Ok(producers.map(|producers| Loaded { segments, end, epochs, producers, touched: false }))
+        Ok(producers.map(|producers| Loaded {
+            segments,
+            end,
+            epochs,
+            producers,
+            touched: false,
+            truncation: None,
+        }))
     }
 
     /// Loads the last segment's indexes and walks what lies behind their last entry; the log's end, if all fits.
@@ -374,21 +435,38 @@ impl Opening {
     }
 
     /// Builds the log from what was loaded.
-    async fn finish(self, loaded: Loaded) -> Result<Rc<LogState>, Error> {
+    async fn finish(self, loaded: Loaded) -> Result<(Rc<LogState>, Option<Truncation>), Error> {
+        let truncation = loaded.truncation;
+        let inner = self.inner(loaded).await?;
+        let starts = log_starts::found(&self.directory).await;
+        self.directory.log_starts.comes(self.what.partition, &starts);
+        let Opening { shard, directory, what, name, folder, .. } = self;
+        let id = shard.next_id();
+        let log =
+            LogState::new(Identity { partition: what.partition, id, name, folder, directory, shard }, inner);
+        if removal::is_due(&log.borrow()) {
+            removal::enqueue(&log);
+        }
+        Ok((log, truncation))
+    }
+
+    /// The log's state, from what was loaded.
+    pub async fn inner(&self, loaded: Loaded) -> Result<Inner, Error> {
         let active = Rc::clone(loaded.segments.last().expect("at least one segment"));
         let length = active.durable_bytes.get();
         let file = active.open_file().expect("the last segment is open");
         let ends = self.read_ends(&file, length).await;
         let (first_timestamp, partial_block) = ends.map_err(|error| self.unreadable(&self.folder, &error))?;
         active.first_timestamp.set(first_timestamp);
-        let starts = log_starts::found(&self.directory).await;
-        let start = self.start(starts.of(self.what.partition), &loaded);
-        self.directory.log_starts.comes(self.what.partition, &starts);
-        let Opening { shard, directory, what, name, folder, .. } = self;
+        let written = match loaded.truncation {
+            Some(truncation) => truncation.start,
+            None => log_starts::found(&self.directory).await.of(self.what.partition),
+        };
+        let start = self.start(written, &loaded);
         let mut epochs = loaded.epochs;
         let epochs_moved = epochs.truncate_from_start(start);
-        let inner = Inner {
-            config: what.config,
+        Ok(Inner {
+            config: self.what.config.clone(),
             status: Status::Open,
             start,
             start_asked: start,
@@ -414,14 +492,8 @@ impl Opening {
             flush_waiters: Vec::new(),
             touched: loaded.touched,
             epochs_moved,
-        };
-        let id = shard.next_id();
-        let log =
-            LogState::new(Identity { partition: what.partition, id, name, folder, directory, shard }, inner);
-        if removal::is_due(&log.borrow()) {
-            removal::enqueue(&log);
-        }
-        Ok(log)
+            truncations: 0,
+        })
     }
 
     /// The start that was written down, within what the log holds.

@@ -55,7 +55,12 @@ pub async fn read(log: &Rc<LogState>, request: Request) -> Result<Slices, Error>
                 continue;
             }
         };
-        let chunk = load(log, request.from, request.max_bytes).await?;
+        let truncations = log.borrow().truncations;
+        let chunk = match load(log, request.from, request.max_bytes).await {
+            // what was looked for may be gone
+            Err(_) if log.borrow().truncations != truncations => continue,
+            loaded => loaded?,
+        };
         if take(&chunk, &request, &mut slices) {
             from_memory(log, &request, &mut slices);
         }

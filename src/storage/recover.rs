@@ -26,6 +26,7 @@ use crate::log::indexes::SegmentIndexes;
 use crate::log::producer_snapshot;
 use crate::log::producer_state::ProducerStates;
 use crate::log::recovery::{Offsets, Reason, Start};
+use crate::log::truncation::Truncation;
 use crate::log::txn_index::{AbortedTxn, TxnIndex};
 use crate::model::{LeaderEpoch, Offset};
 use crate::reactor::{BLOCK_BYTES, Buf, File, OpenMode, fs};
@@ -41,6 +42,8 @@ pub struct Found {
     pub transactions: Vec<Offset>,
     /// The log start as it was written down; zero if it never was.
     pub start: Offset,
+    /// What was cut of it just now: everything that stays is flushed.
+    pub truncation: Option<Truncation>,
 }
 
 /// What the scan has learned so far.
@@ -105,18 +108,22 @@ pub async fn recover(opening: &Opening, found: &mut Found) -> Result<Loaded, Err
         log = opening.name,
         recovery_point = scan.recovery_point.0,
         end = scan.next.0,
-        "recovered after an unclean stop"
+        truncated = found.truncation.is_some(),
+        "the log was recovered"
     );
     let Scan { next, epochs, producers, .. } = scan;
-    Ok(Loaded { segments, end: next, epochs, producers, touched: true })
+    let truncation = found.truncation;
+    Ok(Loaded { segments, end: next, epochs, producers, touched: true, truncation })
 }
 
 /// Where the scan begins: the recovery point, the segment, and the state at its first batch.
 async fn begin<'a>(opening: &'a Opening, found: &Found) -> Result<(Scan<'a>, usize), Error> {
     let points = recovery_points::found(&opening.directory).await;
     // a start is moved only over what is flushed and described
-    let mut recovery_point =
-        points.get(&opening.what.partition).copied().unwrap_or(Offset::ZERO).max(found.start);
+    let mut recovery_point = match found.truncation {
+        Some(truncation) => truncation.end,
+        None => points.get(&opening.what.partition).copied().unwrap_or(Offset::ZERO).max(found.start),
+    };
     let floor =
         |offset: Offset| found.segments.partition_point(|&(base, _)| base <= offset).saturating_sub(1);
 

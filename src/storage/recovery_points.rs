@@ -69,6 +69,29 @@ pub async fn write(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), E
     if shard.booting.get() {
         return Ok(());
     }
+    match write_now(shard, directory).await {
+        // An older point is as true, it only means more to scan.
+        Err(Error::Full) => Ok(()),
+        written => written,
+    }
+}
+
+/// As [`write`], after a point has come down: that must be on disk, and no older file say otherwise.
+///
+/// # Errors
+/// `Full` or `Offline`: it is not.
+pub async fn write_lowered(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), Error> {
+    // its name goes with the next flush of the folder, which is the one below
+    forget_ends(&directory.path).await;
+    directory.written_points.borrow_mut().take();
+    write_now(shard, directory).await
+}
+
+async fn write_now(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), Error> {
+    let _turn = directory.points_turn.take().await;
+    if directory.is_offline() {
+        return Err(Error::Offline);
+    }
     // Those of logs that could not be opened stay: what was flushed then still counts when they can be.
     let mut points = directory.kept_points.borrow().clone();
     points.extend(shard.logs_of(directory).iter().map(|log| (log.partition, log.borrow().recovery_point())));
@@ -79,9 +102,8 @@ pub async fn write(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), E
     let path = directory.path.join(format!("{RECOVERY_POINTS_PREFIX}{}", reactor::shard_id().0));
     if let Err(error) = fs::write_durable(&path, text.into_bytes()).await {
         if reactor::is_shortage(&error) {
-            // An older point is as true, it only means more to scan.
             tracing::warn!(path = %path.display(), %error, "cannot write the recovery points now");
-            return Ok(());
+            return Err(Error::Full);
         }
         directory.fail(shard, "cannot write the recovery points", &error);
         return Err(Error::Offline);

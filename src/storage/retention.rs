@@ -51,7 +51,10 @@ async fn look(shard: &Rc<Shard>) {
         if shard.stopping.get() {
             break;
         }
+        let truncations = log.borrow().truncations;
         match expired(&log).await {
+            // what has expired may be gone, and something else be there
+            Ok(_) if log.borrow().truncations != truncations => {}
             // side by side, so that they share the write
             Ok(Some(start)) => moves.push(reactor::spawn(async move {
                 // an error is said where it happens
@@ -123,7 +126,7 @@ fn words(reason: Reason) -> &'static str {
 fn oldest(log: &LogState, from: Offset) -> Option<(Rc<Segment>, Candidate, Rules)> {
     let high_watermark = log.shard.listener.high_watermark(log.partition);
     let inner = log.borrow();
-    if inner.status != Status::Open || log.directory.is_offline() {
+    if inner.status != Status::Open || inner.work.truncating || log.directory.is_offline() {
         return None;
     }
     let index = inner.segments.partition_point(|segment| segment.base <= from).checked_sub(1)?;

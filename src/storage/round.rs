@@ -7,8 +7,9 @@ use super::directory::Directory;
 use super::run::Place;
 use super::segment::Segment;
 use super::state::{Inner, LogState, Status};
+use super::truncate::Mark;
 use super::write::{self, Write};
-use crate::log::journal::{Entry, RoundWriter, Unsealed, round_bytes};
+use crate::log::journal::{Entry, Kind, RoundWriter, Unsealed, round_bytes};
 use crate::model::{LeaderEpoch, Offset};
 use crate::reactor::{Buf, File, Instant, now};
 
@@ -28,6 +29,8 @@ pub struct Round {
     pub journaled: Option<Journaled>,
     /// Something in the journal has to be flushed.
     pub flush_journal: bool,
+    /// Truncations that the journal's part has, too.
+    pub marks: Vec<Mark>,
     /// Empty between rounds.
     chosen: Vec<Chosen>,
 }
@@ -103,6 +106,7 @@ impl Round {
             let inner = &mut *guard;
             inner.work.queued = false;
             if inner.status == Status::Closed {
+                log.settled.notify();
                 continue;
             }
             let (count, log_bytes) = takes(inner);
@@ -129,8 +133,15 @@ impl Round {
             }
             bytes += log_bytes;
         }
-        if !self.chosen.is_empty() {
-            self.journaled = Some(copy(&mut self.chosen, journal_bytes));
+        while !directory.is_offline()
+            && round_bytes(self.chosen.len() + self.marks.len() + 1, journal_bytes) <= journal_max
+        {
+            let Some(mark) = directory.marks.borrow_mut().pop_front() else { break };
+            self.flush_journal = true;
+            self.marks.push(mark);
+        }
+        if !self.chosen.is_empty() || !self.marks.is_empty() {
+            self.journaled = Some(copy(&mut self.chosen, journal_bytes, &self.marks));
         }
     }
 }
@@ -174,8 +185,8 @@ fn end(inner: &mut Inner, batches: Batches) -> Batches {
 }
 
 /// One exact-size buffer with what all the chosen logs have queued.
-fn copy(chosen: &mut Vec<Chosen>, bytes: usize) -> Journaled {
-    let mut buf = Buf::new(round_bytes(chosen.len(), bytes));
+fn copy(chosen: &mut Vec<Chosen>, bytes: usize, marks: &[Mark]) -> Journaled {
+    let mut buf = Buf::new(round_bytes(chosen.len() + marks.len(), bytes));
     let mut writer = RoundWriter::new(buf.as_mut_slice());
     let mut parts = Vec::with_capacity(chosen.len());
     for Chosen { log, count, bytes } in chosen.drain(..) {
@@ -191,7 +202,7 @@ fn copy(chosen: &mut Vec<Chosen>, bytes: usize) -> Journaled {
                 epoch: last.map_or(LeaderEpoch::NONE, |last| last.epoch),
                 base: inner.durable_end,
                 end: last.map_or(inner.durable_end, |last| last.last_offset.plus(1)),
-                settled: !inner.unflushed,
+                kind: if inner.unflushed { Kind::Batches } else { Kind::Settled },
             };
             let batches = begin(inner, count);
             let mut places = Vec::with_capacity(count);
@@ -203,6 +214,9 @@ fn copy(chosen: &mut Vec<Chosen>, bytes: usize) -> Journaled {
             Part { log: Rc::clone(&log), segment, first, end, end_at, places, batches }
         };
         parts.push(part);
+    }
+    for mark in marks {
+        writer.entry(&mark.entry, 0);
     }
     let round = writer.done();
     Journaled { buf: Some(buf), round, parts }

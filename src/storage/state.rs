@@ -29,6 +29,8 @@ pub struct LogState {
     pub shard: Rc<Shard>,
     /// Something that [`LogState::is_idle`] looks at has changed.
     pub settled: Notify,
+    /// A truncation has ended.
+    pub truncated: Notify,
     /// [`Work::writing`] was given up: for drains only, each of which takes it and gives it up again, so that none waits for
     /// a notification that somebody else took.
     pub file_free: Notify,
@@ -90,6 +92,8 @@ pub struct Inner {
     /// The log start has moved into another leader epoch's batches, or within one's, and `leader-epoch-checkpoint` does
     /// not say so yet.
     pub epochs_moved: bool,
+    /// How often it was truncated since then.
+    pub truncations: u64,
 }
 
 /// What is under way. At most one of `queued`, `in_round` and `rolling`.
@@ -112,6 +116,10 @@ pub struct Work {
     pub cleaning: bool,
     /// The cleaner puts a segment in the place of others: nobody else replaces or removes one.
     pub replacing: bool,
+    /// Something is cut: no appends, no roll, no removal, no cleaning.
+    pub truncating: bool,
+    /// Who moves the log start.
+    pub moving_starts: u32,
 }
 
 /// A batch whose place is fixed.
@@ -155,6 +163,7 @@ impl LogState {
             directory: identity.directory,
             shard: identity.shard,
             settled: Notify::default(),
+            truncated: Notify::default(),
             file_free: Notify::default(),
             inner: RefCell::new(inner),
         })
@@ -177,8 +186,19 @@ impl LogState {
             && (inner.status == Status::Closed || self.directory.is_offline() || inner.pending.is_empty())
     }
 
+    /// As [`Self::is_idle`], for a truncation: nothing else changes the log, and nothing is queued.
+    pub fn is_still(&self) -> bool {
+        let work = self.inner.borrow().work;
+        self.is_idle() && !work.queued && work.moving_starts == 0
+    }
+
     /// Waits until nothing of this log is being written.
     pub async fn idle(&self) {
+        // none begins again on a log that is stopped or deleted
+        while self.inner.borrow().work.truncating {
+            self.truncated.notified().await;
+        }
+        self.truncated.notify();
         while !self.is_idle() {
             self.settled.notified().await;
         }
@@ -240,7 +260,29 @@ impl LogState {
             receiver
         };
         self.schedule();
-        receiver.await.ok_or(Error::Offline)
+        receiver.await.ok_or_else(|| if self.directory.is_offline() { Error::Offline } else { Error::Closed })
+    }
+
+    /// Gives up the queued batches at or above `offset` and what they have changed of the order; the state at the log's end
+    /// is to be loaded again if that was anything. Whether it was.
+    pub fn drop_pending_from(&self, offset: Offset) -> bool {
+        let waiters: Vec<(Offset, Sender<()>)> = {
+            let inner = &mut *self.inner.borrow_mut();
+            let first = inner.pending.partition_point(|pending| pending.last_offset < offset);
+            let dropped = inner.pending.split_off(first);
+            let Some(end) = dropped.front().map(|pending| pending.base_offset) else { return false };
+            inner.end = end;
+            let bytes: usize = dropped.iter().map(|pending| pending.batch.len()).sum();
+            inner.pending_bytes -= bytes;
+            self.shard.pending_bytes.set(self.shard.pending_bytes.get() - bytes);
+            let opened: Vec<u64> =
+                dropped.iter().filter_map(|pending| Some(pending.opens.as_ref()?.segment.id)).collect();
+            inner.segments.retain(|segment| !opened.contains(&segment.id));
+            // nobody flushes what is gone: they hear of it
+            inner.flush_waiters.extract_if(.., |(waited, _)| *waited > end).collect()
+        };
+        drop(waiters);
+        true
     }
 
     /// Gives up what is queued: the directory failed or the log is deleted.

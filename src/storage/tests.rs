@@ -3,6 +3,7 @@
 mod journal;
 mod retention;
 mod transactions;
+mod truncation;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -52,6 +52,8 @@ struct Plan {
     expires: bool,
     /// Write and flush errors in the lives but the first.
     faults: bool,
+    /// Logs are truncated once in so many batches; 0 for never.
+    truncates: u64,
 }
 
 impl Plan {
@@ -95,6 +97,7 @@ impl Plan {
             written: noise.one_in(3).then_some(0),
             expires,
             faults: noise.one_in(4),
+            truncates: [0, 0, 40, 8][noise.below(4) as usize],
         }
     }
 
@@ -121,11 +124,25 @@ struct Expected {
     topic: u128,
     /// It was opened once: its folder is durable.
     created: bool,
+    /// Where the first batch begins: above zero where the log has begun anew.
+    base: Offset,
     batches: Vec<Appended>,
     durable: Offset,
     /// The highest log start that was told, and that was asked for.
     start: Offset,
     asked: Offset,
+    /// A truncation has begun, and not ended.
+    cutting: Option<Cut>,
+    /// How many have ended.
+    cuts: u64,
+    producer_epoch: i16,
+}
+
+/// A truncation as it was asked for.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    To(Offset),
+    All(Offset),
 }
 
 impl Expected {
@@ -137,7 +154,34 @@ impl Expected {
     }
 
     fn end(&self) -> Offset {
-        self.batches.last().map_or(Offset::ZERO, |batch| batch.end)
+        self.batches.last().map_or(self.base, |batch| batch.end)
+    }
+
+    /// Whether a log that was cut may start and end there. Retention may have moved its start without a word.
+    fn may_be_cut(&self, cut: Cut, (start, end): (Offset, Offset)) -> bool {
+        let is_empty = start == end;
+        match cut {
+            Cut::All(at) => is_empty && end == at,
+            Cut::To(to) => {
+                let kept = self.batches.partition_point(|batch| batch.end <= to);
+                let floor = kept.checked_sub(1).map_or(self.base, |last| self.batches[last].end);
+                let is_cut = end == floor && start >= self.start && start <= end;
+                // it begins anew: below its start, or because the batch it started in is gone
+                is_cut || (is_empty && (end == to || (end > floor && end >= self.start && end <= self.end())))
+            }
+        }
+    }
+
+    /// It was cut, and starts and ends there. An empty log may know its producers or not.
+    fn has_been_cut(&mut self, (start, end): (Offset, Offset)) {
+        self.batches.retain(|batch| batch.end <= end);
+        if start == end {
+            self.batches.clear();
+            self.base = end;
+            self.producer_epoch += 1;
+        }
+        (self.start, self.asked, self.durable) = (start, self.asked.max(start), end);
+        (self.cutting, self.cuts) = (None, self.cuts + 1);
     }
 
     /// The first batch that ends above `offset`.
@@ -288,6 +332,13 @@ async fn recovered(world: &World, index: usize, log: &Log) -> Check {
     {
         let expected = &mut *world.logs[index].borrow_mut();
         let end = log.end_offset();
+        if let Some(cut) = expected.cutting.take() {
+            // all of it has happened, or nothing
+            let found = (log.start_offset(), end);
+            if expected.may_be_cut(cut, found) {
+                expected.has_been_cut(found);
+            }
+        }
         check!(end >= expected.durable, "durable up to {}, found up to {end}", expected.durable);
         check!(end <= expected.end(), "appended up to {}, found up to {end}", expected.end());
         expected.batches.retain(|batch| batch.end <= end);
@@ -331,8 +382,10 @@ async fn removed(index: usize, start: Offset) -> Check {
 
 fn epochs(expected: &Expected, log: &Log) -> Check {
     let last = expected.batches.last().map_or(LeaderEpoch::NONE, |batch| batch.epoch);
-    check!(log.last_epoch() == last, "last epoch {}, not {last}", log.last_epoch());
     let start = log.start_offset();
+    // what was in force in front of an empty log may be known or not
+    let is_empty = start == log.end_offset();
+    check!(is_empty || log.last_epoch() == last, "last epoch {}, not {last}", log.last_epoch());
     for (number, batch) in expected.batches.iter().enumerate().filter(|(_, batch)| batch.base >= start) {
         check!(
             log.epoch_at(batch.base) == batch.epoch,
@@ -363,9 +416,9 @@ fn producers(expected: &Expected, log: &Log) -> Check {
             check!(place == (batch.base, batch.end, true), "duplicate of {} appended: {again:?}", batch.base);
         }
         if let Some(last) = expected.producer_batches(producer).next_back() {
-            let sequence = last.header.last_sequence() + 2;
+            let (epoch, sequence) = (last.header.producer_epoch.0, last.header.last_sequence() + 2);
             let (raw, header) =
-                self::batch(&Spec { producer: Some((producer, 0, sequence)), ..Spec::default() });
+                self::batch(&Spec { producer: Some((producer, epoch, sequence)), ..Spec::default() });
             let gap = log.append(raw, &header, LeaderEpoch(99), TimestampMs(0));
             check!(gap == Err(Error::Refused(ErrorCode::OutOfOrderSequenceNumber)), "gap: {gap:?}");
         }
@@ -393,14 +446,20 @@ async fn reads(
 ) -> Check {
     let end = log.durable_end();
     let mut next = from;
+    let cuts = world.logs[index].borrow().cuts;
+    let is_cut = || {
+        let expected = world.logs[index].borrow();
+        expected.cutting.is_some() || expected.cuts != cuts
+    };
     for _ in 0..count {
-        if next >= end {
+        if next >= end || is_cut() {
             break;
         }
         let slices = match log.read_cached(next, end, max_bytes, true) {
             Some(slices) => slices,
             None => match log.read(next, end, max_bytes, true).await {
                 Ok(slices) => slices,
+                _ if is_cut() => break,
                 Err(Error::OutOfRange) if next < log.start_offset() => {
                     next = log.start_offset();
                     continue;
@@ -433,10 +492,14 @@ async fn write(world: &World, index: usize, log: &Log, epoch: LeaderEpoch) -> Ch
         if noise.one_in(10) {
             delete(world, index, log, &mut noise).await?;
         }
+        if world.plan.truncates > 0 && noise.one_in(world.plan.truncates) {
+            truncate(world, index, log, &mut noise).await?;
+        }
         let producer = 10 + noise.below(3) as i64;
-        let sequence = {
+        let (epoch_of_producer, sequence) = {
             let expected = world.logs[index].borrow();
-            expected.producer_batches(producer).next_back().map_or(0, |last| last.header.last_sequence() + 1)
+            let last = expected.producer_batches(producer).next_back();
+            (expected.producer_epoch, last.map_or(0, |last| last.header.last_sequence() + 1))
         };
         let spec = Spec {
             records: 1 + noise.below(5) as i32,
@@ -444,7 +507,7 @@ async fn write(world: &World, index: usize, log: &Log, epoch: LeaderEpoch) -> Ch
             seed: noise.next(),
             base_timestamp: 1_000 + noise.below(1_000) as i64,
             timestamp_step: 1,
-            producer: producer_ids().contains(&producer).then_some((producer, 0, sequence)),
+            producer: producer_ids().contains(&producer).then_some((producer, epoch_of_producer, sequence)),
         };
         let (raw, header) = batch(&spec);
         let appended = match log.append(raw.clone(), &header, epoch, TimestampMs(reactor::wall_clock_ms())) {
@@ -481,6 +544,44 @@ async fn delete(world: &World, index: usize, log: &Log, noise: &mut Noise) -> Ch
     }
 }
 
+/// Cuts the log somewhere, or has it begin anew, sometimes below its start.
+async fn truncate(world: &World, index: usize, log: &Log, noise: &mut Noise) -> Check {
+    let (start, end) = (log.start_offset(), log.end_offset());
+    let behind = noise.below((end.0 - start.0) as u64 + 1) as i64;
+    let cut = match noise.below(8) {
+        0 => Cut::All(Offset(noise.below(end.0 as u64 + 100) as i64)),
+        1 => Cut::To(Offset(noise.below(end.0 as u64 + 2) as i64)),
+        2 => Cut::To(start.plus(behind)),
+        _ => Cut::To(Offset(end.0 - behind.min(noise.below(12) as i64))),
+    };
+    {
+        let expected = &mut *world.logs[index].borrow_mut();
+        expected.told(start)?;
+        expected.cutting = Some(cut);
+    }
+    let done = match cut {
+        Cut::To(to) => log.truncate_to(to).await,
+        Cut::All(at) => log.truncate_fully_and_start_at(at).await.map(|()| at),
+    };
+    match done {
+        Ok(told) => {
+            let expected = &mut *world.logs[index].borrow_mut();
+            let found = (log.start_offset(), log.end_offset());
+            let may_be = expected.may_be_cut(cut, found) && told == found.1;
+            check!(
+                may_be,
+                "{cut:?} gave {told} and {found:?}, {} to {} before",
+                expected.start,
+                expected.end()
+            );
+            expected.has_been_cut(found);
+            Ok(())
+        }
+        Err(Error::Offline) if world.failed.get() => Ok(()),
+        Err(error) => Err(format!("{cut:?}: {error:?}")),
+    }
+}
+
 /// Reads here and there below the durable end.
 async fn read(world: &World, index: usize, log: &Log) -> Check {
     let mut noise = Noise(reactor::random_u64());
@@ -492,6 +593,9 @@ async fn read(world: &World, index: usize, log: &Log) -> Check {
             let expected = world.logs[index].borrow();
             expected.batches.get(expected.above(from)).map_or(Offset::ZERO, |batch| batch.base)
         };
+        if world.logs[index].borrow().cutting.is_some() {
+            continue;
+        }
         world.logs[index].borrow_mut().told(log.start_offset())?;
         reads(world, index, log, from, 1 + noise.below(30_000) as usize, 4).await?;
     }

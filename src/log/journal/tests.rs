@@ -8,7 +8,7 @@ fn entry(index: i32, base: i64) -> Entry {
         epoch: LeaderEpoch(3),
         base: Offset(base),
         end: Offset(base + 2),
-        settled: base % 20 == 0,
+        kind: [Kind::Batches, Kind::Settled, Kind::Truncation][base as usize / 10 % 3],
     }
 }
 
@@ -149,4 +149,14 @@ fn files_follow_by_sequence_whatever_their_order() {
     let judged = judge(&[found(&[(5, 4), (6, 5)]), found(&[(7, 6)]), found(&[(3, 2), (4, 3)])]);
     assert_eq!(judged.rounds, [(2, 0), (2, 1), (0, 0), (0, 1), (1, 0)]);
     assert_eq!(judged.lost, []);
+}
+
+#[test]
+fn a_round_with_an_entry_of_an_unknown_kind_is_none() {
+    let mut bytes = round(5, 1, 0, &[10, 20]);
+    let second = ROUND_HEAD_BYTES + ENTRY_HEAD_BYTES + 10;
+    bytes[second + 59] = 3;
+    let length = (second + ENTRY_HEAD_BYTES + 20) as u32;
+    Unsealed { length, entries: 2 }.seal(&mut bytes, 5, 1, 0);
+    assert!(sequences(&file(5, &[bytes], 0)).is_empty());
 }

@@ -218,7 +218,8 @@ async fn job(log: &Rc<LogState>) -> Result<Option<Job>, Error> {
     let high_watermark = log.shard.listener.high_watermark(log.partition);
     let (settings, mut sources, bounds) = {
         let inner = log.borrow();
-        if !inner.config.cleanup.compact || inner.status != Status::Open || log.directory.is_offline() {
+        let is_open = inner.status == Status::Open && !inner.work.truncating;
+        if !inner.config.cleanup.compact || !is_open || log.directory.is_offline() {
             return Ok(None);
         }
         let sources: Vec<Source> = (inner.segments.windows(2))
@@ -289,6 +290,10 @@ async fn clean(job: Job) -> Result<(), Stop> {
     let shard = Rc::clone(&log.shard);
     let _hold = Hold::of(&log);
     check(&log)?;
+    if job.sources.iter().any(|source| source.segment.retired.get()) {
+        // it was truncated since it was looked at
+        return Err(Stop::Gone);
+    }
     if job.section.checkpoint_is_off {
         tracing::info!(
             log = log.name,
@@ -324,7 +329,10 @@ async fn clean(job: Job) -> Result<(), Stop> {
 
 /// Whether the log may still be worked on.
 fn check(log: &LogState) -> Result<(), Stop> {
-    let is_open = log.borrow().status == Status::Open;
+    let is_open = {
+        let inner = log.borrow();
+        inner.status == Status::Open && !inner.work.truncating
+    };
     if !is_open || log.shard.stopping.get() || log.directory.is_offline() {
         return Err(Stop::Gone);
     }

@@ -35,6 +35,14 @@ impl CleanedOffsets {
         self.current.borrow().get(&partition).copied()
     }
 
+    /// The log ends at `end` now. On disk with what is written next; a higher offset there is as good until then, for the
+    /// log does not reach it.
+    pub fn lower(&self, partition: PartitionId, end: Offset) {
+        if let Some(offset) = self.current.borrow_mut().get_mut(&partition) {
+            *offset = end.min(*offset);
+        }
+    }
+
     /// The log is deleted.
     pub fn forget(&self, partition: PartitionId) {
         self.current.borrow_mut().remove(&partition);

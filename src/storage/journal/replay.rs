@@ -14,7 +14,7 @@ use super::unplaced;
 use crate::log::checkpoint::decode_partition_metadata;
 use crate::log::files::{FileKind, FileState, FolderState, JOURNAL_ENDS, JOURNAL_PREFIX};
 use crate::log::files::{PARTITION_METADATA, SegmentFile, parse_folder};
-use crate::log::journal::{Entry, Round, encode_file_head, judge, read_file};
+use crate::log::journal::{Entry, Kind, Round, encode_file_head, judge, read_file};
 use crate::model::{Offset, PartitionId};
 use crate::reactor::{self, BLOCK_BYTES, Buf, File, OpenMode, fs};
 use crate::storage::again;
@@ -129,13 +129,20 @@ async fn replay_one(
         let round = &rounds[file][index];
         for (entry, place) in &round.entries {
             let pieces = partitions.entry(entry.partition).or_default();
+            if entry.kind == Kind::Truncation {
+                // what stayed is flushed in its segments, and later entries may lie where others were cut
+                pieces.clear();
+                ends.remove(&entry.partition);
+                continue;
+            }
             pieces.push((*entry, &files[file].bytes[place.clone()]));
-            if round.sequence <= judgement.flushed && entry.settled {
+            if round.sequence <= judgement.flushed && entry.kind == Kind::Settled {
                 let end = ends.entry(entry.partition).or_insert(entry.end);
                 *end = entry.end.max(*end);
             }
         }
     }
+    partitions.retain(|_, pieces| !pieces.is_empty());
     if partitions.is_empty() {
         return Ok(0);
     }
