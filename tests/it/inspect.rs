@@ -163,6 +163,95 @@ fn a_stopped_broker_s_files_are_told_and_each_damage_is_found() {
     assert_eq!(Wire::connect(broker.bootstrap()).read_all(&topic, 0).len(), BATCHES * RECORDS);
 }
 
+/// A changed byte in, and a lost end of, each kind of file is found, by whatever it is held against.
+#[test]
+fn each_kind_of_file_is_held_against_the_others() {
+    let (mut broker, topic) = written();
+    // a log that does not start at 0, of a second leadership
+    broker.stop();
+    broker.restart();
+    let mut wire = Wire::connect(broker.bootstrap());
+    for partition in 0..2 {
+        let answer = wire.produce(&topic, partition, -1, batch(&["in another epoch".into()]));
+        assert_eq!(answer.error_code, 0);
+    }
+    broker.stop();
+    let data = broker.data();
+    let folder = data.join(format!("{topic}-0"));
+    assert_eq!(damage(&data), []);
+    let files = |folder: &Path| {
+        let entries =
+            std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let mut paths: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
+        paths.sort();
+        paths
+    };
+    // what is empty after a clean stop, and what says nothing of the log
+    let is_out = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        name.starts_with("journal-") || name.starts_with('.') || name == "meta.properties"
+    };
+    let mut kinds = std::collections::BTreeSet::new();
+    let all: Vec<PathBuf> = [files(&folder), files(&data)].concat();
+    for path in all.iter().filter(|path| !is_out(path)) {
+        let bytes = std::fs::read(path).expect("it can be read");
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        if bytes.is_empty() {
+            continue;
+        }
+        kinds.insert(name.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned());
+        let is_times = name.ends_with(".timeindex");
+        // of a time index' entry the offset may be another one of its batch; 12 bytes each
+        let places = if is_times { [0, 7, 18] } else { [0, bytes.len() / 2, bytes.len() - 2] };
+        for at in places.into_iter().filter(|at| *at < bytes.len()) {
+            let found = with_changed(path, |bytes| bytes[at] ^= 1, || damage(&data));
+            assert_ne!(found, [], "{name}: byte {at} of {} is another", bytes.len());
+        }
+        // an offset index that ends early serves as well, up to 16 MiB of it
+        let is_spared = name.ends_with(".index");
+        for length in [0, bytes.len() / 2].into_iter().filter(|_| !is_spared) {
+            let found = with_changed(path, |bytes| bytes.truncate(length), || damage(&data));
+            assert_ne!(found, [], "{name}: {length} of {} bytes are left", bytes.len());
+        }
+    }
+    let expect = [
+        ".index",
+        ".log",
+        ".snapshot",
+        ".timeindex",
+        "leader-epoch-checkpoint",
+        "partition.metadata",
+        "recovery-points.0",
+        "recovery-points.1",
+    ];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expect);
+    // files under the name of another
+    let logs = segments(&folder);
+    let renamed = |from: &Path, to: &Path| {
+        std::fs::rename(from, to).expect("it can be renamed");
+        let found = damage(&data);
+        std::fs::rename(to, from).expect("it can be renamed");
+        found
+    };
+    assert_ne!(renamed(&logs[1], &folder.join("00000000000000000007.log")), []);
+    assert_ne!(renamed(&logs[1], &folder.join("0000000000000000007.log")), [], "19 digits");
+    assert_ne!(renamed(&logs[0], &folder.join("first.log")), []);
+    let (metadata, other) =
+        (folder.join("partition.metadata"), data.join("__cluster_metadata-0/partition.metadata"));
+    let foreign = std::fs::read(other).expect("it can be read");
+    let found = with_changed(&metadata, |bytes| bytes.clone_from(&foreign), || damage(&data));
+    assert!(found.iter().any(|(_, what)| what.contains("says topic id")), "{found:?}");
+    // an index of a transaction that nobody has aborted
+    let transactions = logs[0].with_extension("txnindex");
+    let mut entry = [0; 34];
+    (entry[9], entry[17], entry[25], entry[33]) = (7, 0, 5, 6);
+    std::fs::write(&transactions, entry).expect("it can be written");
+    let found = damage(&data);
+    assert!(found.iter().any(|(_, what)| what.contains("which no batch does")), "{found:?}");
+    std::fs::remove_file(&transactions).expect("it can be removed");
+    assert_eq!(damage(&data), [], "all is as it was");
+}
+
 #[test]
 fn what_a_crash_leaves_is_no_damage() {
     let (mut broker, topic) = written_by(Setup::new().set("corelane.shard.journal.bytes", 0));

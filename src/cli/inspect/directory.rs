@@ -1,6 +1,6 @@
 //! A log directory: its partitions, and what lies beside them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::path::Path;
 use super::partition::{self, Expect, PartitionOffsets};
 use super::report::{Finding, Report};
 use super::{Depth, failed, journal};
-use crate::log::checkpoint::{MetaProperties, decode_offsets};
+use crate::log::checkpoint::{MetaProperties, PartitionOffset, decode_offsets};
 use crate::log::files::{
-    CLEAN_SHUTDOWN, CLEANED_OFFSETS_PREFIX, CLEANER_OFFSET_CHECKPOINT, Folder, FolderState, LOCK,
-    LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
-    RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX, parse_folder,
+    CLEAN_SHUTDOWN, CLEANED_OFFSETS_PREFIX, CLEANER_OFFSET_CHECKPOINT, Folder, FolderState, JOURNAL_ENDS,
+    LOCK, LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, META_PROPERTIES, PARTITION_METADATA,
+    RECOVERY_POINT_CHECKPOINT, RECOVERY_POINTS_PREFIX, TEMPORARY_SUFFIX, parse_folder,
 };
 use crate::model::Offset;
 
@@ -50,8 +50,13 @@ pub(super) fn read(path: &Path, depth: Depth, report: &mut Report) -> Result<(),
     let mut recovery_points = offsets(RECOVERY_POINT_CHECKPOINT, RECOVERY_POINTS_PREFIX, Offset::min);
     let log_starts = offsets(LOG_START_CHECKPOINT, LOG_STARTS_PREFIX, Offset::max);
     journal::read(path, &names, &mut recovery_points, report);
-    let compacted = Some(compacted(path, &names));
-    let expect = Expect { recovery_points, log_starts, is_clean, compacted };
+    let compacted = Some(compacted(path, &names, report));
+    replayed_ends(path, &names, report);
+    let is_ours = names.iter().any(|name| name.starts_with(RECOVERY_POINTS_PREFIX));
+    let expect = Expect { recovery_points, log_starts, is_clean, is_ours, compacted };
+    for name in names.iter().filter(|name| path.join(name).is_dir() && parse_folder(name).is_none()) {
+        report.findings.push(Finding::note(name, "is no partition's folder: it is not looked at"));
+    }
     for (name, folder) in folders {
         if folder.state != FolderState::Live {
             report.findings.push(Finding::note(name, "set aside; not part of any topic"));
@@ -62,6 +67,7 @@ pub(super) fn read(path: &Path, depth: Depth, report: &mut Report) -> Result<(),
         }
         report.partitions.push(partition::read(&path.join(&name), &name, &expect, depth)?);
     }
+    topic_ids(report);
     Ok(())
 }
 
@@ -90,13 +96,14 @@ fn properties(path: &Path, is_there: bool, report: &mut Report) {
 }
 
 /// The partitions that a file of cleaned offsets names: Kafka's by the topic's name, each shard's by its id.
-fn compacted(path: &Path, names: &[String]) -> BTreeSet<(String, i32)> {
-    let is_one =
-        |name: &&String| *name == CLEANER_OFFSET_CHECKPOINT || name.starts_with(CLEANED_OFFSETS_PREFIX);
+fn compacted(path: &Path, names: &[String], report: &mut Report) -> BTreeSet<(String, i32)> {
+    let is_one = |name: &&String| {
+        let is_ours = name.starts_with(CLEANED_OFFSETS_PREFIX) && !name.ends_with(TEMPORARY_SUFFIX);
+        *name == CLEANER_OFFSET_CHECKPOINT || is_ours
+    };
     let mut compacted = BTreeSet::new();
     for name in names.iter().filter(is_one) {
-        let text = fs::read(path.join(name)).unwrap_or_default();
-        let found = decode_offsets(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        let found = checkpoint(path, name, report);
         compacted.extend(found.into_iter().map(|found| (found.topic, found.partition)));
     }
     compacted
@@ -117,14 +124,50 @@ fn offsets(
         *name == names[0] || is_ours
     };
     for name in files.iter().filter(is_one) {
-        let text = fs::read(path.join(name)).unwrap_or_default();
-        match decode_offsets(&String::from_utf8_lossy(&text)) {
-            Ok(found) => found.into_iter().for_each(|found| {
-                let offset = offsets.entry((found.topic, found.partition)).or_insert(found.offset);
-                *offset = choose(found.offset, *offset);
-            }),
-            Err(damage) => report.findings.push(Finding::damage(name, damage.0)),
+        for found in checkpoint(path, name, report) {
+            let offset = offsets.entry((found.topic, found.partition)).or_insert(found.offset);
+            *offset = choose(found.offset, *offset);
         }
     }
     offsets
+}
+
+/// One file of offsets. Kafka's may be empty, ours never are.
+fn checkpoint(path: &Path, name: &str, report: &mut Report) -> Vec<PartitionOffset> {
+    let is_ours = [RECOVERY_POINTS_PREFIX, LOG_STARTS_PREFIX, CLEANED_OFFSETS_PREFIX, JOURNAL_ENDS]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
+    let decoded = match fs::read_to_string(path.join(name)) {
+        Ok(text) if is_ours && text.lines().count() < 2 => Err("is cut short".to_owned()),
+        Ok(text) => decode_offsets(&text).map_err(|damage| damage.0),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    decoded.unwrap_or_else(|what| {
+        report.findings.push(Finding::damage(name, what));
+        Vec::new()
+    })
+}
+
+/// What a boot that did not come to its end has left: the next one uses it.
+fn replayed_ends(path: &Path, names: &[String], report: &mut Report) {
+    if names.iter().any(|name| name == JOURNAL_ENDS) {
+        checkpoint(path, JOURNAL_ENDS, report);
+    }
+}
+
+/// Partitions of one topic have one topic id.
+fn topic_ids(report: &mut Report) {
+    let mut ids: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for partition in &report.partitions {
+        let Some((folder, id)) = parse_folder(&partition.name).zip(partition.topic_id.as_ref()) else {
+            continue;
+        };
+        let (first, known) = ids.entry(folder.topic).or_insert_with(|| (partition.name.clone(), id.clone()));
+        if known != id {
+            let what = format!("says topic id {id}, and {first} says {known}");
+            findings.push(Finding::damage(format!("{}/{PARTITION_METADATA}", partition.name), what));
+        }
+    }
+    report.findings.extend(findings);
 }

@@ -13,8 +13,14 @@ use crate::log::journal::{Round, judge, read_file};
 /// down to the lowest offset there: what is missing above it is the next start's to put back.
 pub(super) fn read(path: &Path, names: &[String], points: &mut PartitionOffsets, report: &mut Report) {
     let mut journals = BTreeMap::<&str, Vec<Vec<Round>>>::new();
-    for name in names.iter().filter(|name| name.starts_with(JOURNAL_PREFIX)) {
-        let Some((shard, _)) = name[JOURNAL_PREFIX.len()..].split_once('.') else { continue };
+    // a topic called `journal` has folders of such names
+    let is_file = |name: &&String| name.starts_with(JOURNAL_PREFIX) && !path.join(name).is_dir();
+    for name in names.iter().filter(is_file) {
+        let number = name[JOURNAL_PREFIX.len()..].split_once('.');
+        let Some((shard, _)) = number.filter(|(shard, file)| is_number(shard) && is_number(file)) else {
+            report.findings.push(Finding::note(name, "is no name of a journal file: it is not looked at"));
+            continue;
+        };
         let found = fs::read(path.join(name)).map_err(|error| format!("cannot be read: {error}"));
         match found.and_then(|bytes| read_file(&bytes).map_err(|damage| damage.0)) {
             Ok(rounds) => journals.entry(shard).or_default().push(rounds),
@@ -74,4 +80,8 @@ fn unplaced(path: &Path, names: &[String], report: &mut Report) {
             Err(what) => Finding::damage(name, what),
         });
     }
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<u32>().is_ok_and(|number| number.to_string() == text)
 }

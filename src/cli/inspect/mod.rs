@@ -1,12 +1,13 @@
 //! `corelane inspect`: what the files of a log directory hold, and with `--verify` whether they fit together.
 //!
 //! Reads only, with plain files, so it serves a copy as well as a directory whose broker is stopped. [`segment`] reads
-//! a segment from front to back, [`partition`] holds a folder's files against each other, [`directory`] what lies
+//! a segment from front to back, [`partition`] holds a folder's files [`against`] each other, [`directory`] what lies
 //! beside the folders; [`report`] is what they tell, as text and as JSON.
 //!
 //! A finding is damage (bytes that are not those that were written, or are missing) or a note (what the next start
 //! deals with by itself). Nothing that is found makes it stop.
 
+mod against;
 mod directory;
 mod journal;
 mod partition;

@@ -4,20 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use super::against::{self, Known, Told};
 use super::report::{Epoch, Finding, Partition, Segment, Snapshot};
-use super::segment::{self, Indexes, Place};
+use super::segment::{self, History, Indexes, Place};
 use super::{Depth, failed};
 use crate::log::checkpoint::decode_partition_metadata;
 use crate::log::epoch_cache::EpochCache;
 use crate::log::files::{
     FileKind, FileState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, TEMPORARY_SUFFIX,
-    parse_folder,
+    TRUNCATION, parse_folder,
 };
 use crate::log::offset_index::OffsetIndex;
+use crate::log::producer_state::ProducerStates;
 use crate::log::time_index::TimeIndex;
 use crate::log::txn_index::TxnIndex;
 use crate::log::{Damage, producer_snapshot};
-use crate::model::{LeaderEpoch, Offset};
+use crate::model::{LeaderEpoch, Offset, TimestampMs};
 
 /// By topic (its id, or its name) and index.
 pub(super) type PartitionOffsets = BTreeMap<(String, i32), Offset>;
@@ -31,6 +33,9 @@ pub(super) struct Expect {
     pub(super) log_starts: PartitionOffsets,
     /// The broker was stopped: no last segment has a torn end.
     pub(super) is_clean: bool,
+    /// It was corelane: after a stop each log's recovery point is its end, and whatever starts behind offset 0 has its
+    /// start written down.
+    pub(super) is_ours: bool,
     /// Those that were compacted: only they may have gaps between offsets. `None`: not known.
     pub(super) compacted: Option<BTreeSet<(String, i32)>>,
 }
@@ -72,7 +77,13 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
             None if name.ends_with(TEMPORARY_SUFFIX) => {
                 partition.findings.push(Finding::note(name, "a leftover, which the next start removes"));
             }
-            None => {}
+            None if name == TRUNCATION => {
+                let what = "a truncation was cut off: the next start of the partition ends it";
+                partition.findings.push(Finding::note(name, what));
+            }
+            None if [LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA].contains(&name)
+                || name.contains(".cut-") => {}
+            None => partition.findings.push(Finding::note(name, "is no file of a log: it is not looked at")),
         }
     }
     files.sort_unstable_by_key(|file| (file.offset, file.kind));
@@ -90,8 +101,25 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
     if bases.is_empty() {
         partition.findings.push(Finding::damage(name, "there is no segment"));
     }
+    if let Some((first, start)) = bases.first().copied().zip(start).filter(|(first, start)| first > start) {
+        let what = format!("the log starts at offset {start}, and its first segment at {first}");
+        partition.findings.push(Finding::damage(name, what));
+    }
+    if let Some(first) =
+        bases.first().filter(|first| expect.is_ours && start.is_none() && **first > Offset::ZERO)
+    {
+        let what = format!("its first segment begins at offset {first}, and no log start was written down");
+        partition.findings.push(Finding::damage(name, what));
+    }
     let is_compacted = expect.is_compacted(name, partition.topic_id.as_ref());
     let mut last_epoch = LeaderEpoch::NONE;
+    // who had begun what where the log begins
+    let begun = bases.first().and_then(|&base| {
+        let bytes = fs::read(folder.join(SegmentFile::live(base, FileKind::Snapshot).name())).ok()?;
+        producer_snapshot::decode(&bytes).ok()
+    });
+    let is_whole = begun.is_some() || bases.first() == Some(&Offset::ZERO);
+    let mut history = History::new(begun.unwrap_or_default());
     for (number, &base) in bases.iter().enumerate() {
         let is_last = number + 1 == bases.len();
         let place = Place { base, last_epoch, may_be_torn: is_last && !expect.is_clean };
@@ -104,7 +132,13 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
                 is_compacted.unwrap_or_else(|| has_gaps(&partition.segments)),
             ));
         }
-        let (segment, epoch) = one_segment(folder, &file, place, depth, &mut partition.findings)?;
+        let closed = if is_last && !expect.is_clean { Closed::Unknown } else { Closed::Yes };
+        let known = match is_whole && is_compacted == Some(false) && !partition.is_damaged() {
+            true => Known::Whole,
+            false => Known::Parts,
+        };
+        let mut look = Look { place, depth, closed, known, history: &mut history };
+        let (segment, epoch) = one_segment(folder, &file, &mut look, &mut partition.findings)?;
         if is_compacted == Some(false) {
             let found = gap_in_dense(&file.name(), &segment, &partition.findings);
             partition.findings.extend(found);
@@ -122,14 +156,23 @@ pub(super) fn read(folder: &Path, name: &str, expect: &Expect, depth: Depth) -> 
             _ => {}
         }
     }
-    epochs(folder, last_epoch, &mut partition);
-    let recovery_point = offset_of(&expect.recovery_points, name, partition.topic_id.as_ref());
-    if let Some((point, end)) = recovery_point.zip(partition.end_offset)
-        && point.0 > end
-    {
-        let what = format!("everything below offset {point} was flushed, and the log ends at {end}");
+    epochs(folder, last_epoch, &history.epochs, expect, &mut partition);
+    if let Some((start, end)) = start.zip(partition.end_offset).filter(|(start, end)| start.0 > *end) {
+        let what = format!("the log starts at offset {start}, and ends at {end}");
         partition.findings.push(Finding::damage(name, what));
     }
+    let recovery_point = offset_of(&expect.recovery_points, name, partition.topic_id.as_ref());
+    let what = match (recovery_point, partition.end_offset) {
+        (Some(point), Some(end)) if point.0 > end => {
+            Some(format!("everything below offset {point} was flushed, and the log ends at {end}"))
+        }
+        (Some(point), Some(end)) if expect.is_ours && expect.is_clean && point.0 < end => Some(format!(
+            "the recovery point is {point}, and a broker that stopped cleanly has flushed up to {end}"
+        )),
+        (None, Some(_)) if expect.is_ours && expect.is_clean => Some("it has no recovery point".to_owned()),
+        _ => None,
+    };
+    partition.findings.extend(what.map(|what| Finding::damage(name, what)));
     Ok(partition)
 }
 
@@ -146,7 +189,10 @@ pub(super) fn one_file(path: &Path, file: SegmentFile, depth: Depth) -> Result<P
             let log = SegmentFile { kind: FileKind::Log, ..file };
             let depth = if file.kind == FileKind::Log { depth } else { Depth::Content };
             let place = Place { base: file.offset, last_epoch: LeaderEpoch::NONE, may_be_torn: true };
-            let (segment, _) = one_segment(folder, &log, place, depth, &mut partition.findings)?;
+            let mut history = History::new(ProducerStates::default());
+            let (closed, known) = (Closed::Unknown, Known::Parts);
+            let mut look = Look { place, depth, closed, known, history: &mut history };
+            let (segment, _) = one_segment(folder, &log, &mut look, &mut partition.findings)?;
             partition.end_offset = segment.content.as_ref().map(|content| content.next_offset);
             partition.segments.push(segment);
         }
@@ -183,11 +229,26 @@ fn seam(name: &str, end: Offset, base: Offset, is_compacted: bool) -> Option<Fin
     Some(if is_compacted { Finding::note(name, what) } else { Finding::damage(name, what) })
 }
 
+/// Whether the segment's indexes are as a broker leaves them that has closed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closed {
+    Yes,
+    Unknown,
+}
+
+/// How a segment is looked at.
+struct Look<'a> {
+    place: Place,
+    depth: Depth,
+    closed: Closed,
+    known: Known,
+    history: &'a mut History,
+}
+
 fn one_segment(
     folder: &Path,
     file: &SegmentFile,
-    place: Place,
-    depth: Depth,
+    look: &mut Look<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(Segment, LeaderEpoch), String> {
     let path = folder.join(file.name());
@@ -218,14 +279,35 @@ fn one_segment(
         bytes,
         offset_index: offsets.as_ref().map(OffsetIndex::len),
         time_index: times.as_ref().map(TimeIndex::len),
-        aborted_transactions: transactions.map(|index| index.entries().len()),
+        aborted_transactions: transactions.as_ref().map(|index| index.entries().len()),
         content: None,
     };
-    if depth == Depth::Outline {
+    if look.depth == Depth::Outline {
         return Ok((segment, LeaderEpoch::NONE));
     }
     let indexes = Indexes { offsets, times };
-    let walked = segment::walk(&path, &file.name(), place, &indexes, depth, findings)?;
+    let (history, known) = (&mut *look.history, look.known);
+    (history.aborted, history.control) = Default::default();
+    let told_before = findings.iter().filter(|finding| finding.is_damage()).count();
+    let walked = segment::walk(&path, &file.name(), look.place, &indexes, history, look.depth, findings)?;
+    // what is damaged has been told, and what describes it fits no more
+    if findings.iter().filter(|finding| finding.is_damage()).count() == told_before {
+        if look.closed == Closed::Yes && bytes > 0 {
+            let stem = file.name().trim_end_matches(".log").to_owned();
+            findings.extend(against::reach(
+                &stem,
+                &indexes,
+                TimestampMs(walked.content.max_timestamp),
+                bytes,
+            ));
+        }
+        findings.extend(against::transactions(
+            &of_kind(FileKind::TxnIndex),
+            transactions.as_ref(),
+            history,
+            known,
+        ));
+    }
     segment.content = Some(walked.content);
     Ok((segment, walked.last_epoch))
 }
@@ -268,8 +350,8 @@ fn snapshot(folder: &Path, file: SegmentFile, partition: &mut Partition) {
         .extend(states.map(|states| Snapshot { offset: file.offset.0, producers: states.len() }));
 }
 
-/// The epochs, and whether the batches know a later one.
-fn epochs(folder: &Path, last_epoch: LeaderEpoch, partition: &mut Partition) {
+/// The epochs, held against the batches, and whether those know a later one.
+fn epochs(folder: &Path, last_epoch: LeaderEpoch, told: &[Told], expect: &Expect, partition: &mut Partition) {
     let Ok(text) = fs::read(folder.join(LEADER_EPOCH_CHECKPOINT)) else { return };
     let decoded = EpochCache::decode(&String::from_utf8_lossy(&text));
     let Some(cache) = sound(&mut partition.findings, LEADER_EPOCH_CHECKPOINT.to_owned(), decoded) else {
@@ -278,8 +360,15 @@ fn epochs(folder: &Path, last_epoch: LeaderEpoch, partition: &mut Partition) {
     partition.leader_epochs = (cache.entries().iter())
         .map(|entry| Epoch { epoch: entry.epoch.0, start_offset: entry.start.0 })
         .collect();
+    if !partition.is_damaged() {
+        let log_start = Offset(partition.log_start.unwrap_or(0));
+        partition.findings.extend(against::epochs(&cache, told, log_start));
+    }
     if last_epoch > cache.last_epoch() {
-        let what = format!("does not have epoch {last_epoch} of the last batch; the next start adds it");
-        partition.findings.push(Finding::note(LEADER_EPOCH_CHECKPOINT, what));
+        let what = format!("does not have epoch {last_epoch} of the last batch");
+        partition.findings.push(match expect.is_clean {
+            true => Finding::damage(LEADER_EPOCH_CHECKPOINT, what),
+            false => Finding::note(LEADER_EPOCH_CHECKPOINT, what + "; the next start adds it"),
+        });
     }
 }

@@ -127,8 +127,18 @@ impl Finding {
         Finding { severity: Severity::Note, file: file.into(), what: what.into() }
     }
 
+    pub(super) fn is_damage(&self) -> bool {
+        self.severity == Severity::Damage
+    }
+
     pub(super) fn is_damage_of(&self, file: &str) -> bool {
-        self.severity == Severity::Damage && self.file == file
+        self.is_damage() && self.file == file
+    }
+}
+
+impl Partition {
+    pub(super) fn is_damaged(&self) -> bool {
+        self.findings.iter().any(Finding::is_damage)
     }
 }
 

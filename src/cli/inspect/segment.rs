@@ -1,14 +1,19 @@
 //! One segment from front to back: its batches, and whether its indexes say the same.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::against::Told;
 use super::report::{Batch, Content, Finding};
 use super::{Depth, failed};
+use crate::log::control::{EndMarker, replay};
 use crate::log::offset_index::{OffsetIndex, OffsetPosition};
+use crate::log::producer_state::ProducerStates;
 use crate::log::recovery::{Offsets, Progress, Reason, Scanner, Start, Verdict, candidates};
 use crate::log::time_index::{TimeIndex, TimestampOffset};
+use crate::log::txn_index::AbortedTxn;
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, crc_matches};
 
@@ -33,6 +38,39 @@ pub(super) struct Indexes {
     pub(super) times: Option<TimeIndex>,
 }
 
+/// What the batches say of transactions and leader epochs, from one segment to the next.
+pub(super) struct History {
+    pub(super) producers: ProducerStates,
+    /// The aborted ones whose marker is in the segment.
+    pub(super) aborted: Vec<AbortedTxn>,
+    /// The offsets of its control batches.
+    pub(super) control: BTreeSet<Offset>,
+    /// Every leader epoch so far, in the order of the batches.
+    pub(super) epochs: Vec<Told>,
+}
+
+impl History {
+    /// Before the first batch of a log.
+    pub(super) fn new(producers: ProducerStates) -> History {
+        History { producers, aborted: Vec::new(), control: BTreeSet::new(), epochs: Vec::new() }
+    }
+
+    fn batch(&mut self, header: &BatchHeader, marker: Option<EndMarker>) {
+        self.aborted.extend(replay(&mut self.producers, header, marker));
+        if header.is_control() {
+            self.control.insert(header.last_offset());
+        }
+        match self.epochs.last_mut() {
+            Some(told) if told.epoch == header.leader_epoch => told.end = header.next_offset(),
+            _ => self.epochs.push(Told {
+                epoch: header.leader_epoch,
+                first: header.base_offset,
+                end: header.next_offset(),
+            }),
+        }
+    }
+}
+
 /// What a walk has brought.
 pub(super) struct Walked {
     pub(super) content: Content,
@@ -48,6 +86,7 @@ pub(super) fn walk(
     name: &str,
     place: Place,
     indexes: &Indexes,
+    history: &mut History,
     depth: Depth,
     findings: &mut Vec<Finding>,
 ) -> Result<Walked, String> {
@@ -63,8 +102,11 @@ pub(super) fn walk(
         max_batch_bytes: i32::MAX as u64,
     };
     loop {
-        let verdict = scan(&mut file, start, |header, position| walk.batch(header, position))
-            .map_err(|error| failed("read", path, &error))?;
+        let verdict = scan(&mut file, start, |header, position, marker| {
+            walk.batch(header, position);
+            history.batch(header, marker);
+        })
+        .map_err(|error| failed("read", path, &error))?;
         (walk.content.next_offset, start.last_epoch) = (verdict.next_offset.0, verdict.last_epoch);
         let next = match verdict.reason {
             Reason::CleanEnd => None,
@@ -134,13 +176,17 @@ fn judge(
     })
 }
 
-fn scan(file: &mut File, start: Start, mut each: impl FnMut(&BatchHeader, u64)) -> io::Result<Verdict> {
+fn scan(
+    file: &mut File,
+    start: Start,
+    mut each: impl FnMut(&BatchHeader, u64, Option<EndMarker>),
+) -> io::Result<Verdict> {
     file.seek(SeekFrom::Start(start.position))?;
     let mut scanner = Scanner::new(start);
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let read = file.read(&mut chunk)?;
-        if read == 0 || scanner.feed(&chunk[..read], &mut each) == Progress::Done {
+        if read == 0 || scanner.feed_with_markers(&chunk[..read], &mut each) == Progress::Done {
             return Ok(scanner.finish());
         }
     }
