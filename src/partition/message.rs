@@ -54,6 +54,8 @@ pub enum ShardRequest {
     /// Open these logs here; each has been placed on the asked shard.
     Open(Vec<OpenPartition>),
     Lifecycle(Lifecycle),
+    /// A write or flush of the asking shard failed there: nobody writes to it any more.
+    DirectoryFailed(DirectoryId),
     /// Everything the shard counts.
     Metrics,
     /// Whether it is there, and what it cannot write.

@@ -70,6 +70,12 @@ impl Router {
         }
     }
 
+    /// Every shard but `this`.
+    pub(super) fn others(&self, this: ShardId) -> impl Iterator<Item = ShardId> + use<> {
+        let count = u16::try_from(self.credits.len()).expect("shards are counted in 16 bits");
+        (0..count).map(ShardId).filter(move |shard| *shard != this)
+    }
+
     pub(super) fn on_receive(&self, receive: impl Fn(ShardId, Message) + 'static) {
         self.mesh.on_receive(receive);
     }

@@ -295,6 +295,20 @@ impl Shard {
         self.host.get().expect("the shard was started").as_ref()
     }
 
+    /// Has the other shards leave a log directory alone that cannot be written here: its disk is theirs, too. Not while the
+    /// storage stops: they may have ended.
+    fn tell_others(self: &Rc<Self>, directory: DirectoryId) {
+        if self.storage.get().is_none_or(|storage| storage.is_stopping()) {
+            return;
+        }
+        for to in self.router.others(self.id) {
+            let shard = Rc::clone(self);
+            reactor::spawn(async move {
+                shard.router.ask(to, ShardRequest::DirectoryFailed(directory)).await;
+            });
+        }
+    }
+
     /// A request from another shard. What fixes an order happens before this returns.
     fn receive(self: &Rc<Self>, from: ShardId, id: u64, request: ShardRequest) {
         let reply = self.serve(from, request);
@@ -366,6 +380,10 @@ impl Shard {
                     step.await;
                     ShardReply::Done
                 })
+            }
+            ShardRequest::DirectoryFailed(directory) => {
+                self.storage().fail_directory(directory);
+                done()
             }
             ShardRequest::Metrics => Box::pin(async move { ShardReply::Metrics(shard.measure().await) }),
             ShardRequest::Ping => {
@@ -477,5 +495,6 @@ impl storage::Listener for DurableEnds {
         for partition in concerned {
             partition.fail_waiters(ErrorCode::KafkaStorageError);
         }
+        shard.tell_others(directory);
     }
 }

@@ -85,7 +85,7 @@ impl Directory {
     /// A write or flush failed: nothing is written here any more, nothing that is queued becomes durable, and it is
     /// not tried again (after a failed flush the kernel may call lost pages clean). Reads go on.
     pub fn fail(&self, shard: &Rc<Shard>, what: &str, error: &std::io::Error) {
-        if self.offline.replace(true) {
+        if self.is_offline() {
             return;
         }
         let reason = format!("{what}: {error}");
@@ -94,6 +94,23 @@ impl Directory {
             reason,
             "log directory is offline for writing: repair the disk, then restart the broker"
         );
+        self.go_offline(shard);
+    }
+
+    /// A write or flush of another shard failed: the disk is the same.
+    pub fn fail_as_elsewhere(&self, shard: &Rc<Shard>) {
+        if self.is_offline() {
+            return;
+        }
+        tracing::warn!(
+            directory = %self.path.display(),
+            "another shard cannot write to the log directory: this one does not, either"
+        );
+        self.go_offline(shard);
+    }
+
+    fn go_offline(&self, shard: &Rc<Shard>) {
+        self.offline.set(true);
         self.dirty.borrow_mut().clear();
         self.marks.borrow_mut().clear();
         let logs: Vec<Rc<LogState>> = shard.logs_of(self);

@@ -241,6 +241,19 @@ impl Storage {
         directories.filter(|directory| directory.is_offline()).map(|directory| directory.id).collect()
     }
 
+    /// Another shard has had a write or flush error there: nothing is written to it here any more, and reads go on.
+    pub fn fail_directory(&self, directory: DirectoryId) {
+        if let Some(directory) = self.shard.directories.get(&directory) {
+            directory.fail_as_elsewhere(&self.shard);
+        }
+    }
+
+    /// The storage is being stopped, or has.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.shard.stopping.get()
+    }
+
     /// Everything that is counted here, for a scrape.
     #[must_use]
     pub fn measure(&self) -> snapshot::Storage {

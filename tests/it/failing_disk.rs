@@ -155,6 +155,36 @@ fn one_failing_directory_leaves_the_others_alone() {
     two.fail_and_heal(512 << 10, |_| {});
 }
 
+/// The disk is that of every shard: when one cannot write to it, the others leave it alone, too.
+#[test]
+fn a_directory_that_failed_on_one_shard_is_offline_on_all() {
+    const PARTITIONS: i32 = 8;
+    let dir = TempDir::new();
+    let path = |name| dir.path().join(name);
+    let both = format!("{},{}", path("sound").display(), path("failing").display());
+    let setup = Setup::new().shards(2).set("corelane.shard.journal.bytes", 4 << 20).set("log.dirs", both);
+    let mut broker = setup.start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic(TOPIC, PARTITIONS, &[("segment.bytes", "16777216")]);
+    broker.limit_file_size(6 << 20);
+    let is_in_failing = |partition: &i32| path("failing").join(format!("{TOPIC}-{partition}")).is_dir();
+    let (failing, sound): (Vec<i32>, Vec<i32>) = (0..PARTITIONS).partition(is_in_failing);
+    assert!(failing.len() > 1 && sound.len() > 1, "{failing:?} {sound:?}");
+    let mut produce =
+        |partition, bytes| wire.produce(TOPIC, partition, -1, batch(&[value(0, bytes)])).error_code;
+    let full = (0..20).find(|_| produce(failing[0], 512 << 10) != NONE);
+    assert!(full.is_some(), "this disk does not fail");
+    broker.wait_logged("another shard cannot write to the log directory", 1);
+    for partition in failing {
+        assert_eq!(produce(partition, 300), KAFKA_STORAGE_ERROR, "partition {partition}");
+    }
+    for partition in sound {
+        assert_eq!(produce(partition, 300), NONE, "partition {partition}");
+    }
+    assert_eq!(broker.stderr().lines().filter(|line| line.contains(OFFLINE)).count(), 1);
+    assert_eq!(broker.stop_uncleanly().code(), Some(1));
+}
+
 /// A real device: a loop device over a file that cannot grow. As root:
 /// `cargo test --release --test it failing_disk -- --ignored --nocapture`
 #[test]
