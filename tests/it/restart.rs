@@ -9,7 +9,7 @@ use crate::wire::{self, Wire, batch};
 
 /// Says which logs were scanned.
 const TELL: [&str; 2] = ["--log", "corelane::storage=debug,info"];
-const SCANNED: &str = "recovered after an unclean stop";
+const SCANNED: &str = "the log was recovered";
 
 /// A broker with batches in each of so many partitions, small ones and those of some segments.
 fn filled(partitions: i32) -> (Broker, String) {
