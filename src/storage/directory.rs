@@ -67,6 +67,15 @@ impl Directory {
         self.offline.get()
     }
 
+    /// To be asked before and after a flush that others may flush the same file beside: once one has failed, another
+    /// covers nothing of what that has lost, and says that all is well.
+    pub fn online(&self) -> std::io::Result<()> {
+        match self.is_offline() {
+            true => Err(std::io::Error::other("the log directory is offline for writing")),
+            false => Ok(()),
+        }
+    }
+
     pub fn enqueue(&self, log: Rc<LogState>) {
         self.dirty.borrow_mut().push_back(log);
         self.work.notify();

@@ -56,13 +56,8 @@ pub fn spawn(log: &Rc<LogState>) {
     });
 }
 
-/// Drains the log and flushes its segments: after that it needs nothing of what was in the journal when this began. Not
-/// where a flush has failed: another one would cover nothing of what that one has lost, and say that all is well.
+/// Drains the log and flushes its segments: after that it needs nothing of what was in the journal when this began.
 pub async fn settle(log: &Rc<LogState>) -> io::Result<()> {
-    let is_online = || match log.directory.is_offline() {
-        true => Err(io::Error::other("the log directory is offline for writing")),
-        false => Ok(()),
-    };
     drain(log).await?;
     let segments: Vec<Rc<Segment>> = {
         let inner = log.borrow();
@@ -78,12 +73,12 @@ pub async fn settle(log: &Rc<LogState>) -> io::Result<()> {
         if skips_flush() {
             continue;
         }
-        is_online()?;
+        log.directory.online()?;
         if let Err(error) = file.sync_data().await {
             log.directory.fail(&log.shard, &format!("{}: flush failed", log.name), &error);
             return Err(error);
         }
-        is_online()?;
+        log.directory.online()?;
         segment.flushed_bytes.set(segment.flushed_bytes.get().max(written));
     }
     log.borrow_mut().tail.release(log, &log.shard.tails);

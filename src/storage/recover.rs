@@ -311,7 +311,7 @@ impl Scan<'_> {
             EndState { snapshot: producer_snapshot::encode(&self.producers), epochs: self.epochs.encode() };
         let file = segment.open_file().expect("it was just scanned");
         again::set_length(&file, segment.durable_bytes.get()).await?;
-        roll::close_segment(&self.opening.folder, segment, end, state).await?;
+        roll::close_segment(&self.opening.directory, &self.opening.folder, segment, end, state).await?;
         self.opening.shard.warm.note(segment);
         Ok(())
     }

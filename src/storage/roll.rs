@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::directory::Directory;
 use super::segment::Segment;
 use super::state::{EndState, LogState, Roll, Status, Unclosed};
 use super::{Error, append, drain};
@@ -120,7 +121,7 @@ async fn close_rolled(log: Rc<LogState>) {
                 epochs: std::mem::take(&mut state.epochs),
             }
         };
-        if let Err(error) = close_segment(&log.folder, &segment, end, state).await {
+        if let Err(error) = close_segment(&log.directory, &log.folder, &segment, end, state).await {
             log.directory.fail(
                 &log.shard,
                 &format!("{}: cannot close segment {}", log.name, segment.base),
@@ -181,7 +182,13 @@ pub async fn write_epochs(log: &LogState) -> Result<(), Error> {
 /// Trims and flushes the segment, then writes what describes it: indexes (their names are flushed with what
 /// follows), leader epochs, and last the producer snapshot at `end`. A snapshot that is there says that everything below
 /// its offset was durable and described; recovery relies on that.
-pub async fn close_segment(folder: &Path, segment: &Segment, end: Offset, state: EndState) -> io::Result<()> {
+pub async fn close_segment(
+    directory: &Directory,
+    folder: &Path,
+    segment: &Segment,
+    end: Offset,
+    state: EndState,
+) -> io::Result<()> {
     let file = segment.open_file().expect("a segment stays open until it is closed");
     let length = segment.durable_bytes.get();
     assert_eq!(
@@ -191,6 +198,7 @@ pub async fn close_segment(folder: &Path, segment: &Segment, end: Offset, state:
     );
     file.truncate(length).await?;
     file.sync_data().await?;
+    directory.online()?;
     segment.allocated.set(length);
     segment.flushed_bytes.set(length);
     write_indexes(folder, segment).await?;

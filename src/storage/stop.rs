@@ -82,7 +82,7 @@ async fn close(shard: &Rc<Shard>, log: &Rc<LogState>) {
             EndState { snapshot: producer_snapshot::encode(&inner.producers), epochs: inner.epochs.encode() };
         (Rc::clone(&inner.committing), inner.end, state)
     };
-    match close_segment(&log.folder, &segment, end, state).await {
+    match close_segment(&log.directory, &log.folder, &segment, end, state).await {
         Ok(()) => {
             let inner = &mut *log.borrow_mut();
             inner.flushed_end = inner.durable_end;
