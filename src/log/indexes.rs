@@ -63,6 +63,21 @@ impl SegmentIndexes {
         self.since_entry += u64::from(batch.bytes);
     }
 
+    /// Takes over what `live` says of what lies behind these: from `position` on, where the batches from `next` on are.
+    /// Both are of one segment; `live` has grown while these were made again.
+    pub fn go_on_as(&mut self, live: &SegmentIndexes, position: u64, next: Offset) {
+        for entry in live.offsets.entries().filter(|entry| u64::from(entry.position) >= position) {
+            self.offsets.append(entry.offset, entry.position);
+        }
+        for entry in live.times.entries().filter(|entry| entry.offset >= next) {
+            self.times.maybe_append(entry, Slot::Append);
+        }
+        if live.max_timestamp.offset >= next && live.max_timestamp.timestamp > self.max_timestamp.timestamp {
+            self.max_timestamp = live.max_timestamp;
+        }
+        self.since_entry = live.since_entry;
+    }
+
     /// The segment is rolled or closed: the largest timestamp becomes the last entry.
     pub fn close(&mut self) {
         self.times.maybe_append(self.max_timestamp, Slot::Close);
@@ -127,6 +142,26 @@ mod tests {
             &[(20, 119), (30, 120)],
         );
         check(&[], 4096, &[], &[]);
+    }
+
+    #[test]
+    fn indexes_that_were_made_again_go_on_as_those_that_have_grown() {
+        let mut grown = SegmentIndexes::new(Offset(0), 1 << 20);
+        let place = |number: u32| Placed {
+            position: number * 100,
+            bytes: 100,
+            last_offset: Offset(i64::from(number)),
+            max_timestamp: TimestampMs(i64::from(number % 7)),
+        };
+        (0..50).for_each(|number| grown.append(place(number), 250));
+        for made in 0..50 {
+            let mut again = SegmentIndexes::new(Offset(0), 1 << 20);
+            (0..made).for_each(|number| again.append(place(number), 250));
+            again.go_on_as(&grown, u64::from(made) * 100, Offset(i64::from(made)));
+            assert_eq!((&again.offsets, again.since_entry), (&grown.offsets, grown.since_entry));
+            assert_eq!(again.times, grown.times);
+            assert_eq!(again.max_timestamp, grown.max_timestamp);
+        }
     }
 
     #[test]

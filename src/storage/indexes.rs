@@ -13,7 +13,7 @@ use crate::log::offset_index::OffsetIndex;
 use crate::log::producer_state::EndTxn;
 use crate::log::recovery::{Offsets, Reason, Start};
 use crate::log::time_index::{TimeIndex, TimestampOffset};
-use crate::model::LeaderEpoch;
+use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
 use crate::reactor::{self, fs};
 
@@ -42,7 +42,7 @@ pub async fn with<T>(
             if !segment.retired.get() {
                 tracing::warn!(log = log.name, segment = segment.base.0, %damage, "index is made again");
             }
-            let Made { indexes, aborts } = make(log, segment).await?;
+            let Made { indexes, aborts, .. } = make(log, segment).await?;
             let found = look(&indexes);
             keep(log, segment, indexes);
             write_back(log, segment, aborts).await;
@@ -77,12 +77,18 @@ pub async fn latest(log: &LogState, segment: &Rc<Segment>) -> Result<TimestampOf
 
 /// A bad batch was met on the way the index showed, and the index has not been made again yet.
 pub fn may_be_wrong(segment: &Segment) -> bool {
-    segment.closed.get() && !segment.rebuilt.get()
+    !segment.rebuilt.get()
 }
 
 /// Makes the indexes from the segment's batches.
 pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error> {
-    let Made { indexes, aborts } = make(log, segment).await?;
+    let Made { mut indexes, aborts, end, next } = make(log, segment).await?;
+    if !segment.closed.get() {
+        // of what was appended meanwhile, and of what is not written yet, those in memory tell
+        if let Some(live) = segment.indexes.borrow().as_ref() {
+            indexes.go_on_as(live, end, next);
+        }
+    }
     keep(log, segment, indexes);
     write_back(log, segment, aborts).await;
     Ok(())
@@ -92,6 +98,9 @@ pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error>
 struct Made {
     indexes: SegmentIndexes,
     aborts: Aborts,
+    /// Where the scan has ended, and the offset of what lies there.
+    end: u64,
+    next: Offset,
 }
 
 /// Whether a marker that aborts a transaction was met: then the transaction index may have to be made again, too.
@@ -203,18 +212,18 @@ async fn make(log: &LogState, segment: &Rc<Segment>) -> Result<Made, Error> {
         })
         .await;
         let verdict = verdict.map_err(failed)?;
+        next_offset = verdict.next_offset;
         if verdict.reason == Reason::CleanEnd {
             break;
         }
-        let Some((at, _)) =
-            scan::next_good(&file, verdict.valid_bytes, end, verdict.next_offset).await.map_err(failed)?
-        else {
-            break;
-        };
-        (position, next_offset) = (at, verdict.next_offset);
+        let good = scan::next_good(&file, verdict.valid_bytes, end, next_offset).await.map_err(failed)?;
+        let Some((at, _)) = good else { break };
+        position = at;
     }
-    indexes.close();
-    Ok(Made { indexes, aborts })
+    if segment.closed.get() {
+        indexes.close();
+    }
+    Ok(Made { indexes, aborts, end, next: next_offset })
 }
 
 /// One batch as the indexes see it.

@@ -584,11 +584,8 @@ impl Opening {
 
     pub fn unwritable(&self, error: &io::Error) -> Error {
         if reactor::is_shortage(error) {
-            tracing::error!(
-                log = self.name, %error,
-                "cannot open: the partition is offline until the next start; make room or raise the limit"
-            );
-            return Error::Offline;
+            tracing::error!(log = self.name, %error, "no room to open the log: make room or raise the limit");
+            return Error::Full;
         }
         self.directory.fail(&self.shard, &format!("{}: cannot open", self.name), error);
         Error::Offline

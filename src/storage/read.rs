@@ -199,7 +199,7 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
                     }
                     return Ok(chunk);
                 }
-                Walk::Below(at, next) => {
+                Walk::Below(at, next) if start + at as u64 <= segment.written_bytes.get() => {
                     (position, expect) = (start + at as u64, Expect::next(&segment, next));
                     continue;
                 }
@@ -213,6 +213,7 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
                     continue;
                 }
                 Walk::Longer(at, ..) => (at, "the batch is cut short"),
+                Walk::Below(..) => (skip, "a batch in front of it is cut short"),
                 Walk::Bad(at, what) => (at, what),
             };
             doubt = match doubt {

@@ -208,14 +208,14 @@ impl Scan<'_> {
         &mut self,
         segment: &Segment,
         file: &File,
-        mut offsets: Offsets,
+        offsets: Offsets,
     ) -> Result<End, again::Failed> {
         let config = self.opening.config();
         let mut indexes = self.opening.new_indexes(segment.base);
         let mut transactions = TxnIndex::default();
         let length = file.len().await?;
         segment.allocated.set(length);
-        let mut position = 0;
+        let (mut position, mut is_damaged) = (0, false);
         let end = loop {
             let start = Start {
                 base_offset: segment.base,
@@ -246,8 +246,9 @@ impl Scan<'_> {
                 break End::Cut;
             }
             self.report_damage(segment, verdict.valid_bytes, &verdict.reason);
+            is_damaged = true;
             match scan::next_good(file, verdict.valid_bytes, length, self.next).await? {
-                Some((at, base)) => (position, self.next, offsets) = (at, base, Offsets::Gaps),
+                Some((at, base)) => (position, self.next) = (at, base),
                 None => {
                     segment.found(length);
                     self.next = self.recovery_point;
@@ -256,10 +257,7 @@ impl Scan<'_> {
             }
         };
         self.finish_indexes(segment, indexes);
-        let tell = match self.opening.gaps || offsets == Offsets::Gaps {
-            true => Tell::Parts,
-            false => Tell::Everything,
-        };
+        let tell = if self.opening.gaps || is_damaged { Tell::Parts } else { Tell::Everything };
         self.finish_transactions(segment, file, transactions, tell).await?;
         Ok(end)
     }

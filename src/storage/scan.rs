@@ -68,7 +68,7 @@ pub async fn next_good(file: &File, from: u64, end: u64, least: Offset) -> io::R
                 position: at,
                 next_offset: header.base_offset,
                 last_epoch: LeaderEpoch::NONE,
-                offsets: Offsets::Dense,
+                offsets: Offsets::Gaps,
                 max_batch_bytes: header.total_bytes as u64,
             };
             let batch_end = at + header.total_bytes as u64;

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{CleanerConfig, CleanupPolicy, Compaction, Config, Durability, LogConfig, Reserve};
+use super::{CleanerConfig, CleanupPolicy, Compaction, Config, Durability, Log, LogConfig, Reserve};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, patch_base_offset_and_epoch, rewrite_crc};
 
-/// What a test varies of a batch. Records have no key; their values are noise made from `seed`.
+/// What a test varies of a batch. Values are noise made from `seed`.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     pub records: i32,
@@ -17,6 +17,8 @@ pub struct Spec {
     pub timestamp_step: i64,
     /// Producer id, epoch, base sequence.
     pub producer: Option<(i64, i16, i32)>,
+    /// Records have one of so many keys, and every sixth no value; otherwise none has a key.
+    pub keys: Option<u64>,
 }
 
 impl Default for Spec {
@@ -28,6 +30,7 @@ impl Default for Spec {
             base_timestamp: 1_000,
             timestamp_step: 1,
             producer: None,
+            keys: None,
         }
     }
 }
@@ -40,12 +43,22 @@ pub fn batch(spec: &Spec) -> (Bytes, BatchHeader) {
         let mut record = vec![0];
         varint(&mut record, i64::from(index) * spec.timestamp_step);
         varint(&mut record, i64::from(index));
-        varint(&mut record, -1);
-        varint(&mut record, spec.value_bytes as i64);
-        for _ in 0..spec.value_bytes.div_ceil(8) {
-            record.extend_from_slice(&noise.next().to_le_bytes());
+        match spec.keys {
+            None => varint(&mut record, -1),
+            Some(count) => {
+                varint(&mut record, 1);
+                record.push(noise.below(count.min(256)) as u8);
+            }
         }
-        record.truncate(record.len() - (spec.value_bytes.next_multiple_of(8) - spec.value_bytes));
+        if spec.keys.is_some() && noise.one_in(6) {
+            varint(&mut record, -1);
+        } else {
+            varint(&mut record, spec.value_bytes as i64);
+            for _ in 0..spec.value_bytes.div_ceil(8) {
+                record.extend_from_slice(&noise.next().to_le_bytes());
+            }
+            record.truncate(record.len() - (spec.value_bytes.next_multiple_of(8) - spec.value_bytes));
+        }
         varint(&mut record, 0);
         varint(&mut bytes, record.len() as i64);
         bytes.extend_from_slice(&record);
@@ -83,6 +96,16 @@ fn varint(out: &mut Vec<u8>, value: i64) {
         left >>= 7;
     }
     out.push(left as u8);
+}
+
+/// Where the segment begins that is appended to.
+pub fn active_base(log: &Log) -> Offset {
+    log.state().borrow().segments.last().expect("a log has a segment").base
+}
+
+/// Cleanings of the log's shard that have begun.
+pub fn cleaner_runs(log: &Log) -> u64 {
+    log.state().shard.counters.cleaner_runs.get()
 }
 
 /// A stream of numbers from a seed (splitmix64).

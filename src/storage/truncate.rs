@@ -34,6 +34,9 @@ use crate::reactor::{self, File, OpenMode, fs};
 /// Between two looks at whether index files are being written.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// A full disk is tried again after so long. Each time the operator hears of it.
+const ROOM_PAUSE: Duration = Duration::from_secs(2);
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -133,7 +136,7 @@ async fn run(log: &Rc<LogState>, cut: Cut) -> Result<Offset, Error> {
             if dropped && !log.directory.is_offline() {
                 // what is known of the end counts batches that are gone
                 let whole = Truncation { start, end, last: None, kind: truncation::Kind::Cut };
-                reload(log, Some(whole)).await?;
+                reload_with_room(log, Some(whole)).await?;
             }
             Err(error)
         }
@@ -268,9 +271,17 @@ async fn carry_out(log: &Rc<LogState>, truncation: Truncation) -> Result<(), Err
         };
         (inner.end, inner.durable_end, inner.flushed_end) = (end, end, end);
     }
-    let result = reload(log, None).await;
+    reload_with_room(log, None).await
+}
+
+/// Loads the log anew, as soon as there is room. If that fails the directory does: only a start knows what is there now.
+async fn reload_with_room(log: &Rc<LogState>, known: Option<Truncation>) -> Result<(), Error> {
+    let mut result = reload(log, known).await;
+    while result == Err(Error::Full) && !log.shard.stopping.get() {
+        reactor::sleep(ROOM_PAUSE).await;
+        result = reload(log, known).await;
+    }
     if result.is_err() {
-        // only a start knows what is there now
         let error = io::Error::other("what is left cannot be loaded");
         log.directory.fail(&log.shard, &format!("{}: cannot truncate", log.name), &error);
     }
