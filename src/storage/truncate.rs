@@ -366,12 +366,18 @@ pub async fn cut_files(opening: &Opening, truncation: &Truncation) -> io::Result
     fs::sync_dir(folder).await?;
     if let Some((base, bytes)) = truncation.last {
         let path = folder.join(SegmentFile::live(base, FileKind::Log).name());
-        let file = File::open(&path, OpenMode::ReadWrite).await?;
-        if file.len().await? > bytes {
-            again::set_length(&file, bytes).await?;
-            file.sync_data().await?;
+        match File::open(&path, OpenMode::ReadWrite).await {
+            // all of it lies below the log's start, and the load behind an earlier cut has removed it
+            Err(error) if error.kind() == io::ErrorKind::NotFound && truncation.start == truncation.end => {}
+            file => {
+                let file = file?;
+                if file.len().await? > bytes {
+                    again::set_length(&file, bytes).await?;
+                    file.sync_data().await?;
+                }
+                cut_transactions(opening, base, truncation.end).await?;
+            }
         }
-        cut_transactions(opening, base, truncation.end).await?;
     }
     let mut epochs =
         if restarts { EpochCache::default() } else { opening.epochs().await.unwrap_or_default() };

@@ -8,6 +8,7 @@ mod storage;
 /// Shows the log lines of a seed that is run alone.
 fn show_log_of_one_seed() {
     if std::env::var_os("CORELANE_SEED").is_some() {
-        let _ = tracing_subscriber::fmt().with_test_writer().without_time().try_init();
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
+        let _ = log.with_test_writer().without_time().try_init();
     }
 }

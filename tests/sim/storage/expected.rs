@@ -109,9 +109,9 @@ impl Expected {
         (self.cutting, self.cuts) = (None, self.cuts + 1);
     }
 
-    /// Damage at the log's end looks like a torn write: what lies behind it is cut.
-    pub fn may_end_at(&self, end: Offset) -> bool {
-        end >= self.durable || self.rotten.iter().any(|damage| damage.start == end)
+    /// Damage at the log's end looks like a torn write: what lies behind it is cut. In a log with gaps it may be any.
+    pub fn may_end_at(&self, end: Offset, gaps: bool) -> bool {
+        self.rotten.iter().any(|damage| damage.start == end || (gaps && damage.start < end))
     }
 
     /// Where the damage that a read at `offset` met ends, if there is any. In a log without gaps it begins there.

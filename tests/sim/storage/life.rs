@@ -116,7 +116,8 @@ async fn recovered(world: &World, index: usize, log: &Log, clean: bool) -> Check
         }
         // a stop may not have had the room to say how far all is flushed
         let may_be_torn = !clean || world.plan.room == Room::None;
-        let is_kept = end >= expected.durable || (may_be_torn && expected.may_end_at(end));
+        let is_kept = end >= expected.durable
+            || (may_be_torn && expected.may_end_at(end, world.plan.compacted == Some(index)));
         check!(is_kept, "durable up to {}, found up to {end}", expected.durable);
         check!(end <= expected.end(), "appended up to {}, found up to {end}", expected.end());
         if end < expected.durable && world.plan.compacted == Some(index) {

@@ -97,7 +97,8 @@ pub fn rot(world: &World, disk: &Disk, noise: &mut Noise) {
 pub fn describe(world: &World, disk: &Disk) {
     for (index, expected) in world.logs.iter().enumerate() {
         let folder = PathBuf::from(format!("/data/t-{index}"));
-        tracing::info!(index, damaged = ?expected.borrow().rotten);
+        let files = disk.list(&folder).unwrap_or_default().join(" ");
+        tracing::info!(index, damaged = ?expected.borrow().rotten, files);
         for name in disk.list(&folder).unwrap_or_default().iter().filter(|name| name.ends_with(".log")) {
             let bytes = disk.read(folder.join(name)).expect("it was listed");
             let sound: Vec<String> = batches(&bytes)
