@@ -82,13 +82,19 @@ pub fn may_be_wrong(segment: &Segment) -> bool {
 
 /// Makes the indexes from the segment's batches.
 pub async fn rebuild(log: &LogState, segment: &Rc<Segment>) -> Result<(), Error> {
-    let Made { mut indexes, aborts, end, next } = make(log, segment).await?;
-    if !segment.closed.get() {
-        // of what was appended meanwhile, and of what is not written yet, those in memory tell
-        if let Some(live) = segment.indexes.borrow().as_ref() {
+    let (indexes, aborts) = loop {
+        let grows = !segment.closed.get();
+        let Made { mut indexes, aborts, end, next } = make(log, segment).await?;
+        if grows && segment.closed.get() {
+            // what was appended to it meanwhile was not scanned
+            continue;
+        }
+        if let Some(live) = segment.indexes.borrow().as_ref().filter(|_| grows) {
+            // of what was appended meanwhile, and of what is not written yet, those in memory tell
             indexes.go_on_as(live, end, next);
         }
-    }
+        break (indexes, aborts);
+    };
     keep(log, segment, indexes);
     write_back(log, segment, aborts).await;
     Ok(())
