@@ -17,6 +17,8 @@ use crate::reactor::{self, Instant};
 
 /// Read before the rest of the shard gets a turn.
 const PARTITIONS_IN_A_ROW: usize = 512;
+/// That are read from disk at once for one request.
+const PARTITIONS_AT_ONCE: usize = 4;
 
 impl Shard {
     /// Outcomes in the order of the request's partitions; waits for `min_bytes` up to `max_wait_ms`.
@@ -177,7 +179,8 @@ impl Shard {
             if index % PARTITIONS_IN_A_ROW == PARTITIONS_IN_A_ROW - 1 {
                 reactor::turn().await;
             }
-            let outcome = self.read_one(part, request.isolation, left, at_least_one).await;
+            let behind = &request.partitions[index + 1..];
+            let outcome = self.read_one(part, behind, request.isolation, left, at_least_one).await;
             let outcome = outcome.unwrap_or_else(ReadOutcome::failed);
             left = left.saturating_sub(outcome.records_bytes);
             at_least_one &= outcome.records_bytes == 0;
@@ -186,9 +189,11 @@ impl Shard {
         outcomes
     }
 
+    /// `behind` are those that come next in the request.
     async fn read_one(
         &self,
         read: &ReadPartition,
+        behind: &[ReadPartition],
         isolation: Isolation,
         left: usize,
         at_least_one: bool,
@@ -233,6 +238,7 @@ impl Shard {
             }
             None => {
                 counters.cache_misses.increment();
+                self.prepare(behind, isolation, left.saturating_sub(max_bytes));
                 log.read(read.fetch_offset, limit, max_bytes, at_least_one).await
             }
         };
@@ -246,6 +252,20 @@ impl Shard {
             Err(error) => outcome.error = error_code(error),
         }
         Ok(outcome)
+    }
+
+    /// Has the next few partitions that `left` bytes reach for read from disk while the one in front of them is.
+    fn prepare(&self, partitions: &[ReadPartition], isolation: Isolation, mut left: usize) {
+        for read in partitions.iter().take(PARTITIONS_AT_ONCE - 1) {
+            if left == 0 {
+                return;
+            }
+            let max_bytes = read.max_bytes.min(left);
+            if let Ok((partition, log)) = self.led_log(read.partition, read.current_epoch) {
+                log.prepare(read.fetch_offset, read_limit(&partition, isolation), max_bytes);
+            }
+            left -= max_bytes;
+        }
     }
 }
 

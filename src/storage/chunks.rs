@@ -7,10 +7,18 @@ use std::rc::Rc;
 
 use super::run::Run;
 use crate::model::Offset;
+use crate::protocol::batch::{self, Batches};
 use crate::reactor::sync::{Receiver, Sender, oneshot};
 
+/// Chunks that are kept in front of one who reads in sequence: the disk has the next to do while one is checked and
+/// sent.
+pub const AHEAD_CHUNKS: usize = 3;
 /// Read-aheads in flight in the shard.
 const AHEAD_MAX: usize = 16;
+/// Parts of the budget that what nobody has asked for yet may take: before the first chunk in front of a reader is
+/// read, and before the others are. With many readers each has one, and none pushes out another's.
+const NEAR_SHARE: usize = 2;
+const FAR_SHARE: usize = 4;
 
 /// A run read from a closed or active segment.
 pub struct Chunk {
@@ -18,12 +26,35 @@ pub struct Chunk {
     pub segment: u64,
     /// It was read where the chunk before it ends: somebody reads in sequence.
     pub sequential: bool,
+    /// The checksums of its batches match. What is read ahead is checked when somebody comes for it: the disk is not
+    /// kept waiting for that.
+    pub checked: Cell<bool>,
+}
+
+impl Chunk {
+    /// Whether every batch matches its checksum.
+    pub fn is_sound(&self) -> bool {
+        if !self.checked.get() {
+            let mut batches = Batches::new(self.run.bytes());
+            self.checked.set(batches.all(|found| found.is_ok_and(|(_, batch)| batch::crc_matches(batch))));
+        }
+        self.checked.get()
+    }
 }
 
 struct Held {
     chunk: Rc<Chunk>,
     /// Key in `order`.
     used: u64,
+    /// It was read ahead, and nobody has come for it yet.
+    unread: bool,
+}
+
+/// A chunk that is being read.
+struct Loading {
+    waiting: Vec<Sender<()>>,
+    /// How many to read behind it.
+    ahead: usize,
 }
 
 type Key = (u64, Offset);
@@ -35,14 +66,36 @@ struct Inner {
     order: BTreeMap<u64, Key>,
     clock: u64,
     bytes: usize,
-    /// Who waits for a chunk that is being read, by log and the offset asked for.
-    loading: BTreeMap<Key, Vec<Sender<()>>>,
+    unread_bytes: usize,
+    /// By log and the offset asked for.
+    loading: BTreeMap<Key, Loading>,
+}
+
+impl Inner {
+    fn peek(&self, log: u64, offset: Offset) -> Option<&Chunk> {
+        let (&key, held) = self.held.range(..=(log, offset)).next_back()?;
+        (key.0 == log && held.chunk.run.end_offset() > offset).then_some(&*held.chunk)
+    }
+
+    fn drop_held(&mut self, held: &Held) {
+        self.order.remove(&held.used);
+        let bytes = held.chunk.run.memory_bytes();
+        self.bytes -= bytes;
+        self.unread_bytes -= if held.unread { bytes } else { 0 };
+    }
 }
 
 pub struct Chunks {
     budget: usize,
     inner: RefCell<Inner>,
     ahead: Cell<usize>,
+}
+
+/// Whether somebody has asked for a chunk already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Now,
+    Later,
 }
 
 /// Whether the caller is the one to read the chunk.
@@ -61,6 +114,18 @@ impl Chunks {
         self.inner.borrow().bytes
     }
 
+    /// Of them, what was read ahead and nobody has come for yet.
+    #[cfg(test)]
+    pub fn unread_bytes(&self) -> usize {
+        self.inner.borrow().unread_bytes
+    }
+
+    /// Read-aheads that have not ended.
+    #[cfg(test)]
+    pub fn aheads(&self) -> usize {
+        self.ahead.get()
+    }
+
     /// The chunk that holds `offset`.
     pub fn get(&self, log: u64, offset: Offset) -> Option<Rc<Chunk>> {
         let inner = &mut *self.inner.borrow_mut();
@@ -72,6 +137,9 @@ impl Chunks {
         inner.clock += 1;
         held.used = inner.clock;
         inner.order.insert(inner.clock, key);
+        if std::mem::take(&mut held.unread) {
+            inner.unread_bytes -= held.chunk.run.memory_bytes();
+        }
         Some(Rc::clone(&held.chunk))
     }
 
@@ -82,22 +150,29 @@ impl Chunks {
         (key.0 == log && held.chunk.run.end_offset() == offset).then(|| Rc::clone(&held.chunk))
     }
 
-    pub fn insert(&self, log: u64, chunk: Rc<Chunk>) {
+    pub fn insert(&self, log: u64, chunk: Rc<Chunk>, asked: Asked) {
+        let unread = asked == Asked::Later;
         let inner = &mut *self.inner.borrow_mut();
         let key = (log, chunk.run.first_offset());
-        inner.bytes += chunk.run.memory_bytes();
+        let bytes = chunk.run.memory_bytes();
+        inner.bytes += bytes;
+        inner.unread_bytes += if unread { bytes } else { 0 };
         inner.clock += 1;
         inner.order.insert(inner.clock, key);
-        if let Some(old) = inner.held.insert(key, Held { chunk, used: inner.clock }) {
-            inner.order.remove(&old.used);
-            inner.bytes -= old.chunk.run.memory_bytes();
+        if let Some(old) = inner.held.insert(key, Held { chunk, used: inner.clock, unread }) {
+            inner.drop_held(&old);
         }
         while inner.bytes > self.budget {
             let Some((_, oldest)) = inner.order.pop_first() else { break };
             if let Some(old) = inner.held.remove(&oldest) {
-                inner.bytes -= old.chunk.run.memory_bytes();
+                inner.drop_held(&old);
             }
         }
+    }
+
+    /// Something is wrong with it.
+    pub fn remove(&self, log: u64, chunk: &Rc<Chunk>) {
+        self.forget_if(log, |held| std::ptr::eq(held, Rc::as_ptr(chunk)));
     }
 
     /// The log is gone.
@@ -120,36 +195,57 @@ impl Chunks {
             .collect();
         for key in keys {
             if let Some(old) = inner.held.remove(&key) {
-                inner.order.remove(&old.used);
-                inner.bytes -= old.chunk.run.memory_bytes();
+                inner.drop_held(&old);
             }
         }
     }
 
-    /// Takes the turn to read the chunk at `offset`, unless somebody has it. Give it back with [`Self::done`].
-    pub fn turn(&self, log: u64, offset: Offset) -> Turn {
+    /// Takes the turn to read the chunk at `offset`, and `ahead` more behind it, unless somebody has it. Give it back
+    /// with [`Self::done`].
+    pub fn turn(&self, log: u64, offset: Offset, ahead: usize) -> Turn {
         let inner = &mut *self.inner.borrow_mut();
-        if let Some(waiting) = inner.loading.get_mut(&(log, offset)) {
+        if let Some(loading) = inner.loading.get_mut(&(log, offset)) {
             let (sender, receiver) = oneshot();
-            waiting.push(sender);
+            loading.waiting.push(sender);
             return Turn::Wait(receiver);
         }
-        inner.loading.insert((log, offset), Vec::new());
+        inner.loading.insert((log, offset), Loading { waiting: Vec::new(), ahead });
         Turn::Mine
     }
 
     pub fn done(&self, log: u64, offset: Offset) {
-        let waiting = self.inner.borrow_mut().loading.remove(&(log, offset));
-        waiting.into_iter().flatten().for_each(|waiter| waiter.send(()));
+        let loading = self.inner.borrow_mut().loading.remove(&(log, offset));
+        loading.into_iter().flat_map(|loading| loading.waiting).for_each(|waiter| waiter.send(()));
     }
 
-    /// Whether one more read-ahead of about `bytes` is sensible; give it back with [`Self::end_ahead`].
-    pub fn begin_ahead(&self, log: u64, offset: Offset, bytes: usize) -> bool {
-        let room = self.ahead.get() < AHEAD_MAX && bytes * (self.ahead.get() + 2) <= self.budget;
-        if !room
-            || self.inner.borrow().loading.contains_key(&(log, offset))
-            || self.get(log, offset).is_some()
-        {
+    /// How many chunks to read behind the one at `offset`, which is being read.
+    pub fn ahead(&self, log: u64, offset: Offset) -> usize {
+        self.inner.borrow().loading.get(&(log, offset)).map_or(0, |loading| loading.ahead)
+    }
+
+    /// Of `ahead` chunks from `next` on, the first that is neither here nor on its way, and how many are missing from
+    /// there. `None` if none is, or if one is on its way, which then goes on with the others.
+    pub fn missing(&self, log: u64, mut next: Offset, ahead: usize) -> Option<(Offset, usize)> {
+        let inner = &mut *self.inner.borrow_mut();
+        for left in (1..=ahead).rev() {
+            if let Some(loading) = inner.loading.get_mut(&(log, next)) {
+                loading.ahead = loading.ahead.max(left - 1);
+                return None;
+            }
+            match inner.peek(log, next) {
+                Some(chunk) => next = chunk.run.end_offset(),
+                None => return Some((next, left)),
+            }
+        }
+        None
+    }
+
+    /// Whether there is room to read about `bytes` ahead, `near` to the reader or in front of others; give it back with
+    /// [`Self::end_ahead`].
+    pub fn begin_ahead(&self, bytes: usize, near: bool) -> bool {
+        let coming = bytes * (self.ahead.get() + 1);
+        let share = self.budget / if near { NEAR_SHARE } else { FAR_SHARE };
+        if self.ahead.get() >= AHEAD_MAX || self.inner.borrow().unread_bytes + coming > share {
             return false;
         }
         self.ahead.set(self.ahead.get() + 1);

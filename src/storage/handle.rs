@@ -74,6 +74,11 @@ impl Log {
         read::cached(&self.state, &read::Request { from, limit, max_bytes, at_least_one })
     }
 
+    /// Has what [`Self::read`] will be asked for read from disk meanwhile, unless it is in memory.
+    pub fn prepare(&self, from: Offset, limit: Offset, max_bytes: usize) {
+        read::prepare(&self.state, &read::Request { from, limit, max_bytes, at_least_one: true });
+    }
+
     /// As [`Self::read_cached`], going to disk with read-ahead where it must.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! Reads: the tail cache, the read-ahead cache, then the segment file through its index.
 //!
 //! What comes from disk is checked against its checksum before anybody sees it, once per chunk. A reader that goes
-//! on where its last chunk ended finds the next position without the index and has the chunk behind it read ahead.
+//! on where its last chunk ended finds the next position without the index and has the chunks behind it read ahead:
+//! one after the other, since where the next one begins is told by the one before it.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::chunks::{Chunk, Turn};
+use super::chunks::{AHEAD_CHUNKS, Asked, Chunk, Turn};
 use super::run::{Place, Run};
 use super::segment::{Segment, WasOpen};
 use super::shard::Shard;
@@ -18,7 +20,7 @@ use crate::protocol::batch::{self, BatchHeader};
 use crate::reactor::{self, BLOCK_BYTES, SharedBuf};
 
 /// One read from disk, for a reader that goes on in sequence, and for others.
-const SEQUENTIAL_BYTES: usize = 1 << 20;
+const SEQUENTIAL_BYTES: usize = 2 << 20;
 const FIRST_BYTES: Range<usize> = 64 << 10..512 << 10;
 const LONG_BATCH_BYTES: usize = 8 << 20;
 
@@ -40,6 +42,23 @@ pub fn cached(log: &Rc<LogState>, request: &Request) -> Option<Slices> {
     from_memory(log, &request, &mut slices).then_some(slices)
 }
 
+/// See [`Log::prepare`](super::Log::prepare).
+pub fn prepare(log: &Rc<LogState>, request: &Request) {
+    let chunks = &log.shard.chunks;
+    let Ok(Some(Request { from, max_bytes, .. })) = bounds(log, request) else { return };
+    if log.borrow().tail.begins_at().is_some_and(|begin| begin <= from)
+        || chunks.missing(log.id, from, 1).is_none()
+        || !chunks.begin_ahead(max_bytes.min(SEQUENTIAL_BYTES), true)
+    {
+        return;
+    }
+    let log = Rc::clone(log);
+    reactor::spawn(async move {
+        load_ahead(&log, (from, 1), max_bytes).await;
+        log.shard.chunks.end_ahead();
+    });
+}
+
 /// See [`Log::read`](super::Log::read).
 pub async fn read(log: &Rc<LogState>, request: Request) -> Result<Slices, Error> {
     let mut slices = Slices::none_from(request.from);
@@ -48,15 +67,17 @@ pub async fn read(log: &Rc<LogState>, request: Request) -> Result<Slices, Error>
         if from_memory(log, &request, &mut slices) {
             return Ok(slices);
         }
-        let _turn = match log.shard.chunks.turn(log.id, request.from) {
+        let _turn = match log.shard.chunks.turn(log.id, request.from, 0) {
             Turn::Mine => MyTurn { shard: &log.shard, log: log.id, offset: request.from },
             Turn::Wait(done) => {
                 done.await;
+                // checking and sending what has come is work: what is read next goes to the disk first
+                reactor::turn().await;
                 continue;
             }
         };
         let truncations = log.borrow().truncations;
-        let chunk = match load(log, request.from, request.max_bytes).await {
+        let chunk = match load(log, request.from, request.max_bytes, Asked::Now).await {
             // what was looked for may be gone
             Err(_) if log.borrow().truncations != truncations => continue,
             loaded => loaded?,
@@ -110,6 +131,11 @@ fn from_memory(log: &Rc<LogState>, request: &Request, slices: &mut Slices) -> bo
         }
         let Some(chunk) = log.shard.chunks.get(log.id, from) else { return found };
         read_ahead(log, &chunk);
+        if !chunk.is_sound() {
+            // read again, it is looked at more closely
+            log.shard.chunks.remove(log.id, &chunk);
+            return found;
+        }
         if !take(&chunk, request, slices) {
             return true;
         }
@@ -128,30 +154,49 @@ fn take(chunk: &Chunk, request: &Request, slices: &mut Slices) -> bool {
     taken.to_end
 }
 
-/// Has the next chunk read if somebody reads in sequence and it is not there yet.
+/// Has what follows on the chunk read if somebody reads in sequence.
 fn read_ahead(log: &Rc<LogState>, chunk: &Chunk) {
-    let next = chunk.run.end_offset();
     if !chunk.sequential {
         return;
     }
+    let Some(mut next) = begin_ahead(log, chunk.run.end_offset(), AHEAD_CHUNKS) else { return };
+    let log = Rc::clone(log);
+    reactor::spawn(async move {
+        loop {
+            let loaded = load_ahead(&log, next, SEQUENTIAL_BYTES).await;
+            log.shard.chunks.end_ahead();
+            let Some((end, ahead)) = loaded else { return };
+            let Some(then) = begin_ahead(&log, end, ahead) else { return };
+            next = then;
+        }
+    });
+}
+
+/// The first chunk that is missing of `ahead` from `next` on, and how many are; `None` if reading it makes no sense now.
+fn begin_ahead(log: &LogState, next: Offset, ahead: usize) -> Option<(Offset, usize)> {
+    let chunks = &log.shard.chunks;
+    let (next, left) = chunks.missing(log.id, next, ahead)?;
     {
         let inner = log.borrow();
         if next >= inner.durable_end || inner.tail.begins_at().is_some_and(|begin| begin <= next) {
-            return;
+            return None;
         }
     }
-    if !log.shard.chunks.begin_ahead(log.id, next, SEQUENTIAL_BYTES) {
-        return;
-    }
-    let log = Rc::clone(log);
-    reactor::spawn(async move {
-        if let Turn::Mine = log.shard.chunks.turn(log.id, next) {
-            let _turn = MyTurn { shard: &log.shard, log: log.id, offset: next };
-            // whoever reads there meets the error again
-            let _ = load(&log, next, SEQUENTIAL_BYTES).await;
-        }
-        log.shard.chunks.end_ahead();
-    });
+    chunks.begin_ahead(SEQUENTIAL_BYTES, left == AHEAD_CHUNKS).then_some((next, left))
+}
+
+/// Reads the first of `left` missing chunks: where it ends, and how many are to be read behind it.
+async fn load_ahead(
+    log: &Rc<LogState>,
+    (from, left): (Offset, usize),
+    max_bytes: usize,
+) -> Option<(Offset, usize)> {
+    let chunks = &log.shard.chunks;
+    let Turn::Mine = chunks.turn(log.id, from, left - 1) else { return None };
+    let _turn = MyTurn { shard: &log.shard, log: log.id, offset: from };
+    // whoever reads there meets the error again
+    let chunk = load(log, from, max_bytes, Asked::Later).await.ok()?;
+    Some((chunk.run.end_offset(), chunks.ahead(log.id, from)))
 }
 
 /// What a look at a buffer found.
@@ -169,7 +214,7 @@ enum Walk {
 }
 
 /// Reads the chunk that begins with the batch that holds `from` into the cache.
-async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<Chunk>, Error> {
+async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize, asked: Asked) -> Result<Rc<Chunk>, Error> {
     let before = log.shard.chunks.ending_at(log.id, from);
     let sequential = before.is_some();
     let mut want =
@@ -189,13 +234,19 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize) -> Result<Rc<C
             let (buf, start) = fetch(log, &segment, position, want).await?;
             let readable = (segment.written_bytes.get() - start).min(buf.as_slice().len() as u64) as usize;
             let skip = (position - start) as usize;
-            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, doubt, &segment) {
+            let checks = match (asked, doubt) {
+                (Asked::Later, Doubt::None) => Checks::None,
+                (_, Doubt::All) => Checks::All,
+                _ => Checks::AskedFor,
+            };
+            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, checks, &segment) {
                 Walk::Run { first, places, end } => {
                     let run = Run::new(buf, start, first, places, end as u32);
-                    let chunk = Rc::new(Chunk { run, segment: segment.id, sequential });
+                    let checked = Cell::new(checks != Checks::None);
+                    let chunk = Rc::new(Chunk { run, segment: segment.id, sequential, checked });
                     // what compaction has replaced meanwhile is good for this read, not for the next
                     if !segment.retired.get() {
-                        log.shard.chunks.insert(log.id, Rc::clone(&chunk));
+                        log.shard.chunks.insert(log.id, Rc::clone(&chunk), asked);
                     }
                     return Ok(chunk);
                 }
@@ -354,8 +405,18 @@ async fn fetch(
     Ok((buf, start))
 }
 
-/// Walks the batches of `bytes` from `skip` on: those below `from` are passed over, the others are checked.
-fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt, segment: &Segment) -> Walk {
+/// Which batches are held against their checksums.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checks {
+    None,
+    /// Those that are given.
+    AskedFor,
+    /// Those in front, too.
+    All,
+}
+
+/// Walks the batches of `bytes` from `skip` on: those below `from` are passed over, the others are given.
+fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, checks: Checks, segment: &Segment) -> Walk {
     let mut at = skip;
     let mut expect = expect;
     let mut places = Vec::new();
@@ -371,11 +432,11 @@ fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt, s
             break Walk::Bad(at, "not the batch that belongs here");
         }
         let asked_for = header.last_offset() >= from;
-        if asked_for || doubt == Doubt::All {
+        if asked_for || checks == Checks::All {
             let Some(batch) = rest.get(..header.total_bytes) else {
                 break Walk::Longer(at, header.total_bytes, expect);
             };
-            if !batch::crc_matches(batch) {
+            if checks != Checks::None && !batch::crc_matches(batch) {
                 break Walk::Bad(at, "the checksum does not match");
             }
         }

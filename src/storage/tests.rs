@@ -1,6 +1,7 @@
 //! Storage on the real reactor and a real disk: what one log does in its life. Crashes are `tests/sim`'s.
 
 mod journal;
+mod reading;
 mod retention;
 mod transactions;
 mod truncation;

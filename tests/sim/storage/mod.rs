@@ -79,7 +79,7 @@ impl Plan {
             config: Config {
                 journal_bytes: [0, 64 << 10, 160 << 10, 1 << 20][noise.below(4) as usize],
                 tail_cache_bytes: caches,
-                read_ahead_bytes: [0, 100_000, 4 << 20][noise.below(3) as usize],
+                read_ahead_bytes: [0, 100_000, 4 << 20, 32 << 20][noise.below(4) as usize],
                 reserve_bytes: 0,
                 checkpoint_interval_ms: 1 + noise.below(100),
                 retention_check_interval_ms: 1 + noise.below(20),
