@@ -8,13 +8,15 @@ use std::rc::Rc;
 use super::run::Run;
 use crate::model::Offset;
 use crate::protocol::batch::{self, Batches};
-use crate::reactor::sync::{Receiver, Sender, oneshot};
+use crate::reactor::sync::{Credits, Receiver, Sender, oneshot};
 
 /// Chunks that are kept in front of one who reads in sequence: the disk has the next to do while one is checked and
 /// sent.
 pub const AHEAD_CHUNKS: usize = 3;
-/// Read-aheads in flight in the shard.
+/// Read-aheads of the shard that have begun, and of them those that the disk has: more of them only wait there, in front
+/// of what somebody waits for.
 const AHEAD_MAX: usize = 16;
+const READS_MAX: u64 = 2;
 /// Parts of the budget that what nobody has asked for yet may take: before the first chunk in front of a reader is
 /// read, and before the others are. With many readers each has one, and none pushes out another's.
 const NEAR_SHARE: usize = 2;
@@ -89,6 +91,8 @@ pub struct Chunks {
     budget: usize,
     inner: RefCell<Inner>,
     ahead: Cell<usize>,
+    /// One for each read-ahead that may go to the disk.
+    pub reads: Credits,
 }
 
 /// Whether somebody has asked for a chunk already.
@@ -107,7 +111,7 @@ pub enum Turn {
 
 impl Chunks {
     pub fn new(budget: usize) -> Chunks {
-        Chunks { budget, inner: RefCell::default(), ahead: Cell::new(0) }
+        Chunks { budget, inner: RefCell::default(), ahead: Cell::new(0), reads: Credits::new(READS_MAX) }
     }
 
     pub fn used_bytes(&self) -> usize {

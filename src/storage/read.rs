@@ -194,8 +194,11 @@ async fn load_ahead(
     let chunks = &log.shard.chunks;
     let Turn::Mine = chunks.turn(log.id, from, left - 1) else { return None };
     let _turn = MyTurn { shard: &log.shard, log: log.id, offset: from };
+    chunks.reads.take(1).await;
+    let loaded = load(log, from, max_bytes, Asked::Later).await;
+    chunks.reads.give(1);
     // whoever reads there meets the error again
-    let chunk = load(log, from, max_bytes, Asked::Later).await.ok()?;
+    let chunk = loaded.ok()?;
     Some((chunk.run.end_offset(), chunks.ahead(log.id, from)))
 }
 
