@@ -62,6 +62,13 @@ impl OffsetIndex {
         }
     }
 
+    /// The last batch with an entry that begins at `position` of the file or before it.
+    #[must_use]
+    pub fn begins_by(&self, position: u64) -> Option<OffsetPosition> {
+        let count = self.entries.partition_point(|&(_, begin)| u64::from(begin) <= position);
+        count.checked_sub(1).map(|last| self.entry(last))
+    }
+
     /// Drops what is at or after `end`.
     pub fn truncate_to(&mut self, end: Offset) {
         let below = end.0.saturating_sub(self.base.0);

@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use super::run::Run;
 use crate::model::Offset;
-use crate::protocol::batch::{self, Batches};
 use crate::reactor::sync::{Credits, Receiver, Sender, oneshot};
 
 /// Chunks that are kept in front of one who reads in sequence: the disk has the next to do while one is checked and
@@ -16,7 +15,7 @@ pub const AHEAD_CHUNKS: usize = 3;
 /// Read-aheads of the shard that have begun, and of them those that the disk has: more of them only wait there, in front
 /// of what somebody waits for.
 const AHEAD_MAX: usize = 16;
-const READS_MAX: u64 = 2;
+const READS_MAX: u64 = 4;
 /// Parts of the budget that what nobody has asked for yet may take: before the first chunk in front of a reader is
 /// read, and before the others are. With many readers each has one, and none pushes out another's.
 const NEAR_SHARE: usize = 2;
@@ -28,20 +27,6 @@ pub struct Chunk {
     pub segment: u64,
     /// It was read where the chunk before it ends: somebody reads in sequence.
     pub sequential: bool,
-    /// The checksums of its batches match. What is read ahead is checked when somebody comes for it: the disk is not
-    /// kept waiting for that.
-    pub checked: Cell<bool>,
-}
-
-impl Chunk {
-    /// Whether every batch matches its checksum.
-    pub fn is_sound(&self) -> bool {
-        if !self.checked.get() {
-            let mut batches = Batches::new(self.run.bytes());
-            self.checked.set(batches.all(|found| found.is_ok_and(|(_, batch)| batch::crc_matches(batch))));
-        }
-        self.checked.get()
-    }
 }
 
 struct Held {
@@ -174,11 +159,6 @@ impl Chunks {
         }
     }
 
-    /// Something is wrong with it.
-    pub fn remove(&self, log: u64, chunk: &Rc<Chunk>) {
-        self.forget_if(log, |held| std::ptr::eq(held, Rc::as_ptr(chunk)));
-    }
-
     /// The log is gone.
     pub fn forget(&self, log: u64) {
         self.forget_if(log, |_| true);
@@ -244,7 +224,7 @@ impl Chunks {
         None
     }
 
-    /// Whether there is room to read about `bytes` ahead, `near` to the reader or in front of others; give it back with
+    /// Whether there is room to read about `bytes` ahead, `near` to the reader or in front of others; it ends with
     /// [`Self::end_ahead`].
     pub fn begin_ahead(&self, bytes: usize, near: bool) -> bool {
         let coming = bytes * (self.ahead.get() + 1);

@@ -1,10 +1,9 @@
 //! Reads: the tail cache, the read-ahead cache, then the segment file through its index.
 //!
 //! What comes from disk is checked against its checksum before anybody sees it, once per chunk. A reader that goes
-//! on where its last chunk ended finds the next position without the index and has the chunks behind it read ahead:
-//! one after the other, since where the next one begins is told by the one before it.
+//! on where its last chunk ended finds the next position without the index and has the chunks behind it read ahead,
+//! two at a time: the index says where a batch begins in about the right place, and the chunk in front ends there.
 
-use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -14,10 +13,11 @@ use super::segment::{Segment, WasOpen};
 use super::shard::Shard;
 use super::state::LogState;
 use super::{Error, Slices, indexes, scan};
+use crate::log::indexes::SegmentIndexes;
 use crate::log::recovery::{Offsets, Start};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{self, BatchHeader};
-use crate::reactor::{self, BLOCK_BYTES, SharedBuf};
+use crate::reactor::{self, BLOCK_BYTES, SharedBuf, Task};
 
 /// One read from disk, for a reader that goes on in sequence, and for others.
 const SEQUENTIAL_BYTES: usize = 2 << 20;
@@ -48,15 +48,12 @@ pub fn prepare(log: &Rc<LogState>, request: &Request) {
     let Ok(Some(Request { from, max_bytes, .. })) = bounds(log, request) else { return };
     if log.borrow().tail.begins_at().is_some_and(|begin| begin <= from)
         || chunks.missing(log.id, from, 1).is_none()
-        || !chunks.begin_ahead(max_bytes.min(SEQUENTIAL_BYTES), true)
     {
         return;
     }
+    let Some(permit) = Permit::take(&log.shard, max_bytes.min(SEQUENTIAL_BYTES), true) else { return };
     let log = Rc::clone(log);
-    reactor::spawn(async move {
-        load_ahead(&log, (from, 1), max_bytes).await;
-        log.shard.chunks.end_ahead();
-    });
+    reactor::spawn(async move { load_ahead(&log, (from, 1), max_bytes, &mut Ahead::new(permit)).await });
 }
 
 /// See [`Log::read`](super::Log::read).
@@ -77,7 +74,7 @@ pub async fn read(log: &Rc<LogState>, request: Request) -> Result<Slices, Error>
             }
         };
         let truncations = log.borrow().truncations;
-        let chunk = match load(log, request.from, request.max_bytes, Asked::Now).await {
+        let chunk = match load(log, request.from, request.max_bytes, None).await {
             // what was looked for may be gone
             Err(_) if log.borrow().truncations != truncations => continue,
             loaded => loaded?,
@@ -131,11 +128,6 @@ fn from_memory(log: &Rc<LogState>, request: &Request, slices: &mut Slices) -> bo
         }
         let Some(chunk) = log.shard.chunks.get(log.id, from) else { return found };
         read_ahead(log, &chunk);
-        if !chunk.is_sound() {
-            // read again, it is looked at more closely
-            log.shard.chunks.remove(log.id, &chunk);
-            return found;
-        }
         if !take(&chunk, request, slices) {
             return true;
         }
@@ -154,35 +146,105 @@ fn take(chunk: &Chunk, request: &Request, slices: &mut Slices) -> bool {
     taken.to_end
 }
 
+/// Room for one chunk that is read ahead.
+struct Permit(Rc<Shard>);
+
+impl Permit {
+    fn take(shard: &Rc<Shard>, bytes: usize, near: bool) -> Option<Permit> {
+        shard.chunks.begin_ahead(bytes, near).then(|| Permit(Rc::clone(shard)))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.chunks.end_ahead();
+    }
+}
+
+/// A task that reads ahead of somebody.
+struct Ahead {
+    /// Of the chunk that is being read.
+    _permit: Permit,
+    /// The disk has the one behind it already.
+    coming: Option<Coming>,
+}
+
+/// Bytes on their way: where a batch should begin in a segment.
+struct Coming {
+    permit: Permit,
+    segment: u64,
+    position: u64,
+    read: Task<Result<(SharedBuf, u64), Error>>,
+}
+
+impl Ahead {
+    fn new(permit: Permit) -> Ahead {
+        Ahead { _permit: permit, coming: None }
+    }
+
+    /// What is on its way from there; anything else is not wanted any more.
+    fn take(&mut self, segment: &Segment, position: u64) -> Option<Task<Result<(SharedBuf, u64), Error>>> {
+        let coming = self.coming.take()?;
+        (coming.segment == segment.id && coming.position == position).then(|| {
+            self._permit = coming.permit;
+            coming.read
+        })
+    }
+
+    /// Has the disk read what follows on `want` bytes at `position`. Gives where that begins: where a batch does, if the
+    /// index is right.
+    async fn begin_next(
+        &mut self,
+        log: &Rc<LogState>,
+        segment: &Rc<Segment>,
+        position: u64,
+        want: usize,
+    ) -> Result<Option<u64>, Error> {
+        let find = |indexes: &SegmentIndexes| indexes.offsets.begins_by(position + want as u64);
+        let found = indexes::with(log, segment, find).await?;
+        let next = found.map(|entry| u64::from(entry.position));
+        let Some(next) = next.filter(|next| (position + 1..segment.written_bytes.get()).contains(next))
+        else {
+            return Ok(None);
+        };
+        let Some(permit) = Permit::take(&log.shard, want, false) else { return Ok(None) };
+        let read = fetch_in_turn(log, segment, next, want);
+        self.coming = Some(Coming { permit, segment: segment.id, position: next, read });
+        Ok(Some(next))
+    }
+}
+
 /// Has what follows on the chunk read if somebody reads in sequence.
 fn read_ahead(log: &Rc<LogState>, chunk: &Chunk) {
     if !chunk.sequential {
         return;
     }
-    let Some(mut next) = begin_ahead(log, chunk.run.end_offset(), AHEAD_CHUNKS) else { return };
+    let Some(mut next) = missing(log, chunk.run.end_offset(), AHEAD_CHUNKS) else { return };
+    let Some(permit) = Permit::take(&log.shard, SEQUENTIAL_BYTES, next.1 == AHEAD_CHUNKS) else { return };
     let log = Rc::clone(log);
     reactor::spawn(async move {
+        let mut ahead = Ahead::new(permit);
         loop {
-            let loaded = load_ahead(&log, next, SEQUENTIAL_BYTES).await;
-            log.shard.chunks.end_ahead();
-            let Some((end, ahead)) = loaded else { return };
-            let Some(then) = begin_ahead(&log, end, ahead) else { return };
+            let Some((end, left)) = load_ahead(&log, next, SEQUENTIAL_BYTES, &mut ahead).await else {
+                return;
+            };
+            let Some(then) = missing(&log, end, left) else { return };
+            if ahead.coming.is_none() {
+                let Some(permit) = Permit::take(&log.shard, SEQUENTIAL_BYTES, false) else { return };
+                ahead = Ahead::new(permit);
+            }
             next = then;
         }
     });
 }
 
-/// The first chunk that is missing of `ahead` from `next` on, and how many are; `None` if reading it makes no sense now.
-fn begin_ahead(log: &LogState, next: Offset, ahead: usize) -> Option<(Offset, usize)> {
-    let chunks = &log.shard.chunks;
-    let (next, left) = chunks.missing(log.id, next, ahead)?;
-    {
-        let inner = log.borrow();
-        if next >= inner.durable_end || inner.tail.begins_at().is_some_and(|begin| begin <= next) {
-            return None;
-        }
-    }
-    chunks.begin_ahead(SEQUENTIAL_BYTES, left == AHEAD_CHUNKS).then_some((next, left))
+/// The first chunk that is neither here nor on its way of `ahead` from `next` on, and how many are missing; `None` if
+/// reading it makes no sense now.
+fn missing(log: &LogState, next: Offset, ahead: usize) -> Option<(Offset, usize)> {
+    let (next, left) = log.shard.chunks.missing(log.id, next, ahead)?;
+    let inner = log.borrow();
+    let in_memory = inner.tail.begins_at().is_some_and(|begin| begin <= next);
+    (next < inner.durable_end && !in_memory).then_some((next, left))
 }
 
 /// Reads the first of `left` missing chunks: where it ends, and how many are to be read behind it.
@@ -190,15 +252,13 @@ async fn load_ahead(
     log: &Rc<LogState>,
     (from, left): (Offset, usize),
     max_bytes: usize,
+    ahead: &mut Ahead,
 ) -> Option<(Offset, usize)> {
     let chunks = &log.shard.chunks;
     let Turn::Mine = chunks.turn(log.id, from, left - 1) else { return None };
     let _turn = MyTurn { shard: &log.shard, log: log.id, offset: from };
-    chunks.reads.take(1).await;
-    let loaded = load(log, from, max_bytes, Asked::Later).await;
-    chunks.reads.give(1);
     // whoever reads there meets the error again
-    let chunk = loaded.ok()?;
+    let chunk = load(log, from, max_bytes, Some(ahead)).await.ok()?;
     Some((chunk.run.end_offset(), chunks.ahead(log.id, from)))
 }
 
@@ -216,8 +276,14 @@ enum Walk {
     Bad(usize, &'static str),
 }
 
-/// Reads the chunk that begins with the batch that holds `from` into the cache.
-async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize, asked: Asked) -> Result<Rc<Chunk>, Error> {
+/// Reads the chunk that begins with the batch that holds `from` into the cache; `ahead` if nobody has asked for it yet.
+async fn load(
+    log: &Rc<LogState>,
+    from: Offset,
+    max_bytes: usize,
+    mut ahead: Option<&mut Ahead>,
+) -> Result<Rc<Chunk>, Error> {
+    let asked = if ahead.is_some() { Asked::Later } else { Asked::Now };
     let before = log.shard.chunks.ending_at(log.id, from);
     let sequential = before.is_some();
     let mut want =
@@ -234,19 +300,22 @@ async fn load(log: &Rc<LogState>, from: Offset, max_bytes: usize, asked: Asked) 
         let mut doubt = Doubt::None;
         // ends: each turn goes on in the segment, asks for more of one batch, or doubts more
         while position < segment.written_bytes.get() {
-            let (buf, start) = fetch(log, &segment, position, want).await?;
-            let readable = (segment.written_bytes.get() - start).min(buf.as_slice().len() as u64) as usize;
-            let skip = (position - start) as usize;
-            let checks = match (asked, doubt) {
-                (Asked::Later, Doubt::None) => Checks::None,
-                (_, Doubt::All) => Checks::All,
-                _ => Checks::AskedFor,
+            let (buf, start, end) = match ahead.as_mut().filter(|_| doubt == Doubt::None) {
+                Some(ahead) => {
+                    let goes_on = sequential && log.shard.chunks.ahead(log.id, from) > 0;
+                    fetch_ahead(log, &segment, position, want, ahead, goes_on).await?
+                }
+                None => {
+                    fetch(log, &segment, position, want).await.map(|(buf, start)| (buf, start, u64::MAX))?
+                }
             };
-            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, checks, &segment) {
+            let end = end.min(segment.written_bytes.get());
+            let readable = end.saturating_sub(start).min(buf.as_slice().len() as u64) as usize;
+            let skip = (position - start) as usize;
+            let (at, what) = match walk(&buf.as_slice()[..readable], skip, from, expect, doubt, &segment) {
                 Walk::Run { first, places, end } => {
                     let run = Run::new(buf, start, first, places, end as u32);
-                    let checked = Cell::new(checks != Checks::None);
-                    let chunk = Rc::new(Chunk { run, segment: segment.id, sequential, checked });
+                    let chunk = Rc::new(Chunk { run, segment: segment.id, sequential });
                     // what compaction has replaced meanwhile is good for this read, not for the next
                     if !segment.retired.get() {
                         log.shard.chunks.insert(log.id, Rc::clone(&chunk), asked);
@@ -384,6 +453,39 @@ fn segments_from(log: &LogState, from: Offset) -> Vec<Rc<Segment>> {
     inner.segments[first..].iter().filter(|segment| segment.base < inner.durable_end).cloned().collect()
 }
 
+/// As [`fetch`], and has the disk read what comes behind it if somebody `goes_on`; then with where that begins.
+async fn fetch_ahead(
+    log: &Rc<LogState>,
+    segment: &Rc<Segment>,
+    position: u64,
+    want: usize,
+    ahead: &mut Ahead,
+    goes_on: bool,
+) -> Result<(SharedBuf, u64, u64), Error> {
+    let read = ahead.take(segment, position);
+    let read = read.unwrap_or_else(|| fetch_in_turn(log, segment, position, want));
+    let next = if goes_on { ahead.begin_next(log, segment, position, want).await? } else { None };
+    let (buf, start) = read.await?;
+    Ok((buf, start, next.unwrap_or(u64::MAX)))
+}
+
+/// As [`fetch`], when it is its turn among what is read ahead.
+fn fetch_in_turn(
+    log: &Rc<LogState>,
+    segment: &Rc<Segment>,
+    position: u64,
+    want: usize,
+) -> Task<Result<(SharedBuf, u64), Error>> {
+    let (log, segment) = (Rc::clone(log), Rc::clone(segment));
+    reactor::spawn(async move {
+        let reads = &log.shard.chunks.reads;
+        reads.take(1).await;
+        let read = fetch(&log, &segment, position, want).await;
+        reads.give(1);
+        read
+    })
+}
+
 /// An aligned read of at least `want` bytes from `position`, as far as the segment goes; with its file position.
 async fn fetch(
     log: &LogState,
@@ -408,18 +510,8 @@ async fn fetch(
     Ok((buf, start))
 }
 
-/// Which batches are held against their checksums.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Checks {
-    None,
-    /// Those that are given.
-    AskedFor,
-    /// Those in front, too.
-    All,
-}
-
-/// Walks the batches of `bytes` from `skip` on: those below `from` are passed over, the others are given.
-fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, checks: Checks, segment: &Segment) -> Walk {
+/// Walks the batches of `bytes` from `skip` on: those below `from` are passed over, the others are checked.
+fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, doubt: Doubt, segment: &Segment) -> Walk {
     let mut at = skip;
     let mut expect = expect;
     let mut places = Vec::new();
@@ -435,11 +527,11 @@ fn walk(bytes: &[u8], skip: usize, from: Offset, expect: Expect, checks: Checks,
             break Walk::Bad(at, "not the batch that belongs here");
         }
         let asked_for = header.last_offset() >= from;
-        if asked_for || checks == Checks::All {
+        if asked_for || doubt == Doubt::All {
             let Some(batch) = rest.get(..header.total_bytes) else {
                 break Walk::Longer(at, header.total_bytes, expect);
             };
-            if checks != Checks::None && !batch::crc_matches(batch) {
+            if !batch::crc_matches(batch) {
                 break Walk::Bad(at, "the checksum does not match");
             }
         }
