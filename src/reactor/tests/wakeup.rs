@@ -94,7 +94,10 @@ fn longest_reply(preempt_timer: Duration, pacemaker: bool, rounds: u32, patience
     longest
 }
 
+/// Without help, longer than any reply takes that is not lost.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// With the pacemaker: a loaded machine may be slow, and a wake-up that stays lost is lost for ever.
+const PATIENCE_WITH_HELP: Duration = Duration::from_secs(15);
 
 #[test]
 fn the_pacemaker_ends_a_lost_wake_up() {
@@ -110,7 +113,10 @@ fn the_pacemaker_ends_a_lost_wake_up() {
         return;
     };
     for _ in 0..3 {
-        let longest = longest_reply(timer, true, 200, PATIENCE);
-        assert!(longest < PATIENCE, "with the pacemaker a reply took {longest:?} under a timer of {timer:?}");
+        let longest = longest_reply(timer, true, 200, PATIENCE_WITH_HELP);
+        assert!(
+            longest < PATIENCE_WITH_HELP,
+            "with the pacemaker a reply took {longest:?} under a timer of {timer:?}"
+        );
     }
 }
