@@ -88,7 +88,7 @@ impl Directories {
                     id
                 }
             };
-            log_dirs.push(LogDir { id, path: path.clone(), clean: take_clean_mark(path)? });
+            log_dirs.push(LogDir::new(id, path.clone(), take_clean_mark(path)?));
         }
         make_probe(first_path)?;
         Ok(Directories { cluster_id, log_dirs, fresh, node_id, _locks: locks })

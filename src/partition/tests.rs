@@ -97,7 +97,7 @@ fn with_two_shards_on<T: 'static>(
                     producer_state_bytes: 1 << 20,
                     ..storage::testing::config()
                 };
-                let dirs = vec![LogDir { id: DIRECTORY, path: PathBuf::from("/data"), clean: false }];
+                let dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
                 shard.start(config, dirs, Box::new(TestHost(Rc::clone(&ended))));
                 if context.id != ShardId::ZERO {
                     ended.notified().await;

@@ -49,7 +49,7 @@ impl Directory {
             id: directory.id,
             path: directory.path,
             clean: directory.clean,
-            space: Space::default(),
+            space: Space::new(directory.latest_free),
             dirty: RefCell::default(),
             work: Notify::default(),
             offline: Cell::new(false),

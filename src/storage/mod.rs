@@ -148,6 +148,15 @@ pub struct LogDir {
     pub path: PathBuf,
     /// The last stop was clean: nothing needs to be scanned.
     pub clean: bool,
+    /// Common to all shards.
+    latest_free: space::LatestAnswer,
+}
+
+impl LogDir {
+    /// The other shards have clones of it.
+    pub fn new(id: DirectoryId, path: PathBuf, clean: bool) -> LogDir {
+        LogDir { id, path, clean, latest_free: space::LatestAnswer::default() }
+    }
 }
 
 /// Why storage could not do it. `partition` maps it to an error code in one place.

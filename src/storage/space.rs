@@ -2,10 +2,13 @@
 //!
 //! Every shard asks the file system for itself, so what is free above the reserve is shared out: between two answers no
 //! shard takes more than its share, and all of them together not what is reserved. A shard that has used half of its
-//! share asks again at once.
+//! share asks again at once. What one is told counts for all: else the share of one that asked a second ago would be of
+//! what the others have taken since.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::directory::Directory;
@@ -19,9 +22,23 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon it is asked again by a shard that uses up its share.
 const SAMPLE_AGAIN: Duration = Duration::from_millis(10);
 
+/// What any of the shards was last told to be free in a directory, in bytes. Read at each append, written with each
+/// answer: once a second and shard, more often only as the disk fills.
+#[derive(Clone, Debug)]
+pub struct LatestAnswer(Arc<AtomicU64>);
+
+impl Default for LatestAnswer {
+    /// Nobody has asked: no limit.
+    fn default() -> LatestAnswer {
+        LatestAnswer(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
 /// Free space of one directory as this shard knows it.
 pub struct Space {
+    /// As this shard was last told.
     free_bytes: Cell<u64>,
+    latest: LatestAnswer,
     appended_since: Cell<u64>,
     /// The most that was refused at once since there was room; 0 if nothing was.
     refused_bytes: Cell<u64>,
@@ -44,28 +61,34 @@ impl Kept {
     pub const NOTHING: Kept = Kept { reserve_bytes: 0, shards: 1 };
 }
 
-impl Default for Space {
+impl Space {
     /// Until the first sample there is room.
-    fn default() -> Space {
+    pub fn new(latest: LatestAnswer) -> Space {
         Space {
             free_bytes: Cell::new(u64::MAX),
+            latest,
             appended_since: Cell::new(0),
             refused_bytes: Cell::new(0),
             told: Cell::new(false),
             asked: Cell::default(),
         }
     }
-}
 
-impl Space {
     pub fn is_unknown(&self) -> bool {
         self.free_bytes.get() == u64::MAX
+    }
+
+    /// What this shard has appended since its own answer counts against another's newer one, too, though a part of it
+    /// may be in it already: at worst it asks again too early.
+    fn free_bytes(&self) -> u64 {
+        // Relaxed: the number alone is what is shared.
+        self.free_bytes.get().min(self.latest.0.load(Ordering::Relaxed))
     }
 
     /// What [`Self::reserve`] would still give; `None` before the first sample.
     pub fn until_refusal(&self, reserve: u64) -> Option<u64> {
         let used = self.appended_since.get().saturating_add(reserve);
-        (!self.is_unknown()).then(|| self.free_bytes.get().saturating_sub(used))
+        (!self.is_unknown()).then(|| self.free_bytes().saturating_sub(used))
     }
 
     /// Takes `bytes` from this shard's share of what is free above the reserve; false if there is not so much.
@@ -79,7 +102,7 @@ impl Space {
     }
 
     fn left(&self, kept: Kept) -> u64 {
-        let above = self.free_bytes.get().saturating_sub(kept.reserve_bytes);
+        let above = self.free_bytes().saturating_sub(kept.reserve_bytes);
         (above / kept.shards as u64).saturating_sub(self.appended_since.get())
     }
 
@@ -99,6 +122,7 @@ impl Space {
     /// Notes the file system's answer; `unwritten` bytes of what was appended are not in it yet.
     pub fn sample(&self, free_bytes: u64, unwritten: u64) {
         self.free_bytes.set(free_bytes);
+        self.latest.0.store(free_bytes, Ordering::Relaxed);
         self.appended_since.set(unwritten);
     }
 
@@ -192,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_counts_until_the_next_sample() {
-        let space = Space::default();
+        let space = Space::new(LatestAnswer::default());
         assert!(space.reserve(1 << 40, KEPT), "no sample yet");
         assert_eq!(space.until_refusal(100), None);
         space.sample(1_000, 0);
@@ -214,7 +238,7 @@ mod tests {
 
     #[test]
     fn there_is_room_when_what_was_refused_would_fit() {
-        let space = Space::default();
+        let space = Space::new(LatestAnswer::default());
         space.sample(1_000, 0);
         assert!(!space.reserve(950, KEPT) && !space.reserve(920, KEPT));
         space.sample(1_000, 0);
@@ -234,12 +258,31 @@ mod tests {
     #[test]
     fn shards_share_what_is_free() {
         let kept = Kept { shards: 4, ..KEPT };
-        let shards: Vec<Space> = (0..4).map(|_| Space::default()).collect();
+        let latest = LatestAnswer::default();
+        let shards: Vec<Space> = (0..4).map(|_| Space::new(latest.clone())).collect();
         shards.iter().for_each(|space| space.sample(1_000, 0));
         let taken = |space: &Space| (0..1_000).filter(|_| space.reserve(1, kept)).count();
         assert_eq!(shards.iter().map(taken).sum::<usize>(), 900, "all together leave the reserve");
         let space = &shards[0];
         space.sample(1_000, 25);
         assert!(!space.reserve(201, kept) && space.reserve(200, kept));
+    }
+
+    /// A fast disk is filled between two answers of a shard that has no reason to ask.
+    #[test]
+    fn what_one_shard_is_told_counts_for_all() {
+        let kept = Kept { shards: 2, ..KEPT };
+        let latest = LatestAnswer::default();
+        let [busy, idle] = [Space::new(latest.clone()), Space::new(latest)];
+        let mut free = 1_100;
+        [&busy, &idle].iter().for_each(|space| space.sample(free, 0));
+        while busy.reserve(1, kept) {
+            free -= 1;
+            busy.sample(free, 0);
+        }
+        assert_eq!(free, 101, "the busy one has its half of what is left each time");
+        assert!(!idle.reserve(1, kept), "the idle one has the half of what the busy one left");
+        busy.sample(1_100, 0);
+        assert!(idle.reserve(500, kept) && !idle.reserve(1, kept));
     }
 }

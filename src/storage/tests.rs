@@ -70,7 +70,7 @@ impl Rig {
     fn start(root: &Path, config: Config, clean: bool) -> Rig {
         let ears = Rc::new(Ears::default());
         let listener: Rc<dyn Listener> = ears.clone();
-        let directory = LogDir { id: DIRECTORY, path: root.to_owned(), clean };
+        let directory = LogDir::new(DIRECTORY, root.to_owned(), clean);
         let storage = Storage::start(config, vec![directory], listener);
         Rig { root: root.to_owned(), ears, storage, replayed: Cell::new(false) }
     }

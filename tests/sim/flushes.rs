@@ -40,7 +40,7 @@ impl Listener for Ears {
 }
 
 async fn open(journal_bytes: u64, segment_bytes: u64, ears: &Rc<Ears>) -> Log {
-    let directory = LogDir { id: DIRECTORY, path: PathBuf::from("/data"), clean: false };
+    let directory = LogDir::new(DIRECTORY, PathBuf::from("/data"), false);
     let listener: Rc<dyn Listener> = ears.clone();
     let config = Config { journal_bytes, ..testing::config() };
     let storage = Storage::start(config, vec![directory], listener);

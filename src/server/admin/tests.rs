@@ -57,7 +57,7 @@ fn with_admin(second: Second, work: impl AsyncFn(Admin) + Clone + 'static) {
                     producer_state_bytes: 1 << 20,
                     ..storage::testing::config()
                 };
-                let dirs = vec![LogDir { id: DirectoryId(5), path: "/data".into(), clean: true }];
+                let dirs = vec![LogDir::new(DirectoryId(5), "/data".into(), true)];
                 if id == ShardId::ZERO || second == Second::Answers {
                     shard.start(config, dirs, Box::new(NoHost));
                 }

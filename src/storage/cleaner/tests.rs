@@ -57,7 +57,7 @@ fn small() -> Config {
 }
 
 fn start(config: Config, clean: bool) -> Rc<Storage> {
-    Storage::start(config, vec![LogDir { id: DIRECTORY, path: PathBuf::from("/data"), clean }], Rc::new(Deaf))
+    Storage::start(config, vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), clean)], Rc::new(Deaf))
 }
 
 async fn open(storage: &Storage, config: LogConfig) -> Log {

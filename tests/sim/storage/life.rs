@@ -28,7 +28,7 @@ pub async fn live(world: Rc<World>, disk: Disk, life: usize, clean: bool) -> boo
 }
 
 async fn try_live(world: &Rc<World>, disk: &Disk, life: usize, clean: bool) -> Result<bool, String> {
-    let directory = LogDir { id: DIRECTORY, path: PathBuf::from("/data"), clean };
+    let directory = LogDir::new(DIRECTORY, PathBuf::from("/data"), clean);
     let listener: Rc<dyn Listener> = world.clone();
     let storage = Storage::start(world.plan.config.clone(), vec![directory], listener);
     storage.replay_journals().await?;
