@@ -17,6 +17,7 @@ use super::topic::message;
 use super::{Broker, control};
 use crate::metadata::{AlterTopicConfig, ConfigChange, ConfigOperation};
 use crate::model::ErrorCode;
+use crate::protocol::StrBytes;
 use crate::protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
 use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use crate::protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -24,90 +25,100 @@ use crate::protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlter
 /// The request carries no timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Type and name of a resource.
+pub(super) type Named<'a> = (i8, &'a str);
+
+type Refusal = (ErrorCode, &'static str);
+
+/// What became of one resource.
+pub(super) struct Altered {
+    pub(super) error: ErrorCode,
+    pub(super) message: Option<StrBytes>,
+}
+
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, request) = request.decode::<IncrementalAlterConfigsRequest>()?;
-    let mut seen = HashSet::new();
-    let mut twice = HashSet::new();
-    for resource in &request.resources {
-        let key = (resource.resource_type, resource.resource_name.as_str());
-        if !seen.insert(key) {
-            twice.insert(key);
-        }
-    }
+    let named: Vec<Named> = (request.resources.iter())
+        .map(|resource| (resource.resource_type, resource.resource_name.as_str()))
+        .collect();
+    let twice = named_twice(&named);
+    let plans = (request.resources.iter().zip(&named))
+        .map(|(resource, named)| {
+            alterable(&context, *named, &twice)?;
+            plan(resource)
+        })
+        .collect();
+    let validate_only = request.validate_only;
+    let ask = |topics| control::Request::AlterTopicConfigs { topics, validate_only };
+    let altered = alter(&broker, plans, ask).await;
     let mut first_error = ErrorCode::None;
-    let mut responses = Vec::with_capacity(request.resources.len());
-    let mut changes = Vec::new();
-    let mut places = Vec::new();
-    for resource in &request.resources {
-        let mut response = AlterConfigsResourceResponse::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name.clone())
-            .with_error_message(None);
-        let planned = if twice.contains(&(resource.resource_type, resource.resource_name.as_str())) {
-            Err((ErrorCode::InvalidRequest, "each resource must appear at most once"))
-        } else {
-            plan(&context, resource)
-        };
-        match planned {
-            Ok(change) => {
-                places.push(responses.len());
-                changes.push(change);
-            }
-            Err((error, text)) => {
-                note(&mut first_error, error);
-                response.error_code = error.code();
-                response.error_message = Some(message(text));
-            }
-        }
-        responses.push(response);
-    }
-    if !changes.is_empty() {
-        let control =
-            control::Request::AlterTopicConfigs { topics: changes, validate_only: request.validate_only };
-        let reply = broker.control(control, PATIENCE).await;
-        match decided(reply, places.len()) {
-            Ok(decided) => {
-                for (&place, result) in places.iter().zip(decided) {
-                    note(&mut first_error, result.error);
-                    responses[place].error_code = result.error.code();
-                    responses[place].error_message = result.message.map(message);
-                }
-            }
-            Err(error) => {
-                note(&mut first_error, error);
-                for place in places {
-                    responses[place].error_code = error.code();
-                }
-            }
-        }
-    }
+    let responses = (request.resources.into_iter().zip(altered))
+        .map(|(resource, altered)| {
+            note(&mut first_error, altered.error);
+            AlterConfigsResourceResponse::default()
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name)
+                .with_error_code(altered.error.code())
+                .with_error_message(altered.message)
+        })
+        .collect();
     Ok(context.reply(IncrementalAlterConfigsResponse::default().with_responses(responses), first_error))
 }
 
-fn plan(
+/// Has the controller carry out the plans; the outcomes are in their order.
+pub(super) async fn alter<T>(
+    broker: &Rc<Broker>,
+    plans: Vec<Result<T, Refusal>>,
+    ask: impl FnOnce(Vec<T>) -> control::Request,
+) -> Vec<Altered> {
+    let mut outcomes = Vec::with_capacity(plans.len());
+    let (mut topics, mut places) = (Vec::new(), Vec::new());
+    for plan in plans {
+        let (error, text) = match plan {
+            Ok(topic) => {
+                places.push(outcomes.len());
+                topics.push(topic);
+                (ErrorCode::None, None)
+            }
+            Err((error, text)) => (error, Some(message(text))),
+        };
+        outcomes.push(Altered { error, message: text });
+    }
+    if topics.is_empty() {
+        return outcomes;
+    }
+    let reply = broker.control(ask(topics), PATIENCE).await;
+    match decided(reply, places.len()) {
+        Ok(decided) => {
+            for (&place, result) in places.iter().zip(decided) {
+                outcomes[place] = Altered { error: result.error, message: result.message.map(message) };
+            }
+        }
+        Err(error) => places.into_iter().for_each(|place| outcomes[place].error = error),
+    }
+    outcomes
+}
+
+/// The resources that a request names more than once.
+pub(super) fn named_twice<'a>(named: &[Named<'a>]) -> HashSet<Named<'a>> {
+    let mut seen = HashSet::new();
+    named.iter().copied().filter(|&resource| !seen.insert(resource)).collect()
+}
+
+/// Whether a resource is one whose configs the controller may be asked to change: a topic.
+pub(super) fn alterable(
     context: &RequestContext,
-    resource: &AlterConfigsResource,
-) -> Result<AlterTopicConfig, (ErrorCode, &'static str)> {
-    let name = resource.resource_name.as_str();
-    match resource.resource_type {
+    (kind, name): Named<'_>,
+    twice: &HashSet<Named<'_>>,
+) -> Result<(), Refusal> {
+    if twice.contains(&(kind, name)) {
+        return Err((ErrorCode::InvalidRequest, "each resource must appear at most once"));
+    }
+    match kind {
         TOPIC if !allowed(context, Operation::AlterConfigs, Resource::Topic(name)) => {
             Err((ErrorCode::TopicAuthorizationFailed, "topic authorization failed"))
         }
-        TOPIC => {
-            let changes: Option<Vec<_>> = resource
-                .configs
-                .iter()
-                .map(|config| {
-                    Some(ConfigChange {
-                        key: config.name.to_string(),
-                        operation: operation(config.config_operation)?,
-                        value: config.value.as_ref().map(ToString::to_string),
-                    })
-                })
-                .collect();
-            let changes = changes.ok_or((ErrorCode::InvalidRequest, "unknown config operation"))?;
-            Ok(AlterTopicConfig { name: name.to_owned(), changes })
-        }
+        TOPIC => Ok(()),
         BROKER | BROKER_LOGGER | CLIENT_METRICS | GROUP
             if !allowed(context, Operation::AlterConfigs, Resource::Cluster) =>
         {
@@ -123,6 +134,20 @@ fn plan(
         }
         _ => Err((ErrorCode::InvalidRequest, "unknown resource type")),
     }
+}
+
+fn plan(resource: &AlterConfigsResource) -> Result<AlterTopicConfig, Refusal> {
+    let changes: Option<Vec<_>> = (resource.configs.iter())
+        .map(|config| {
+            Some(ConfigChange {
+                key: config.name.to_string(),
+                operation: operation(config.config_operation)?,
+                value: config.value.as_ref().map(ToString::to_string),
+            })
+        })
+        .collect();
+    let changes = changes.ok_or((ErrorCode::InvalidRequest, "unknown config operation"))?;
+    Ok(AlterTopicConfig { name: resource.resource_name.to_string(), changes })
 }
 
 fn operation(wire: i8) -> Option<ConfigOperation> {

@@ -13,9 +13,11 @@
 //!
 //! Never here: sockets and the order of replies (`server/`), where a partition lives (`partition/`).
 
+mod alter_configs;
 mod api_versions;
 pub mod authorize;
 mod context;
+mod create_partitions;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
@@ -111,6 +113,8 @@ impl Service for Broker {
             Api::InitProducerId => whole(init_producer_id::handle(self, request)),
             Api::OffsetForLeaderEpoch => whole(offset_for_leader_epoch::handle(self, request)),
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
+            Api::AlterConfigs => whole(alter_configs::handle(self, request)),
+            Api::CreatePartitions => whole(create_partitions::handle(self, request)),
             Api::IncrementalAlterConfigs => whole(incremental_alter_configs::handle(self, request)),
             Api::DescribeCluster => whole(describe_cluster::handle(self, request)),
         }

@@ -22,7 +22,9 @@ macro_rules! throttled {
 }
 
 throttled! {
+    AlterConfigsResponse
     ApiVersionsResponse
+    CreatePartitionsResponse
     CreateTopicsResponse
     DeleteRecordsResponse
     DeleteTopicsResponse

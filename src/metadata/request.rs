@@ -15,9 +15,18 @@ pub enum Request {
     DeleteTopics {
         topics: Vec<TopicRef>,
     },
+    CreatePartitions {
+        topics: Vec<CreatePartitions>,
+        validate_only: bool,
+    },
     /// IncrementalAlterConfigs for topics.
     AlterTopicConfigs {
         topics: Vec<AlterTopicConfig>,
+        validate_only: bool,
+    },
+    /// AlterConfigs for topics.
+    ReplaceTopicConfigs {
+        topics: Vec<ReplaceTopicConfigs>,
         validate_only: bool,
     },
     /// A block of producer ids for one shard, never given out twice.
@@ -51,6 +60,16 @@ pub struct CreateTopic {
     pub configs: Vec<(String, Option<String>)>,
 }
 
+/// More partitions for a topic.
+#[derive(Clone, Debug)]
+pub struct CreatePartitions {
+    pub topic: String,
+    /// How many there are to be in all.
+    pub count: i32,
+    /// The brokers of each new partition, in order; `None`: the controller assigns.
+    pub assignments: Option<Vec<Vec<BrokerId>>>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TopicRef {
     Name(String),
@@ -76,6 +95,13 @@ pub enum ConfigOperation {
     Delete,
     Append,
     Subtract,
+}
+
+/// All the overrides the topic is to have; what it has beside them goes.
+#[derive(Clone, Debug)]
+pub struct ReplaceTopicConfigs {
+    pub name: String,
+    pub configs: Vec<(String, Option<String>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ pub enum Api {
     InitProducerId,
     OffsetForLeaderEpoch,
     DescribeConfigs,
+    AlterConfigs,
+    CreatePartitions,
     IncrementalAlterConfigs,
     DescribeCluster,
 }
@@ -74,7 +76,7 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 13] = [
+const TABLE: [Row; 15] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                 key: 0,  name: "Produce",                 accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                   key: 1,  name: "Fetch",                   accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
@@ -87,6 +89,8 @@ const TABLE: [Row; 13] = [
     Row { api: Api::InitProducerId,          key: 22, name: "InitProducerId",          accepted: v(0, 5),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::OffsetForLeaderEpoch,    key: 23, name: "OffsetForLeaderEpoch",    accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeConfigs,         key: 32, name: "DescribeConfigs",         accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
+    Row { api: Api::AlterConfigs,            key: 33, name: "AlterConfigs",            accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::CreatePartitions,        key: 37, name: "CreatePartitions",        accepted: v(0, 3),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::IncrementalAlterConfigs, key: 44, name: "IncrementalAlterConfigs", accepted: v(0, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Controller },
     Row { api: Api::DescribeCluster,         key: 60, name: "DescribeCluster",         accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
 ];

@@ -65,6 +65,8 @@ requests! {
     InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
     OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,
+    AlterConfigs: AlterConfigsRequest => AlterConfigsResponse,
+    CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse,
 }

@@ -20,6 +20,8 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::InitProducerId => match version { 0..=1 => INIT_PRODUCER_ID_0, 2 => INIT_PRODUCER_ID_2, _ => INIT_PRODUCER_ID_3 },
         Api::OffsetForLeaderEpoch => match version { 2 => OFFSET_FOR_LEADER_EPOCH_2, 3 => OFFSET_FOR_LEADER_EPOCH_3, _ => OFFSET_FOR_LEADER_EPOCH_4 },
         Api::DescribeConfigs => match version { 1..=2 => DESCRIBE_CONFIGS_1, 3 => DESCRIBE_CONFIGS_3, _ => DESCRIBE_CONFIGS_4 },
+        Api::AlterConfigs => match version { 0..=1 => ALTER_CONFIGS_0, _ => ALTER_CONFIGS_2 },
+        Api::CreatePartitions => match version { 0..=1 => CREATE_PARTITIONS_0, _ => CREATE_PARTITIONS_2 },
         Api::IncrementalAlterConfigs => match version { 0 => INCREMENTAL_ALTER_CONFIGS_0, _ => INCREMENTAL_ALTER_CONFIGS_1 },
         Api::DescribeCluster => match version { 0 => DESCRIBE_CLUSTER_0, 1 => DESCRIBE_CLUSTER_1, _ => DESCRIBE_CLUSTER_2 },
     }
@@ -557,6 +559,62 @@ const DESCRIBE_CONFIGS_4: &[Field] = &[
         Field::Tags(&[]),
     ] }),
     Field::Fixed(2),
+    Field::Tags(&[]),
+];
+
+/// AlterConfigs 0-1
+const ALTER_CONFIGS_0: &[Field] = &[
+    Field::Array(Array { nullable: false, wire_bytes_min: 7, memory_bytes: size_of::<messages::alter_configs_request::AlterConfigsResource>(), element: &[
+        Field::Fixed(1),
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: size_of::<messages::alter_configs_request::AlterableConfig>(), element: &[
+            Field::String { nullable: false },
+            Field::String { nullable: true },
+        ] }),
+    ] }),
+    Field::Fixed(1),
+];
+
+/// AlterConfigs 2
+const ALTER_CONFIGS_2: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: size_of::<messages::alter_configs_request::AlterConfigsResource>(), element: &[
+        Field::Fixed(1),
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::alter_configs_request::AlterableConfig>(), element: &[
+            Field::CompactString { nullable: false },
+            Field::CompactString { nullable: true },
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(1),
+    Field::Tags(&[]),
+];
+
+/// CreatePartitions 0-1
+const CREATE_PARTITIONS_0: &[Field] = &[
+    Field::Array(Array { nullable: false, wire_bytes_min: 10, memory_bytes: size_of::<messages::create_partitions_request::CreatePartitionsTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Fixed(4),
+        Field::Array(Array { nullable: true, wire_bytes_min: 4, memory_bytes: size_of::<messages::create_partitions_request::CreatePartitionsAssignment>(), element: &[
+            Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        ] }),
+    ] }),
+    Field::Fixed(5),
+];
+
+/// CreatePartitions 2-3
+const CREATE_PARTITIONS_2: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 7, memory_bytes: size_of::<messages::create_partitions_request::CreatePartitionsTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::Fixed(4),
+        Field::CompactArray(Array { nullable: true, wire_bytes_min: 2, memory_bytes: size_of::<messages::create_partitions_request::CreatePartitionsAssignment>(), element: &[
+            Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(5),
     Field::Tags(&[]),
 ];
 

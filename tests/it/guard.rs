@@ -6,9 +6,10 @@ use corelane::protocol::api::Api;
 use corelane::protocol::codec::Request;
 use corelane::protocol::guard::{self, Array, Error, Field, MEMORY_MAX_BYTES};
 use corelane::protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, FetchRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FetchRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -38,6 +39,8 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::InitProducerId => with::<InitProducerIdRequest>(version, body),
         Api::OffsetForLeaderEpoch => with::<OffsetForLeaderEpochRequest>(version, body),
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),
+        Api::AlterConfigs => with::<AlterConfigsRequest>(version, body),
+        Api::CreatePartitions => with::<CreatePartitionsRequest>(version, body),
         Api::IncrementalAlterConfigs => with::<IncrementalAlterConfigsRequest>(version, body),
         Api::DescribeCluster => with::<DescribeClusterRequest>(version, body),
     }

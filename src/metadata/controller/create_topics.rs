@@ -154,12 +154,22 @@ impl Controller {
                 format!("number of partitions {partitions}: must be larger than 0, or -1 for the default"),
             )
         })?;
+        self.place(count, wanted, random)
+    }
+
+    /// The replicas of `count` new partitions on brokers that are alive.
+    pub(super) fn place(
+        &self,
+        count: usize,
+        replicas: usize,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Vec<Vec<BrokerId>>, Refusal> {
         let live: Vec<_> = self.image.brokers().filter(|broker| !broker.fenced).collect();
-        replica_assignment::assign(&live, count, wanted, random()).ok_or_else(|| {
+        replica_assignment::assign(&live, count, replicas, random()).ok_or_else(|| {
             (
                 ErrorCode::InvalidReplicationFactor,
                 format!(
-                    "unable to replicate the partition {wanted} time(s): only {} broker(s) are registered",
+                    "unable to replicate the partition {replicas} time(s): only {} broker(s) are registered",
                     live.len()
                 ),
             )
@@ -202,7 +212,8 @@ impl Controller {
         Ok(replicas.into_values().map(<[BrokerId]>::to_vec).collect())
     }
 
-    fn check_replicas(&self, brokers: &[BrokerId]) -> Result<(), String> {
+    /// What is wrong with a client's choice of brokers for one partition.
+    pub(super) fn check_replicas(&self, brokers: &[BrokerId]) -> Result<(), String> {
         if brokers.is_empty() {
             return Err("the replica list is empty".to_owned());
         }
@@ -252,11 +263,22 @@ impl Controller {
             let resource = ConfigResource::topic(&topic.name);
             self.append(Record::Config { resource, key, value: Some(value) }, records);
         }
-        for (index, replicas) in (0..).zip(plan.replicas) {
+        self.append_partitions(PartitionId { topic: id, index: 0 }, plan.replicas, records);
+        result
+    }
+
+    /// New partitions, the first of them `first`.
+    pub(super) fn append_partitions(
+        &mut self,
+        first: PartitionId,
+        replicas: Vec<Vec<BrokerId>>,
+        records: &mut Vec<Record>,
+    ) {
+        for (index, replicas) in (first.index..).zip(replicas) {
             let isr: Vec<BrokerId> =
                 replicas.iter().copied().filter(|&broker| !self.is_fenced(broker)).collect();
             let partition = NewPartition {
-                partition: PartitionId { topic: id, index },
+                partition: PartitionId { index, ..first },
                 directories: vec![DirectoryId::UNASSIGNED; replicas.len()],
                 leader: isr.first().copied().unwrap_or(BrokerId::NONE),
                 leader_epoch: LeaderEpoch(0),
@@ -267,7 +289,6 @@ impl Controller {
             };
             self.append(Record::Partition(partition), records);
         }
-        result
     }
 
     /// A random version 4 id that no topic has. Kafka reserves the ids below 100, and avoids those that print with a

@@ -5,6 +5,7 @@
 //! advances the image.
 
 mod brokers;
+mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod replica_assignment;
@@ -90,9 +91,15 @@ impl Controller {
             Request::CreateTopics { topics, validate_only } => {
                 self.create_topics(&topics, validate_only, random, &mut records)
             }
+            Request::CreatePartitions { topics, validate_only } => {
+                self.create_partitions(&topics, validate_only, random, &mut records)
+            }
             Request::DeleteTopics { topics } => self.delete_topics(&topics, &mut records),
             Request::AlterTopicConfigs { topics, validate_only } => {
                 self.alter_topic_configs(&topics, validate_only, &mut records)
+            }
+            Request::ReplaceTopicConfigs { topics, validate_only } => {
+                self.replace_topic_configs(topics, validate_only, &mut records)
             }
             Request::AllocateProducerIds { broker, shard: _ } => {
                 self.allocate_producer_ids(broker, &mut records)

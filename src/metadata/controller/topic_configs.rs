@@ -1,4 +1,5 @@
-//! IncrementalAlterConfigs of topics (KIP-339). Kafka: ConfigAdminManager.preprocess, ConfigurationControlManager.
+//! IncrementalAlterConfigs (KIP-339) and AlterConfigs (KIP-133) of topics. Kafka: ConfigAdminManager.preprocess,
+//! ConfigurationControlManager.
 //!
 //! A resource changes as a whole or not at all.
 
@@ -9,7 +10,7 @@ use super::{Controller, Refusal, TopicResult, duplicates};
 use crate::metadata::record::{ConfigResource, Record};
 use crate::metadata::setting::{ConfigType, split_list};
 use crate::metadata::topic_config;
-use crate::metadata::{AlterTopicConfig, ConfigChange, ConfigOperation, Reply};
+use crate::metadata::{AlterTopicConfig, ConfigChange, ConfigOperation, ReplaceTopicConfigs, Reply};
 use crate::model::ErrorCode;
 
 impl Controller {
@@ -45,6 +46,28 @@ impl Controller {
             });
         }
         Reply::Topics(results)
+    }
+
+    /// Sets what is named and deletes what is not.
+    pub(super) fn replace_topic_configs(
+        &mut self,
+        topics: Vec<ReplaceTopicConfigs>,
+        validate_only: bool,
+        records: &mut Vec<Record>,
+    ) -> Reply {
+        let topics: Vec<_> = topics.into_iter().map(|topic| self.replacement(topic)).collect();
+        self.alter_topic_configs(&topics, validate_only, records)
+    }
+
+    fn replacement(&self, topic: ReplaceTopicConfigs) -> AlterTopicConfig {
+        let named: HashSet<&str> = topic.configs.iter().map(|(key, _)| key.as_str()).collect();
+        let rest: Vec<ConfigChange> = (self.image.topic_configs(&topic.name).keys())
+            .filter(|key| !named.contains(key.as_str()))
+            .map(|key| ConfigChange { key: key.clone(), operation: ConfigOperation::Delete, value: None })
+            .collect();
+        let set = |(key, value)| ConfigChange { key, operation: ConfigOperation::Set, value };
+        let changes = topic.configs.into_iter().map(set).chain(rest).collect();
+        AlterTopicConfig { name: topic.name, changes }
     }
 
     /// The overrides that differ afterwards; `None` deletes.

@@ -359,6 +359,60 @@ fn alters_configs() {
 }
 
 #[test]
+fn replaces_configs() {
+    let mut cluster = Cluster::new(1);
+    cluster.reply("create a 1 1 retention.ms=5 segment.ms=7; b 1 1 retention.ms=5");
+    let ok = "a None 1x1";
+    // each request, what it answers, and the overrides of `a` afterwards
+    for (request, expected, overrides) in [
+        ("replace validate a", ok, "retention.ms=5 segment.ms=7"),
+        ("replace a segment.ms=8 cleanup.policy=compact", ok, "cleanup.policy=compact segment.ms=8"),
+        ("replace a segment.ms=8", ok, "segment.ms=8"),
+        (
+            "replace a segment.ms",
+            "a InvalidRequest: null value not supported for: segment.ms",
+            "segment.ms=8",
+        ),
+        ("replace a segment.ms=1 segment.ms=2", "a InvalidRequest: duplicate config keys", "segment.ms=8"),
+        ("replace a no.such=1", "a InvalidConfig: unknown topic config name: no.such", "segment.ms=8"),
+        (
+            "replace nothing segment.ms=5",
+            "nothing UnknownTopicOrPartition: the topic 'nothing' does not exist",
+            "segment.ms=8",
+        ),
+        (
+            "replace a; a",
+            "a InvalidRequest: each resource must appear at most once\na InvalidRequest: each resource must appear at \
+             most once",
+            "segment.ms=8",
+        ),
+        ("replace b min.compaction.lag.ms=9", "b None 1x1", "segment.ms=8"),
+        // what goes does not stand in the way of what comes
+        ("replace b max.compaction.lag.ms=8", "b None 1x1", "segment.ms=8"),
+        ("replace a", ok, ""),
+    ] {
+        assert_eq!(cluster.reply(request), expected, "{request}");
+        let now = cluster.image().topic_configs("a");
+        let now: Vec<String> = now.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(now.join(" "), overrides, "{request}");
+    }
+    assert_eq!(cluster.image().topic_configs("b").len(), 1);
+    assert!(
+        cluster.decide("replace b max.compaction.lag.ms=8").records.is_empty(),
+        "what is so already is not written"
+    );
+    let settings = Settings { changes_per_request_max: 2, ..Settings::default() };
+    let mut cluster = Cluster::with(settings, TopicDefaults::default(), 1);
+    cluster.check(&[
+        ("create a 1 1 retention.ms=5 segment.ms=7", "a None 1x1"),
+        (
+            "replace a cleanup.policy=compact",
+            "a PolicyViolation: excessively large number of changes per request, at most 2 are allowed",
+        ),
+    ]);
+}
+
+#[test]
 fn appending_begins_from_the_value_in_force() {
     let mut defaults = TopicDefaults::default();
     defaults.set("log.cleanup.policy", "compact").unwrap();

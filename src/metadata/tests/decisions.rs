@@ -28,7 +28,7 @@ fn random_line(random: &mut Random) -> String {
         (0..count).map(|_| one(random)).collect::<Vec<_>>().join(";")
     };
     let validate = if random.below(6) == 0 { "validate " } else { "" };
-    match random.below(12) {
+    match random.below(15) {
         0..=3 => format!("create {validate}{}", topics(random, random_topic)),
         4 => {
             let names: Vec<String> = (0..1 + random.below(3))
@@ -46,6 +46,20 @@ fn random_line(random: &mut Random) -> String {
                 })
             )
         }
+        12..=13 => format!(
+            "grow {validate}{}",
+            topics(random, |random| {
+                let assignments = *random.pick(&["", "", " @1,2", " @1 @3", " @2,1 @1,3", " @9"]);
+                format!("{} {}{assignments}", random.pick(&NAMES), random.below(6))
+            })
+        ),
+        14 => format!(
+            "replace {validate}{}",
+            topics(random, |random| {
+                let configs: Vec<&str> = (0..random.below(3)).map(|_| *random.pick(&CONFIGS)).collect();
+                [&[*random.pick(&NAMES)], &configs[..]].concat().join(" ")
+            })
+        ),
         8 => format!("ids {}", 1 + random.below(4)),
         9 => format!("register {} {}", 1 + random.below(3), random.below(40)),
         _ => {

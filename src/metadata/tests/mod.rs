@@ -1,6 +1,7 @@
 //! Tests of the folder: text tables per request kind, and sequences of random decisions.
 
 mod controller;
+mod create_partitions;
 mod decisions;
 mod image;
 mod placement;
@@ -77,6 +78,9 @@ impl Cluster {
 
     /// - `create [validate] a 3 2 retention.ms=5; b - - @0=1,2 @1=2,1 cleanup.policy`: name, partitions,
     ///   replication factor, assignments, configs (without `=`: null)
+    /// - `grow [validate] a 3; b 5 @1,2 @2,1`: name, partitions in all, brokers of each new one (`@` alone: none of
+    ///   them named)
+    /// - `replace [validate] a k=v k; b …`: all configs (without `=`: null)
     /// - `delete a #b #0`: by name, by the id of b, by the zero id
     /// - `alter [validate] a k=v +k=v -k=v !k k; b …`: set, append, subtract, delete, set null
     /// - `register 1 77`: broker, incarnation
@@ -92,6 +96,12 @@ impl Cluster {
         let mut words = rest.split(' ');
         match verb {
             "create" => Request::CreateTopics { topics: items.map(create_topic).collect(), validate_only },
+            "grow" => {
+                Request::CreatePartitions { topics: items.map(create_partitions).collect(), validate_only }
+            }
+            "replace" => {
+                Request::ReplaceTopicConfigs { topics: items.map(replace_configs).collect(), validate_only }
+            }
             "alter" => Request::AlterTopicConfigs { topics: items.map(alter_topic).collect(), validate_only },
             "delete" => Request::DeleteTopics {
                 topics: words
@@ -186,6 +196,37 @@ fn create_topic(text: &str) -> CreateTopic {
         }
     }
     topic
+}
+
+fn create_partitions(text: &str) -> CreatePartitions {
+    let mut words = text.split(' ');
+    let topic = words.next().unwrap().to_owned();
+    let count = words.next().unwrap().parse().unwrap();
+    let assignments: Vec<&str> = words.map(|word| word.strip_prefix('@').unwrap()).collect();
+    CreatePartitions {
+        topic,
+        count,
+        assignments: (!assignments.is_empty()).then(|| assignments.into_iter().filter_map(brokers).collect()),
+    }
+}
+
+/// `1,2`; `-` is an empty list and nothing is none.
+fn brokers(text: &str) -> Option<Vec<BrokerId>> {
+    match text {
+        "" => None,
+        "-" => Some(Vec::new()),
+        ids => Some(ids.split(',').map(|id| BrokerId(id.parse().unwrap())).collect()),
+    }
+}
+
+fn replace_configs(text: &str) -> ReplaceTopicConfigs {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap().replace('"', "");
+    let configs = words.map(|word| match word.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (word.to_owned(), None),
+    });
+    ReplaceTopicConfigs { name, configs: configs.collect() }
 }
 
 fn alter_topic(text: &str) -> AlterTopicConfig {
