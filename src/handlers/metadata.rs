@@ -210,7 +210,9 @@ impl Broker {
             Some(control::Reply::Failed(error)) => {
                 tracing::debug!(?error, "topics cannot be created automatically");
             }
-            Some(control::Reply::ProducerIds { .. } | control::Reply::Done) => {
+            Some(
+                control::Reply::Partitions(_) | control::Reply::ProducerIds { .. } | control::Reply::Done,
+            ) => {
                 unreachable!("a request about topics is answered with topics")
             }
             // It goes on, and the client asks again.
@@ -299,6 +301,6 @@ impl Shape<'_> {
     }
 }
 
-fn brokers(ids: &[BrokerId]) -> Vec<messages::BrokerId> {
+pub(super) fn brokers(ids: &[BrokerId]) -> Vec<messages::BrokerId> {
     ids.iter().map(|id| id.0.into()).collect()
 }

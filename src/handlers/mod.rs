@@ -14,6 +14,7 @@
 //! Never here: sockets and the order of replies (`server/`), where a partition lives (`partition/`).
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 pub mod authorize;
 mod context;
@@ -23,11 +24,15 @@ mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod endpoint;
 mod fetch;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod list_config_resources;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
@@ -115,8 +120,13 @@ impl Service for Broker {
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
             Api::AlterConfigs => whole(alter_configs::handle(self, request)),
             Api::CreatePartitions => whole(create_partitions::handle(self, request)),
+            Api::ElectLeaders => whole(elect_leaders::handle(self, request)),
             Api::IncrementalAlterConfigs => whole(incremental_alter_configs::handle(self, request)),
+            Api::AlterPartitionReassignments => whole(alter_partition_reassignments::handle(self, request)),
+            Api::ListPartitionReassignments => whole(list_partition_reassignments::handle(self, request)),
             Api::DescribeCluster => whole(describe_cluster::handle(self, request)),
+            Api::ListConfigResources => whole(list_config_resources::handle(self, request)),
+            Api::DescribeTopicPartitions => whole(describe_topic_partitions::handle(self, request)),
         }
     }
 }

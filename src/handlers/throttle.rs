@@ -23,6 +23,7 @@ macro_rules! throttled {
 
 throttled! {
     AlterConfigsResponse
+    AlterPartitionReassignmentsResponse
     ApiVersionsResponse
     CreatePartitionsResponse
     CreateTopicsResponse
@@ -30,10 +31,14 @@ throttled! {
     DeleteTopicsResponse
     DescribeClusterResponse
     DescribeConfigsResponse
+    DescribeTopicPartitionsResponse
+    ElectLeadersResponse
     FetchResponse
     IncrementalAlterConfigsResponse
     InitProducerIdResponse
+    ListConfigResourcesResponse
     ListOffsetsResponse
+    ListPartitionReassignmentsResponse
     MetadataResponse
     OffsetForLeaderEpochResponse
     ProduceResponse

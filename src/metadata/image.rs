@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Bound;
 
 use super::record::{
     ConfigResource, METADATA_VERSION, METADATA_VERSION_LEVEL, NewPartition, PartitionChange, Record,
@@ -307,6 +308,12 @@ impl Image {
     /// By name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.names.iter().filter_map(|name| self.topic_by_name(name))
+    }
+
+    /// Those whose name is `name` or behind it, by name.
+    pub fn topics_from(&self, name: &str) -> impl Iterator<Item = &Topic> {
+        let names = self.names.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        names.filter_map(|name| self.topic_by_name(name))
     }
 
     #[must_use]

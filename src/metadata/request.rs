@@ -29,6 +29,15 @@ pub enum Request {
         topics: Vec<ReplaceTopicConfigs>,
         validate_only: bool,
     },
+    /// `partitions: None`: all, of which those are answered that need an election.
+    ElectLeaders {
+        election: Election,
+        partitions: Option<Vec<PartitionRef>>,
+    },
+    ReassignPartitions {
+        partitions: Vec<Reassignment>,
+        may_change_replication_factor: bool,
+    },
     /// A block of producer ids for one shard, never given out twice.
     AllocateProducerIds {
         broker: BrokerId,
@@ -104,6 +113,29 @@ pub struct ReplaceTopicConfigs {
     pub configs: Vec<(String, Option<String>)>,
 }
 
+/// Kafka's `ElectionType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Election {
+    /// Of the first replica, if it is in sync.
+    Preferred,
+    /// Of whoever is alive, where nobody leads.
+    Unclean,
+}
+
+/// A partition as a client names it; raw, for there need not be one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRef {
+    pub topic: String,
+    pub index: i32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Reassignment {
+    pub partition: PartitionRef,
+    /// `None`: cancel what is under way.
+    pub replicas: Option<Vec<BrokerId>>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AssignedReplica {
     pub partition: PartitionId,
@@ -124,6 +156,8 @@ pub struct Endpoint {
 pub enum Reply {
     /// In the order of the request.
     Topics(Vec<TopicResult>),
+    /// In the order of the request.
+    Partitions(Vec<PartitionResult>),
     ProducerIds {
         first: ProducerId,
         count: i64,
@@ -143,4 +177,13 @@ pub struct TopicResult {
     pub message: Option<String>,
     pub partitions: i32,
     pub replication_factor: i16,
+}
+
+/// What became of one partition of a request.
+#[derive(Clone, Debug)]
+pub struct PartitionResult {
+    pub partition: PartitionRef,
+    pub error: ErrorCode,
+    /// For the operator: what was wrong and what is allowed.
+    pub message: Option<String>,
 }

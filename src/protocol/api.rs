@@ -25,8 +25,13 @@ pub enum Api {
     DescribeConfigs,
     AlterConfigs,
     CreatePartitions,
+    ElectLeaders,
     IncrementalAlterConfigs,
+    AlterPartitionReassignments,
+    ListPartitionReassignments,
     DescribeCluster,
+    ListConfigResources,
+    DescribeTopicPartitions,
 }
 
 /// Who has the answer. Every broker accepts every API; this says where it goes next.
@@ -76,23 +81,28 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 20] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
-    Row { api: Api::Produce,                 key: 0,  name: "Produce",                 accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
-    Row { api: Api::Fetch,                   key: 1,  name: "Fetch",                   accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
-    Row { api: Api::ListOffsets,             key: 2,  name: "ListOffsets",             accepted: v(1, 10), advertised: None,           flexible_since: 6,  served_by: ServedBy::Partition },
-    Row { api: Api::Metadata,                key: 3,  name: "Metadata",                accepted: v(0, 13), advertised: None,           flexible_since: 9,  served_by: ServedBy::Connection },
-    Row { api: Api::ApiVersions,             key: 18, name: "ApiVersions",             accepted: v(0, 4),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Connection },
-    Row { api: Api::CreateTopics,            key: 19, name: "CreateTopics",            accepted: v(2, 7),  advertised: None,           flexible_since: 5,  served_by: ServedBy::Controller },
-    Row { api: Api::DeleteTopics,            key: 20, name: "DeleteTopics",            accepted: v(1, 6),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Controller },
-    Row { api: Api::DeleteRecords,           key: 21, name: "DeleteRecords",           accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
-    Row { api: Api::InitProducerId,          key: 22, name: "InitProducerId",          accepted: v(0, 5),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
-    Row { api: Api::OffsetForLeaderEpoch,    key: 23, name: "OffsetForLeaderEpoch",    accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
-    Row { api: Api::DescribeConfigs,         key: 32, name: "DescribeConfigs",         accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
-    Row { api: Api::AlterConfigs,            key: 33, name: "AlterConfigs",            accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
-    Row { api: Api::CreatePartitions,        key: 37, name: "CreatePartitions",        accepted: v(0, 3),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
-    Row { api: Api::IncrementalAlterConfigs, key: 44, name: "IncrementalAlterConfigs", accepted: v(0, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Controller },
-    Row { api: Api::DescribeCluster,         key: 60, name: "DescribeCluster",         accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::Produce,                     key: 0,  name: "Produce",                     accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
+    Row { api: Api::Fetch,                       key: 1,  name: "Fetch",                       accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
+    Row { api: Api::ListOffsets,                 key: 2,  name: "ListOffsets",                 accepted: v(1, 10), advertised: None,           flexible_since: 6,  served_by: ServedBy::Partition },
+    Row { api: Api::Metadata,                    key: 3,  name: "Metadata",                    accepted: v(0, 13), advertised: None,           flexible_since: 9,  served_by: ServedBy::Connection },
+    Row { api: Api::ApiVersions,                 key: 18, name: "ApiVersions",                 accepted: v(0, 4),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Connection },
+    Row { api: Api::CreateTopics,                key: 19, name: "CreateTopics",                accepted: v(2, 7),  advertised: None,           flexible_since: 5,  served_by: ServedBy::Controller },
+    Row { api: Api::DeleteTopics,                key: 20, name: "DeleteTopics",                accepted: v(1, 6),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Controller },
+    Row { api: Api::DeleteRecords,               key: 21, name: "DeleteRecords",               accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
+    Row { api: Api::InitProducerId,              key: 22, name: "InitProducerId",              accepted: v(0, 5),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::OffsetForLeaderEpoch,        key: 23, name: "OffsetForLeaderEpoch",        accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
+    Row { api: Api::DescribeConfigs,             key: 32, name: "DescribeConfigs",             accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
+    Row { api: Api::AlterConfigs,                key: 33, name: "AlterConfigs",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::CreatePartitions,            key: 37, name: "CreatePartitions",            accepted: v(0, 3),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::ElectLeaders,                key: 43, name: "ElectLeaders",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::IncrementalAlterConfigs,     key: 44, name: "IncrementalAlterConfigs",     accepted: v(0, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Controller },
+    Row { api: Api::AlterPartitionReassignments, key: 45, name: "AlterPartitionReassignments", accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
+    Row { api: Api::ListPartitionReassignments,  key: 46, name: "ListPartitionReassignments",  accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::DescribeCluster,             key: 60, name: "DescribeCluster",             accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::ListConfigResources,         key: 74, name: "ListConfigResources",         accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::DescribeTopicPartitions,     key: 75, name: "DescribeTopicPartitions",     accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
 ];
 
 // A row stands where its API's discriminant says, and keys rise, so the compatibility table is in key order.

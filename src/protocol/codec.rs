@@ -67,8 +67,13 @@ requests! {
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,
     AlterConfigs: AlterConfigsRequest => AlterConfigsResponse,
     CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse,
+    ElectLeaders: ElectLeadersRequest => ElectLeadersResponse,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
+    AlterPartitionReassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
+    ListPartitionReassignments: ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse,
+    ListConfigResources: ListConfigResourcesRequest => ListConfigResourcesResponse,
+    DescribeTopicPartitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
 }
 
 /// Decodes a request's body in place. Bytes behind the body are ignored, as Kafka does.

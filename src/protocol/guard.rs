@@ -7,6 +7,7 @@
 //! - an array of more elements than the rest of the body could hold at their smallest size,
 //! - a length that is negative (other than -1 where null is allowed) or reaches behind the body,
 //! - a string longer than 32,767 bytes, as Kafka does,
+//! - a structure that may be null and of which the first byte does not say whether it is,
 //! - a varint that does not end within five bytes or says more than 32 bits,
 //! - a tagged field whose value does not fill its size (the crate reads past it),
 //! - a body that would decode to more than [`MEMORY_FACTOR`] times its size plus [`MEMORY_FREE_BYTES`], or to more
@@ -55,6 +56,8 @@ pub enum Field {
     Array(Array),
     /// Count varint, one more than it is; 0 is null.
     CompactArray(Array),
+    /// A byte, 1 before the structure and -1 in its place. For any other Kafka sees a structure and the crate none.
+    NullableStruct(&'static [Field]),
     /// The tagged fields a flexible structure ends with, of which these are known.
     Tags(&'static [Tag]),
 }
@@ -87,6 +90,8 @@ pub enum Error {
     Varint,
     /// An array has more elements than the rest of the body can hold.
     Count,
+    /// The byte that says whether a structure is there says neither.
+    Presence,
     /// A tagged field's value and its size differ.
     TagSize,
     /// Decoded, the request would take too much memory for its size.
@@ -101,6 +106,7 @@ impl fmt::Display for Error {
             Error::StringTooLong => "a string is longer than 32767 bytes",
             Error::Varint => "a variable-length integer does not end",
             Error::Count => "an array has more elements than the request has room for",
+            Error::Presence => "a structure is neither there nor null",
             Error::TagSize => "a tagged field does not fill its size",
             Error::Memory => "it would take too much memory for its size",
         })
@@ -166,6 +172,11 @@ impl Walk<'_> {
                 Field::CompactArray(ref array) => match self.varint()? {
                     0 if array.nullable => {}
                     count => self.elements(array, count.checked_sub(1).ok_or(Error::Length)?)?,
+                },
+                Field::NullableStruct(fields) => match i8::from_be_bytes(self.take()?) {
+                    -1 => {}
+                    1 => self.structure(fields)?,
+                    _ => return Err(Error::Presence),
                 },
                 Field::Tags(known) => self.tags(known)?,
             }

@@ -22,8 +22,13 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::DescribeConfigs => match version { 1..=2 => DESCRIBE_CONFIGS_1, 3 => DESCRIBE_CONFIGS_3, _ => DESCRIBE_CONFIGS_4 },
         Api::AlterConfigs => match version { 0..=1 => ALTER_CONFIGS_0, _ => ALTER_CONFIGS_2 },
         Api::CreatePartitions => match version { 0..=1 => CREATE_PARTITIONS_0, _ => CREATE_PARTITIONS_2 },
+        Api::ElectLeaders => match version { 0 => ELECT_LEADERS_0, 1 => ELECT_LEADERS_1, _ => ELECT_LEADERS_2 },
         Api::IncrementalAlterConfigs => match version { 0 => INCREMENTAL_ALTER_CONFIGS_0, _ => INCREMENTAL_ALTER_CONFIGS_1 },
+        Api::AlterPartitionReassignments => match version { 0 => ALTER_PARTITION_REASSIGNMENTS_0, _ => ALTER_PARTITION_REASSIGNMENTS_1 },
+        Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS_0,
         Api::DescribeCluster => match version { 0 => DESCRIBE_CLUSTER_0, 1 => DESCRIBE_CLUSTER_1, _ => DESCRIBE_CLUSTER_2 },
+        Api::ListConfigResources => match version { 0 => LIST_CONFIG_RESOURCES_0, _ => LIST_CONFIG_RESOURCES_1 },
+        Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS_0,
     }
 }
 
@@ -618,6 +623,37 @@ const CREATE_PARTITIONS_2: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// ElectLeaders 0
+const ELECT_LEADERS_0: &[Field] = &[
+    Field::Array(Array { nullable: true, wire_bytes_min: 6, memory_bytes: size_of::<messages::elect_leaders_request::TopicPartitions>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+    ] }),
+    Field::Fixed(4),
+];
+
+/// ElectLeaders 1
+const ELECT_LEADERS_1: &[Field] = &[
+    Field::Fixed(1),
+    Field::Array(Array { nullable: true, wire_bytes_min: 6, memory_bytes: size_of::<messages::elect_leaders_request::TopicPartitions>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+    ] }),
+    Field::Fixed(4),
+];
+
+/// ElectLeaders 2
+const ELECT_LEADERS_2: &[Field] = &[
+    Field::Fixed(1),
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 3, memory_bytes: size_of::<messages::elect_leaders_request::TopicPartitions>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(4),
+    Field::Tags(&[]),
+];
+
 /// IncrementalAlterConfigs 0
 const INCREMENTAL_ALTER_CONFIGS_0: &[Field] = &[
     Field::Array(Array { nullable: false, wire_bytes_min: 7, memory_bytes: size_of::<messages::incremental_alter_configs_request::AlterConfigsResource>(), element: &[
@@ -649,6 +685,47 @@ const INCREMENTAL_ALTER_CONFIGS_1: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// AlterPartitionReassignments 0
+const ALTER_PARTITION_REASSIGNMENTS_0: &[Field] = &[
+    Field::Fixed(4),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::alter_partition_reassignments_request::ReassignableTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::alter_partition_reassignments_request::ReassignablePartition>(), element: &[
+            Field::Fixed(4),
+            Field::CompactArray(Array { nullable: true, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// AlterPartitionReassignments 1
+const ALTER_PARTITION_REASSIGNMENTS_1: &[Field] = &[
+    Field::Fixed(5),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::alter_partition_reassignments_request::ReassignableTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::alter_partition_reassignments_request::ReassignablePartition>(), element: &[
+            Field::Fixed(4),
+            Field::CompactArray(Array { nullable: true, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// ListPartitionReassignments 0
+const LIST_PARTITION_REASSIGNMENTS_0: &[Field] = &[
+    Field::Fixed(4),
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 3, memory_bytes: size_of::<messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
 /// DescribeCluster 0
 const DESCRIBE_CLUSTER_0: &[Field] = &[
     Field::Fixed(1),
@@ -664,5 +741,31 @@ const DESCRIBE_CLUSTER_1: &[Field] = &[
 /// DescribeCluster 2
 const DESCRIBE_CLUSTER_2: &[Field] = &[
     Field::Fixed(3),
+    Field::Tags(&[]),
+];
+
+/// ListConfigResources 0
+const LIST_CONFIG_RESOURCES_0: &[Field] = &[
+    Field::Tags(&[]),
+];
+
+/// ListConfigResources 1
+const LIST_CONFIG_RESOURCES_1: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: 1, element: &[Field::Fixed(1)] }),
+    Field::Tags(&[]),
+];
+
+/// DescribeTopicPartitions 0
+const DESCRIBE_TOPIC_PARTITIONS_0: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 2, memory_bytes: size_of::<messages::describe_topic_partitions_request::TopicRequest>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(4),
+    Field::NullableStruct(&[
+        Field::CompactString { nullable: false },
+        Field::Fixed(4),
+        Field::Tags(&[]),
+    ]),
     Field::Tags(&[]),
 ];

@@ -2,20 +2,27 @@
 //! own format, and errors are Kafka's.
 
 use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{AlterConfigsRequest, DescribeConfigsRequest};
+use kafka_protocol::messages::{
+    AlterConfigsRequest, CreateTopicsRequest, DescribeConfigsRequest, ListConfigResourcesRequest, TopicName,
+};
 
-use crate::harness::Broker;
+use crate::harness::{Broker, Setup};
 use crate::wire::{self, Wire, string};
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const INVALID_TOPIC: i16 = 17;
+const UNSUPPORTED_VERSION: i16 = 35;
 const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 
 /// What is set of a topic, `key=value` by key.
 fn overrides(wire: &mut Wire, topic: &str) -> String {
@@ -78,8 +85,8 @@ fn alter_configs() {
             (replaced(TOPIC, "a b", &[(key, Some("7"))]), INVALID_TOPIC),
             (replaced(TOPIC, "", &[(key, Some("7"))]), INVALID_REQUEST),
             (replaced(BROKER, "1", &[(key, Some("7"))]), INVALID_REQUEST),
-            (replaced(8, "1", &[("root", Some("DEBUG"))]), INVALID_REQUEST),
-            (replaced(16, "metrics", &[("interval.ms", Some("7"))]), INVALID_REQUEST),
+            (replaced(BROKER_LOGGER, "1", &[("root", Some("DEBUG"))]), INVALID_REQUEST),
+            (replaced(CLIENT_METRICS, "metrics", &[("interval.ms", Some("7"))]), INVALID_REQUEST),
             (replaced(99, "", &[]), INVALID_REQUEST),
             (replaced(TOPIC, "twice", &[]), INVALID_REQUEST),
             (replaced(TOPIC, "twice", &[]), INVALID_REQUEST),
@@ -93,5 +100,47 @@ fn alter_configs() {
         assert_eq!(overrides(&mut wire, &topic), "cleanup.policy=compact retention.ms=7", "v{version}");
         assert_eq!(alter(&mut wire, vec![replaced(TOPIC, &topic, &[])], false), [NONE], "v{version}");
         assert_eq!(overrides(&mut wire, &topic), "", "v{version}: what is not named goes");
+    }
+}
+
+#[test]
+fn list_config_resources() {
+    // more topics than are listed in one go
+    const TOPICS: usize = 1001;
+    let broker = Setup::new().start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    let mut names: Vec<String> = (0..TOPICS).map(|index| format!("listed-{index}")).collect();
+    let created = names.iter().map(|name| {
+        CreatableTopic::default()
+            .with_name(TopicName(string(name)))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+    });
+    let request = CreateTopicsRequest::default().with_topics(created.collect()).with_timeout_ms(30_000);
+    assert!(wire.call(&request, 7).topics.iter().all(|told| told.error_code == NONE));
+    names.sort();
+
+    let answer = wire.call(&ListConfigResourcesRequest::default(), 0);
+    assert_eq!(
+        (answer.error_code, answer.config_resources.len()),
+        (NONE, 0),
+        "v0 tells of client metrics only"
+    );
+    let mut list = |kinds: &[i8]| {
+        let request = ListConfigResourcesRequest::default().with_resource_types(kinds.to_vec());
+        let answer = wire.call(&request, 1);
+        let told = answer.config_resources.into_iter();
+        (answer.error_code, told.map(|told| (told.resource_type, told.resource_name.to_string())).collect())
+    };
+    let of = |kind: i8, names: &[String]| names.iter().map(|name| (kind, name.clone())).collect::<Vec<_>>();
+    let one = ["1".to_owned()];
+    assert_eq!(list(&[TOPIC]), (NONE, of(TOPIC, &names)));
+    assert_eq!(list(&[BROKER, BROKER]), (NONE, of(BROKER, &one)), "asked twice, told once");
+    assert_eq!(list(&[GROUP, BROKER_LOGGER]), (NONE, of(BROKER_LOGGER, &one)));
+    assert_eq!(list(&[CLIENT_METRICS, GROUP]), (NONE, Vec::new()));
+    let all = [of(TOPIC, &names), of(BROKER, &one), of(BROKER_LOGGER, &one)].concat();
+    assert_eq!(list(&[]), (NONE, all));
+    for unknown in [0, 1, 3, 64, -1] {
+        assert_eq!(list(&[TOPIC, unknown]), (UNSUPPORTED_VERSION, Vec::new()), "{unknown}");
     }
 }

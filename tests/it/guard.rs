@@ -6,10 +6,11 @@ use corelane::protocol::api::Api;
 use corelane::protocol::codec::Request;
 use corelane::protocol::guard::{self, Array, Error, Field, MEMORY_MAX_BYTES};
 use corelane::protocol::messages::{
-    AlterConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, FetchRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
+    DescribeConfigsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -41,8 +42,13 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),
         Api::AlterConfigs => with::<AlterConfigsRequest>(version, body),
         Api::CreatePartitions => with::<CreatePartitionsRequest>(version, body),
+        Api::ElectLeaders => with::<ElectLeadersRequest>(version, body),
         Api::IncrementalAlterConfigs => with::<IncrementalAlterConfigsRequest>(version, body),
+        Api::AlterPartitionReassignments => with::<AlterPartitionReassignmentsRequest>(version, body),
+        Api::ListPartitionReassignments => with::<ListPartitionReassignmentsRequest>(version, body),
         Api::DescribeCluster => with::<DescribeClusterRequest>(version, body),
+        Api::ListConfigResources => with::<ListConfigResourcesRequest>(version, body),
+        Api::DescribeTopicPartitions => with::<DescribeTopicPartitionsRequest>(version, body),
     }
 }
 
@@ -199,6 +205,13 @@ fn each_lie_has_its_name() {
     check(Api::InitProducerId, 2, &[0x80, 0x80, 0x02, 0, 0, 0, 1, 0], Err(Error::Truncated));
     check(Api::InitProducerId, 2, &[0, 0, 0, 0, 1, 1, 0, 9, 1], Err(Error::Truncated));
     check(Api::InitProducerId, 2, &[0, 0, 0, 0, 1, 1, 0, 1, 1], Ok(9));
+    // DescribeTopicPartitions 0: compact array, i32, a structure of a string and an i32 or null
+    check(Api::DescribeTopicPartitions, 0, &[1, 0, 0, 0, 9, 0xff, 0], Ok(7));
+    check(Api::DescribeTopicPartitions, 0, &[1, 0, 0, 0, 9, 1, 2, b'a', 0, 0, 0, 3, 0, 0], Ok(14));
+    check(Api::DescribeTopicPartitions, 0, &[1, 0, 0, 0, 9, 1, 2, b'a', 0, 0, 0], Err(Error::Truncated));
+    for odd in [0, 2, 0x7f, 0x80, 0xfe] {
+        check(Api::DescribeTopicPartitions, 0, &[1, 0, 0, 0, 9, odd, 0], Err(Error::Presence));
+    }
     // Fetch 12 knows tag 0, a string: three bytes of value in a size of four
     let mut fetch = vec![0; 25];
     fetch.extend([1, 1, 1]);
@@ -268,6 +281,14 @@ fn put_structure(shape: &[Field], random: &mut Random, body: &mut BytesMut) {
                     let count = random.below(4);
                     put_varint(count as u32 + 1, body);
                     (0..count).for_each(|_| put_structure(array.element, random, body));
+                }
+            }
+            Field::NullableStruct(fields) => {
+                if random.one_in(4) {
+                    body.put_i8(-1);
+                } else {
+                    body.put_i8(1);
+                    put_structure(fields, random, body);
                 }
             }
             Field::Tags(known) => {
@@ -340,6 +361,7 @@ fn arrays(shape: &[Field]) -> usize {
         .iter()
         .map(|field| match field {
             Field::Array(array) | Field::CompactArray(array) => of(array),
+            Field::NullableStruct(fields) => arrays(fields),
             _ => 0,
         })
         .sum()
@@ -373,6 +395,10 @@ impl Dense {
                     put_varint(count as u32 + 1, &mut bytes);
                     self.body.extend(bytes);
                     self.put(array, count, number);
+                }
+                Field::NullableStruct(fields) => {
+                    self.body.push(1);
+                    self.structure(fields, number);
                 }
                 Field::Tags(_) => {
                     self.body.push(self.unknown_tags as u8);

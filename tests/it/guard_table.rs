@@ -48,7 +48,10 @@ fn generate(schemas: &Path) -> String {
                 _ => groups.push((Versions { min: version, max: version }, shape.text)),
             }
         }
-        write!(arms, "        Api::{} => match version {{", api.name()).unwrap();
+        // one shape for all versions needs no match
+        let is_one = groups.len() == 1;
+        write!(arms, "        Api::{} =>{}", api.name(), if is_one { "" } else { " match version {" })
+            .unwrap();
         for (index, (group, text)) in groups.iter().enumerate() {
             let name = format!("{}_{}", snake(api.name()).to_uppercase(), group.min);
             let Versions { min, max } = group;
@@ -58,7 +61,9 @@ fn generate(schemas: &Path) -> String {
                 (format!("{min}-{max}"), format!("{min}..={max}"))
             };
             writeln!(consts, "/// {} {range}\nconst {name}: &[Field] = &{text};\n", api.name()).unwrap();
-            if index + 1 == groups.len() {
+            if is_one {
+                writeln!(arms, " {name},").unwrap();
+            } else if index + 1 == groups.len() {
                 writeln!(arms, " _ => {name} }},").unwrap();
             } else {
                 write!(arms, " {pattern} => {name},").unwrap();
@@ -196,9 +201,11 @@ impl Message<'_> {
                 wire_bytes_min: if flexible { 1 } else { 4 },
             },
             kind => {
-                let element_kind = kind.strip_prefix("[]").unwrap_or_else(|| {
-                    panic!("{kind} as a field of its own: teach the guard about nested structures")
-                });
+                let Some(element_kind) = kind.strip_prefix("[]") else {
+                    assert!(nullable, "{kind} as a field that is always there: teach the guard about it");
+                    let structure = self.structure(self.fields_of(field, kind), depth + 1).text;
+                    return Shape { text: format!("Field::NullableStruct(&{structure})"), wire_bytes_min: 1 };
+                };
                 let (element, memory) = self.element(field, element_kind, depth);
                 assert!(element.wire_bytes_min > 0, "an element takes room");
                 Shape {

@@ -109,7 +109,7 @@ impl Controller {
 }
 
 /// A change that changes nothing yet. `None`: the partition epoch is used up.
-fn next_change(id: PartitionId, partition: &Partition) -> Option<PartitionChange> {
+pub(super) fn next_change(id: PartitionId, partition: &Partition) -> Option<PartitionChange> {
     let partition_epoch = PartitionEpoch(partition.partition_epoch.0.checked_add(1)?);
     Some(PartitionChange { partition: id, partition_epoch, ..PartitionChange::default() })
 }

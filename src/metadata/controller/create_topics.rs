@@ -229,7 +229,7 @@ impl Controller {
         Ok(())
     }
 
-    fn is_fenced(&self, broker: BrokerId) -> bool {
+    pub(super) fn is_fenced(&self, broker: BrokerId) -> bool {
         self.image.broker(broker).is_none_or(|registration| registration.fenced)
     }
 

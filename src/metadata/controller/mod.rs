@@ -8,6 +8,8 @@ mod brokers;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod partition_leaders;
+mod reassignments;
 mod replica_assignment;
 mod topic_configs;
 
@@ -15,10 +17,10 @@ pub use create_topics::check_name as check_topic_name;
 
 use std::collections::HashMap;
 
-use super::image::{Image, Topic};
+use super::image::{Image, Partition, Topic};
 use super::record::Record;
-use super::{Reply, Request, TopicResult};
-use crate::model::{ErrorCode, TopicId};
+use super::{PartitionRef, PartitionResult, Reply, Request, TopicResult};
+use crate::model::{ErrorCode, PartitionId, TopicId};
 
 /// The controller's own settings, from the broker's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub struct Controller {
     colliding: HashMap<String, TopicId>,
 }
 
-/// An error for one topic: the code, and for the operator what was wrong and what is allowed.
+/// An error for one topic or partition: the code, and for the operator what was wrong and what is allowed.
 type Refusal = (ErrorCode, String);
 
 impl Controller {
@@ -101,6 +103,12 @@ impl Controller {
             Request::ReplaceTopicConfigs { topics, validate_only } => {
                 self.replace_topic_configs(topics, validate_only, &mut records)
             }
+            Request::ElectLeaders { election, partitions } => {
+                self.elect_leaders(election, partitions, &mut records)
+            }
+            Request::ReassignPartitions { partitions, may_change_replication_factor } => {
+                self.reassign_partitions(partitions, may_change_replication_factor, &mut records)
+            }
             Request::AllocateProducerIds { broker, shard: _ } => {
                 self.allocate_producer_ids(broker, &mut records)
             }
@@ -112,6 +120,18 @@ impl Controller {
             }
         };
         Decision { records, reply }
+    }
+
+    /// The partition a client names.
+    fn find(&self, asked: &PartitionRef) -> Result<(PartitionId, &Partition), Refusal> {
+        let unknown = |message| (ErrorCode::UnknownTopicOrPartition, message);
+        let topic = self.image.topic_by_name(&asked.topic);
+        let topic = topic.ok_or_else(|| unknown(format!("there is no topic {}", asked.topic)))?;
+        let id = PartitionId { topic: topic.id, index: asked.index };
+        let partition = self.image.partition(id);
+        let partition = partition
+            .ok_or_else(|| unknown(format!("there is no partition {}-{}", asked.topic, asked.index)))?;
+        Ok((id, partition))
     }
 
     /// Appends a decided record and advances the image by it.
@@ -180,5 +200,14 @@ impl TopicResult {
                 .first()
                 .map_or(0, |partition| i16::try_from(partition.replicas.len()).unwrap_or(i16::MAX)),
         }
+    }
+}
+
+impl PartitionResult {
+    /// `None`: it is done.
+    fn of(partition: PartitionRef, refusal: Option<Refusal>) -> PartitionResult {
+        let (error, message) =
+            refusal.map_or((ErrorCode::None, None), |(error, message)| (error, Some(message)));
+        PartitionResult { partition, error, message }
     }
 }

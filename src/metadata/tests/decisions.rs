@@ -28,7 +28,7 @@ fn random_line(random: &mut Random) -> String {
         (0..count).map(|_| one(random)).collect::<Vec<_>>().join(";")
     };
     let validate = if random.below(6) == 0 { "validate " } else { "" };
-    match random.below(15) {
+    match random.below(18) {
         0..=3 => format!("create {validate}{}", topics(random, random_topic)),
         4 => {
             let names: Vec<String> = (0..1 + random.below(3))
@@ -60,6 +60,24 @@ fn random_line(random: &mut Random) -> String {
                 [&[*random.pick(&NAMES)], &configs[..]].concat().join(" ")
             })
         ),
+        15 => {
+            let election = random.pick(&["preferred", "unclean"]);
+            match random.below(2) {
+                0 => format!("elect {election} *"),
+                _ => {
+                    let name = random.pick(&["a", "b.c", "d"]);
+                    format!("elect {election} {name}/{} {name}/0 {name}/0", random.below(4))
+                }
+            }
+        }
+        16..=17 => {
+            let replicas =
+                |random: &mut Random| *random.pick(&["1", "2,1", "1,3", "3,2,1", "9", "1,1", "-", ""]);
+            let (first, second) = (replicas(random), replicas(random));
+            let name = random.pick(&["a", "b.c", "d"]);
+            let keeping = random.pick(&["", "keeping "]);
+            format!("reassign {keeping}{name}/{}={first} {name}/0={second}", random.below(4))
+        }
         8 => format!("ids {}", 1 + random.below(4)),
         9 => format!("register {} {}", 1 + random.below(3), random.below(40)),
         _ => {

@@ -4,7 +4,9 @@ mod controller;
 mod create_partitions;
 mod decisions;
 mod image;
+mod partition_leaders;
 mod placement;
+mod reassignments;
 mod record;
 mod topic_config;
 
@@ -81,6 +83,9 @@ impl Cluster {
     /// - `grow [validate] a 3; b 5 @1,2 @2,1`: name, partitions in all, brokers of each new one (`@` alone: none of
     ///   them named)
     /// - `replace [validate] a k=v k; b …`: all configs (without `=`: null)
+    /// - `elect preferred a/0 b/1`, `elect unclean *`: an election for partitions, or for all
+    /// - `reassign a/0=2,1 a/1=- a/2=`, `reassign keeping a/0=1`: brokers of partitions (`-`: an empty list, nothing:
+    ///   cancel), keeping the replication factor
     /// - `delete a #b #0`: by name, by the id of b, by the zero id
     /// - `alter [validate] a k=v +k=v -k=v !k k; b …`: set, append, subtract, delete, set null
     /// - `register 1 77`: broker, incarnation
@@ -123,6 +128,23 @@ impl Cluster {
                 incarnation: words.next().unwrap().parse().unwrap(),
                 rack: words.next().map(str::to_owned),
             },
+            "elect" => Request::ElectLeaders {
+                election: match words.next().unwrap() {
+                    "preferred" => Election::Preferred,
+                    "unclean" => Election::Unclean,
+                    other => panic!("no election {other}"),
+                },
+                partitions: (!rest.ends_with('*')).then(|| words.map(partition_ref).collect()),
+            },
+            "reassign" => Request::ReassignPartitions {
+                may_change_replication_factor: !rest.starts_with("keeping "),
+                partitions: (rest.strip_prefix("keeping ").unwrap_or(rest).split(' '))
+                    .map(|word| {
+                        let (partition, replicas) = word.split_once('=').unwrap();
+                        Reassignment { partition: partition_ref(partition), replicas: brokers(replicas) }
+                    })
+                    .collect(),
+            },
             "ids" => Request::AllocateProducerIds {
                 broker: BrokerId(words.next().unwrap().parse().unwrap()),
                 shard: ShardId(0),
@@ -150,6 +172,7 @@ impl Cluster {
     fn reply(&mut self, line: &str) -> String {
         match self.decide(line).reply {
             Reply::Topics(results) => results.iter().map(show_result).collect::<Vec<_>>().join("\n"),
+            Reply::Partitions(results) => results.iter().map(show_partition).collect::<Vec<_>>().join("\n"),
             Reply::ProducerIds { first, count } => format!("{}+{count}", first.0),
             Reply::Done => "done".to_owned(),
             Reply::Failed(error) => format!("failed {error:?}"),
@@ -175,6 +198,20 @@ fn show_result(result: &TopicResult) -> String {
             format!("{} {:?}: {message}", result.name, result.error)
         }
     }
+}
+
+fn show_partition(result: &PartitionResult) -> String {
+    let PartitionRef { topic, index } = &result.partition;
+    assert_eq!(result.message.is_some(), !result.error.is_none());
+    match &result.message {
+        None => format!("{topic}/{index} None"),
+        Some(message) => format!("{topic}/{index} {:?}: {message}", result.error),
+    }
+}
+
+fn partition_ref(text: &str) -> PartitionRef {
+    let (topic, index) = text.split_once('/').unwrap();
+    PartitionRef { topic: topic.to_owned(), index: index.parse().unwrap() }
 }
 
 fn create_topic(text: &str) -> CreateTopic {
