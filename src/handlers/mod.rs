@@ -24,6 +24,8 @@ mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod endpoint;
@@ -119,11 +121,13 @@ impl Service for Broker {
             Api::OffsetForLeaderEpoch => whole(offset_for_leader_epoch::handle(self, request)),
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
             Api::AlterConfigs => whole(alter_configs::handle(self, request)),
+            Api::DescribeLogDirs => whole(describe_log_dirs::handle(self, request)),
             Api::CreatePartitions => whole(create_partitions::handle(self, request)),
             Api::ElectLeaders => whole(elect_leaders::handle(self, request)),
             Api::IncrementalAlterConfigs => whole(incremental_alter_configs::handle(self, request)),
             Api::AlterPartitionReassignments => whole(alter_partition_reassignments::handle(self, request)),
             Api::ListPartitionReassignments => whole(list_partition_reassignments::handle(self, request)),
+            Api::DescribeQuorum => whole(describe_quorum::handle(self, request)),
             Api::DescribeCluster => whole(describe_cluster::handle(self, request)),
             Api::ListConfigResources => whole(list_config_resources::handle(self, request)),
             Api::DescribeTopicPartitions => whole(describe_topic_partitions::handle(self, request)),

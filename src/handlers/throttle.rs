@@ -4,7 +4,7 @@ use kafka_protocol::protocol::Encodable;
 
 use crate::protocol::messages;
 
-/// A response whose client can be told to wait.
+/// A response; all but one can tell their client to wait.
 pub trait Throttled: Encodable {
     fn set_throttle_time_ms(&mut self, wait_ms: i32);
 }
@@ -21,6 +21,11 @@ macro_rules! throttled {
     };
 }
 
+/// Kafka's response has no field for it.
+impl Throttled for messages::DescribeQuorumResponse {
+    fn set_throttle_time_ms(&mut self, _wait_ms: i32) {}
+}
+
 throttled! {
     AlterConfigsResponse
     AlterPartitionReassignmentsResponse
@@ -31,6 +36,7 @@ throttled! {
     DeleteTopicsResponse
     DescribeClusterResponse
     DescribeConfigsResponse
+    DescribeLogDirsResponse
     DescribeTopicPartitionsResponse
     ElectLeadersResponse
     FetchResponse

@@ -11,7 +11,7 @@ use crate::model::{
     BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs,
 };
 use crate::protocol::batch::BatchHeader;
-use crate::storage::Create;
+use crate::storage::{Create, DirectoryState};
 
 /// What travels between two shards. A request holds a credit for its reply's place, so neither ever waits for
 /// room (see `router`).
@@ -47,6 +47,8 @@ pub enum ShardRequest {
     ListOffsets(Vec<OffsetQueryPartition>),
     EpochEndOffsets(Vec<EpochQueryPartition>),
     DeleteRecords(Vec<DeleteRecordsPartition>),
+    /// What the logs here are like: of these partitions, or all but the metadata log.
+    DescribeLogs(Option<Arc<Vec<PartitionId>>>),
     /// To shard 0 only.
     Control(metadata::Request),
     /// Committed metadata records, in commit order.
@@ -71,6 +73,7 @@ pub enum ShardReply {
     EpochEndOffsets(Vec<EpochAnswer>),
     /// In the order of the request.
     DeleteRecords(Vec<DeleteRecordsOutcome>),
+    Logs(ShardLogs),
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
     Open(Vec<Result<DirectoryId, ErrorCode>>),
@@ -297,4 +300,22 @@ impl DeleteRecordsOutcome {
     pub fn failed(error: ErrorCode) -> DeleteRecordsOutcome {
         DeleteRecordsOutcome { error, low_watermark: Offset::NONE }
     }
+}
+
+/// Logs, in no order, and the log directories they are in.
+#[derive(Clone, Debug)]
+pub struct ShardLogs {
+    pub directories: Vec<DirectoryState>,
+    pub logs: Vec<LogDescription>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogDescription {
+    pub partition: PartitionId,
+    pub directory: DirectoryId,
+    /// Of all segments, without what is reserved ahead.
+    pub size_bytes: u64,
+    pub end_offset: Offset,
+    pub high_watermark: Offset,
+    pub leader_epoch: LeaderEpoch,
 }

@@ -12,6 +12,7 @@
 //!
 //! Never here: wire formats, segment files, decisions about the cluster.
 
+mod describe;
 mod error;
 mod fetch;
 mod leader;

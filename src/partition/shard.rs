@@ -360,6 +360,9 @@ impl Shard {
                     async move { ShardReply::DeleteRecords(shard.delete_records_local(deletions).await) },
                 )
             }
+            ShardRequest::DescribeLogs(asked) => {
+                Box::pin(async move { ShardReply::Logs(shard.describe_logs_local(asked).await) })
+            }
             ShardRequest::Control(request) => {
                 let reply = self.host().control(request);
                 Box::pin(async move { ShardReply::Control(reply.await) })

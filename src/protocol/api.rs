@@ -24,11 +24,13 @@ pub enum Api {
     OffsetForLeaderEpoch,
     DescribeConfigs,
     AlterConfigs,
+    DescribeLogDirs,
     CreatePartitions,
     ElectLeaders,
     IncrementalAlterConfigs,
     AlterPartitionReassignments,
     ListPartitionReassignments,
+    DescribeQuorum,
     DescribeCluster,
     ListConfigResources,
     DescribeTopicPartitions,
@@ -81,7 +83,7 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 20] = [
+const TABLE: [Row; 22] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                     key: 0,  name: "Produce",                     accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                       key: 1,  name: "Fetch",                       accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
@@ -95,11 +97,13 @@ const TABLE: [Row; 20] = [
     Row { api: Api::OffsetForLeaderEpoch,        key: 23, name: "OffsetForLeaderEpoch",        accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeConfigs,             key: 32, name: "DescribeConfigs",             accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
     Row { api: Api::AlterConfigs,                key: 33, name: "AlterConfigs",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::DescribeLogDirs,             key: 35, name: "DescribeLogDirs",             accepted: v(1, 4),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
     Row { api: Api::CreatePartitions,            key: 37, name: "CreatePartitions",            accepted: v(0, 3),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::ElectLeaders,                key: 43, name: "ElectLeaders",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::IncrementalAlterConfigs,     key: 44, name: "IncrementalAlterConfigs",     accepted: v(0, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Controller },
     Row { api: Api::AlterPartitionReassignments, key: 45, name: "AlterPartitionReassignments", accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
     Row { api: Api::ListPartitionReassignments,  key: 46, name: "ListPartitionReassignments",  accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::DescribeQuorum,              key: 55, name: "DescribeQuorum",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::DescribeCluster,             key: 60, name: "DescribeCluster",             accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::ListConfigResources,         key: 74, name: "ListConfigResources",         accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::DescribeTopicPartitions,     key: 75, name: "DescribeTopicPartitions",     accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },

@@ -159,6 +159,15 @@ impl LogDir {
     }
 }
 
+/// How a log directory is, as this shard sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryState {
+    pub id: DirectoryId,
+    pub path: PathBuf,
+    /// It has had no write or flush error.
+    pub online: bool,
+}
+
 /// Why storage could not do it. `partition` maps it to an error code in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {

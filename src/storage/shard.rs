@@ -15,8 +15,8 @@ use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{
-    Config, Error, Inventory, Listener, LogDir, OpenLog, cleaner, commit, journal, log_starts, open,
-    recovery_points, removal, retention, space, stop, strays,
+    Config, DirectoryState, Error, Inventory, Listener, LogDir, OpenLog, cleaner, commit, journal,
+    log_starts, open, recovery_points, removal, retention, space, stop, strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId};
@@ -232,6 +232,17 @@ impl Storage {
     #[must_use]
     pub fn cached_bytes(&self) -> (usize, usize) {
         (self.shard.tails.used_bytes(), self.shard.chunks.used_bytes())
+    }
+
+    /// Every log directory.
+    #[must_use]
+    pub fn directories(&self) -> Vec<DirectoryState> {
+        let state = |directory: &Rc<Directory>| DirectoryState {
+            id: directory.id,
+            path: directory.path.clone(),
+            online: !directory.is_offline(),
+        };
+        self.shard.directories.values().map(state).collect()
     }
 
     /// Directories that had a write or flush error here.

@@ -69,7 +69,10 @@ fn api_versions() {
         let answer = wire.call(&software("a-client"), version);
         assert_eq!(answer.error_code, NONE, "v{version}");
         let keys: Vec<i16> = answer.api_keys.iter().map(|key| key.api_key).collect();
-        assert_eq!(keys, [0, 1, 2, 3, 18, 19, 20, 21, 22, 23, 32, 33, 37, 43, 44, 45, 46, 60, 74, 75]);
+        assert_eq!(
+            keys,
+            [0, 1, 2, 3, 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 43, 44, 45, 46, 55, 60, 74, 75]
+        );
         let produce = &answer.api_keys[0];
         assert_eq!((produce.min_version, produce.max_version), (0, 13));
         for feature in &answer.supported_features {

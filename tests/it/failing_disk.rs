@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use kafka_protocol::messages::DescribeLogDirsRequest;
 
 use crate::admin::{Scrape, get};
 use crate::harness::{Broker, Setup, TempDir};
@@ -178,9 +179,20 @@ fn a_directory_that_failed_on_one_shard_is_offline_on_all() {
     for partition in failing {
         assert_eq!(produce(partition, 300), KAFKA_STORAGE_ERROR, "partition {partition}");
     }
-    for partition in sound {
+    for &partition in &sound {
         assert_eq!(produce(partition, 300), NONE, "partition {partition}");
     }
+    let told = wire.call(&DescribeLogDirsRequest::default().with_topics(None), 4).results;
+    let told: Vec<_> = (told.iter())
+        .map(|told| {
+            let logs = told.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
+            (told.log_dir.to_string(), told.error_code, logs, told.total_bytes > 0)
+        })
+        .collect();
+    let name = |name| path(name).display().to_string();
+    let expected =
+        [(name("failing"), KAFKA_STORAGE_ERROR, 0, false), (name("sound"), NONE, sound.len(), true)];
+    assert_eq!(told, expected);
     assert_eq!(broker.stderr().lines().filter(|line| line.contains(OFFLINE)).count(), 1);
     assert_eq!(broker.stop_uncleanly().code(), Some(1));
 }

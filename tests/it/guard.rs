@@ -8,9 +8,10 @@ use corelane::protocol::guard::{self, Array, Error, Field, MEMORY_MAX_BYTES};
 use corelane::protocol::messages::{
     AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    ListConfigResourcesRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -41,11 +42,13 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::OffsetForLeaderEpoch => with::<OffsetForLeaderEpochRequest>(version, body),
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),
         Api::AlterConfigs => with::<AlterConfigsRequest>(version, body),
+        Api::DescribeLogDirs => with::<DescribeLogDirsRequest>(version, body),
         Api::CreatePartitions => with::<CreatePartitionsRequest>(version, body),
         Api::ElectLeaders => with::<ElectLeadersRequest>(version, body),
         Api::IncrementalAlterConfigs => with::<IncrementalAlterConfigsRequest>(version, body),
         Api::AlterPartitionReassignments => with::<AlterPartitionReassignmentsRequest>(version, body),
         Api::ListPartitionReassignments => with::<ListPartitionReassignmentsRequest>(version, body),
+        Api::DescribeQuorum => with::<DescribeQuorumRequest>(version, body),
         Api::DescribeCluster => with::<DescribeClusterRequest>(version, body),
         Api::ListConfigResources => with::<ListConfigResourcesRequest>(version, body),
         Api::DescribeTopicPartitions => with::<DescribeTopicPartitionsRequest>(version, body),

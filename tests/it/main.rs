@@ -22,6 +22,7 @@ mod harness;
 mod inspect;
 mod layering;
 mod load;
+mod node_api;
 mod partitions_api;
 mod producers;
 mod records;
