@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::controller_host::{ControllerHost, Loop};
-use super::metadata_log::{MetadataLog, TOPIC_NAME};
+use super::directories::METADATA_FOLDER;
+use super::quorum::{Place, Quorum, SnapshotSettings, TOPIC_NAME};
 use crate::metadata::{Controller, Endpoint, Image, Record, Reply, Request, Settings};
 use crate::model::{BrokerId, DirectoryId, PartitionId, TopicId};
 use crate::partition::{Shard, ShardRequest};
@@ -24,6 +25,8 @@ pub struct Boot {
     /// Where clients reach this broker.
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
+    /// When the metadata log is shortened.
+    pub snapshots: SnapshotSettings,
 }
 
 /// Replays the metadata log on every shard, registers this start of the broker (which raises the leader epochs of
@@ -35,7 +38,14 @@ pub async fn boot(
 ) -> Result<ControllerHost, String> {
     shard.storage().replay_journals().await?;
     let create = if boot.fresh { Create::IfMissing } else { Create::Never };
-    let (log, records) = MetadataLog::open(shard, boot.log_dirs[0].id, create).await?;
+    let first = &boot.log_dirs[0];
+    let place = Place {
+        directory: first.id,
+        folder: first.path.join(METADATA_FOLDER),
+        create,
+        snapshots: boot.snapshots,
+    };
+    let (quorum, records) = Quorum::open(shard, place).await?;
     if boot.fresh {
         identify()?;
     }
@@ -50,7 +60,7 @@ pub async fn boot(
     let mut state = Loop {
         shard: Rc::clone(shard),
         shard_count: boot.shard_count,
-        log,
+        quorum,
         controller: Controller::new(boot.settings, image),
         log_dirs: boot.log_dirs,
     };

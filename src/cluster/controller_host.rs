@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::metadata_log::MetadataLog;
 use super::placement::Load;
+use super::quorum::Quorum;
 use crate::metadata::{AssignedReplica, Controller, Image, Record, Reply, Request, placement};
 use crate::model::{BrokerId, DirectoryId, ErrorCode, PartitionId, ShardId};
 use crate::partition::{OpenPartition, Shard, ShardReply, ShardRequest};
@@ -35,7 +35,7 @@ struct Queue {
 pub(super) struct Loop {
     pub(super) shard: Rc<Shard>,
     pub(super) shard_count: usize,
-    pub(super) log: MetadataLog,
+    pub(super) quorum: Quorum,
     pub(super) controller: Controller,
     pub(super) log_dirs: Vec<LogDir>,
 }
@@ -58,6 +58,7 @@ impl ControllerHost {
                     Some((request, sender)) => {
                         queue.busy.set(true);
                         sender.send(state.handle(request).await);
+                        state.shorten_log().await;
                         queue.busy.set(false);
                         queue.idle.notify();
                     }
@@ -108,15 +109,23 @@ impl Loop {
         if records.is_empty() {
             return;
         }
-        if let Err(error) = self.log.append(&records, reactor::wall_clock_ms()).await {
+        if let Err(error) = self.quorum.commit(&records).await {
             tracing::error!(
-                ?error,
+                error,
                 "the metadata log cannot be written; the broker stops. Mend the disk that holds the first of \
                  log.dirs, then start again"
             );
             std::process::exit(1);
         }
         self.broadcast(ShardRequest::Replay, Arc::new(records)).await;
+    }
+
+    /// Between two decisions, when there is enough to shorten. A topic that was removed since the last one has lost its
+    /// folders by now: those of one that a snapshot does not know any more would be set aside.
+    pub(super) async fn shorten_log(&mut self) {
+        if self.quorum.wants_snapshot() {
+            self.quorum.take_snapshot(self.controller.image()).await;
+        }
     }
 
     /// Sends every shard its copy of a request and waits for all.

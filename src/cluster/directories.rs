@@ -77,7 +77,13 @@ impl Directories {
         let mut log_dirs = Vec::new();
         for (path, properties) in paths.iter().zip(found) {
             let id = match properties {
-                Some(properties) => properties.directory_id,
+                Some(properties) => {
+                    // An older version does not know what this one writes.
+                    if properties.format < checkpoint::FORMAT {
+                        write_properties(path, &cluster_id, node_id, properties.directory_id)?;
+                    }
+                    properties.directory_id
+                }
                 None => {
                     refuse_unidentified_data(path)?;
                     let id = DirectoryId(random_id(&mut random));

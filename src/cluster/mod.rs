@@ -1,7 +1,7 @@
 //! The node's own loops, on shard 0: the metadata log, the controller's host, registration, opening the logs.
 //!
-//! Every change of the cluster is a decision of the pure controller (`metadata/`): its records are appended to
-//! `__cluster_metadata-0`, and once they are durable every shard replays them into its image. A request is
+//! Every change of the cluster is a decision of the pure controller (`metadata/`): its records are an entry of the
+//! quorum's log, `__cluster_metadata-0`, and once that is committed every shard replays them into its image. A request is
 //! answered after that, and for new partitions after their logs are open.
 //!
 //! Invariants:
@@ -15,9 +15,10 @@
 mod boot;
 mod controller_host;
 mod directories;
-mod metadata_log;
 mod placement;
+mod quorum;
 
 pub use boot::{Boot, boot};
 pub use controller_host::ControllerHost;
 pub use directories::{Directories, Error as DirectoryError};
+pub use quorum::SnapshotSettings;

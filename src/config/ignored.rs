@@ -41,8 +41,6 @@ const NAMES: &[&str] = &[
     "log.initial.task.delay.ms",
     "log.message.downconversion.enable",
     "log.message.format.version",
-    "metadata.log.max.record.bytes.between.snapshots",
-    "metadata.log.max.snapshot.interval.ms",
     "metadata.log.segment.bytes",
     "metadata.log.segment.ms",
     "metadata.max.idle.interval.ms",

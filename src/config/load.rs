@@ -148,6 +148,8 @@ impl Loader {
                 delete_topic_enable: self.number("delete.topic.enable"),
                 changes_per_request_max: self.number("corelane.changes.per.request.max"),
             },
+            metadata_snapshot_bytes: self.number("metadata.log.max.record.bytes.between.snapshots"),
+            metadata_snapshot_interval_ms: self.number("metadata.log.max.snapshot.interval.ms"),
             topic_defaults: self.topic_defaults.clone(),
             socket_request_max_bytes,
             max_connections: self.number("max.connections"),

@@ -41,6 +41,10 @@ pub struct Config {
     pub auto_create_topics_enable: bool,
     /// num.partitions, default.replication.factor, delete.topic.enable …
     pub controller: Settings,
+    /// When the metadata log is shortened: metadata.log.max.record.bytes.between.snapshots
+    pub metadata_snapshot_bytes: u64,
+    /// metadata.log.max.snapshot.interval.ms; 0: never for time alone.
+    pub metadata_snapshot_interval_ms: u64,
     /// What topics inherit: log.segment.bytes, message.max.bytes, corelane.durability …
     pub topic_defaults: TopicDefaults,
 

@@ -518,6 +518,22 @@ pub const TABLE: &[Row] = &[
         "Where Kafka keeps the metadata log; here in the first of log.dirs.",
     ),
     row(
+        "metadata.log.max.record.bytes.between.snapshots",
+        ConfigType::Long,
+        Some("20971520"),
+        Valid::AtLeast(1),
+        Effect::InForce,
+        "A snapshot of the metadata is taken, and the log in front of the one before it removed, when so many bytes of changes have come since the last.",
+    ),
+    row(
+        "metadata.log.max.snapshot.interval.ms",
+        ConfigType::Long,
+        Some("3600000"),
+        Valid::AtLeast(0),
+        Effect::InForce,
+        "The same with the first change that comes so long after the last snapshot. 0: never for time alone.",
+    ),
+    row(
         "metric.reporters",
         ConfigType::List,
         Some(""),

@@ -97,8 +97,9 @@ pub struct MetaProperties {
     pub format: u32,
 }
 
-/// The newest `corelane.format` this build reads and the one it writes.
-pub const FORMAT: u32 = 1;
+/// The newest `corelane.format` this build reads and the one it writes. Before 2 the metadata log had no snapshots and no
+/// elections' entries.
+pub const FORMAT: u32 = 2;
 
 /// Kafka's version of the file since KRaft.
 const META_VERSION: &str = "1";
@@ -309,7 +310,7 @@ mod tests {
         assert_eq!(
             text,
             "version=1\ncluster.id=5L6g3nShT-eMCtK--X86sw\nnode.id=3\n\
-             directory.id=AAAAAAAAAAAAAAAAAAAAAQ\ncorelane.format=1\n"
+             directory.id=AAAAAAAAAAAAAAAAAAAAAQ\ncorelane.format=2\n"
         );
         for cluster_id in ["5L6g3nShT-eMCtK--X86sw", "my cluster", " a=b:c\\d#!", "tab\tend\n"] {
             for format in [0, 1, 7] {

@@ -3,7 +3,7 @@
 //! Taking never panics and never allocates more than a small multiple of the bytes that are there.
 
 use crate::model::{
-    BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId,
+    BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, Offset, PartitionEpoch, PartitionId, ProducerId,
     SecurityProtocol, ShardId, TopicId,
 };
 
@@ -45,7 +45,7 @@ macro_rules! number {
     )*};
 }
 
-number!(u8, u16, u32, i16, i32, i64, u128);
+number!(u8, u16, u32, u64, i16, i32, i64, u128);
 
 macro_rules! newtype {
     ($($name:ident($number:ty)),*) => {$(
@@ -68,6 +68,7 @@ newtype!(
     BrokerEpoch(i64),
     DirectoryId(u128),
     LeaderEpoch(i32),
+    Offset(i64),
     PartitionEpoch(i32),
     ProducerId(i64),
     ShardId(u16),

@@ -229,6 +229,25 @@ impl Image {
     /// Records that build this image from an empty one, in an order that [`Self::replay`] accepts.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
+        let mut records = self.node_records();
+        self.topics().for_each(|topic| self.push_topic_records(topic, &mut records));
+        records
+    }
+
+    /// As many as [`Self::records`] has.
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        let of_topic = |topic: &Topic| {
+            let placed = |partition: &Partition| partition.shards.iter().flatten().count();
+            1 + self.topic_configs(&topic.name).len()
+                + topic.partitions.iter().map(|partition| 1 + placed(partition)).sum::<usize>()
+        };
+        self.node_records().len() + self.topics().map(of_topic).sum::<usize>()
+    }
+
+    /// Those of [`Self::records`] that are of no topic. They come first.
+    #[must_use]
+    pub fn node_records(&self) -> Vec<Record> {
         let mut records = Vec::new();
         for (name, &level) in &self.features {
             records.push(Record::FeatureLevel { name: name.clone(), level });
@@ -243,24 +262,21 @@ impl Image {
                 next: self.next_producer_id,
             });
         }
-        for topic in self.topics() {
-            records.push(Record::Topic { name: topic.name.clone(), id: topic.id });
-        }
         for (resource, overrides) in &self.configs {
-            for (key, value) in overrides {
-                records.push(Record::Config {
-                    resource: resource.clone(),
-                    key: key.clone(),
-                    value: Some(value.clone()),
-                });
-            }
-        }
-        for topic in self.topics() {
-            for (index, partition) in (0..).zip(&topic.partitions) {
-                partition.push_records(PartitionId { topic: topic.id, index }, &mut records);
+            if resource.kind != ResourceKind::Topic {
+                push_configs(resource, overrides, &mut records);
             }
         }
         records
+    }
+
+    /// Those of [`Self::records`] that are of this topic. Topics come in any order.
+    pub fn push_topic_records(&self, topic: &Topic, records: &mut Vec<Record>) {
+        records.push(Record::Topic { name: topic.name.clone(), id: topic.id });
+        push_configs(&ConfigResource::topic(&topic.name), self.topic_configs(&topic.name), records);
+        for (index, partition) in (0..).zip(&topic.partitions) {
+            partition.push_records(PartitionId { topic: topic.id, index }, records);
+        }
     }
 
     #[must_use]
@@ -345,6 +361,14 @@ impl Image {
     pub fn last_broker_epoch(&self) -> BrokerEpoch {
         self.last_broker_epoch
     }
+}
+
+fn push_configs(resource: &ConfigResource, overrides: &BTreeMap<String, String>, records: &mut Vec<Record>) {
+    records.extend(overrides.iter().map(|(key, value)| Record::Config {
+        resource: resource.clone(),
+        key: key.clone(),
+        value: Some(value.clone()),
+    }));
 }
 
 impl Partition {

@@ -9,6 +9,7 @@
 //! * One decision's records commit together or not at all.
 //! * A record of an unknown type, or one that contradicts those before it, is an error, never skipped.
 
+pub mod batch;
 mod codec;
 mod controller;
 mod image;
@@ -16,6 +17,7 @@ pub mod placement;
 mod record;
 mod request;
 pub mod setting;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod topic_config;

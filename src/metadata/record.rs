@@ -137,6 +137,9 @@ pub const METADATA_VERSION: &str = "corelane.metadata.version";
 /// The highest level this version writes and reads.
 pub const METADATA_VERSION_LEVEL: i16 = 1;
 
+/// Type, version, length.
+const HEADER_BYTES: usize = 8;
+
 /// The version every record is written in at level 1.
 const VERSION: u16 = 0;
 
@@ -265,6 +268,16 @@ impl Record {
             _ => return None,
         })
     }
+}
+
+/// Takes the bytes of one record off the front of `input`, whatever its type; `None` if it ends early.
+pub(super) fn take_encoded<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut header = *input;
+    u32::take(&mut header)?;
+    let length = usize::try_from(u32::take(&mut header)?).ok()?;
+    let (record, rest) = input.split_at_checked(length.checked_add(HEADER_BYTES)?)?;
+    *input = rest;
+    Some(record)
 }
 
 impl ConfigResource {

@@ -11,7 +11,7 @@ use super::message::{
     OpenPartition,
 };
 use super::shard::Shard;
-use crate::metadata::{LogSettings, Record};
+use crate::metadata::LogSettings;
 use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::reactor;
 use crate::reactor::sync::{Receiver, oneshot};
@@ -23,15 +23,6 @@ const OPENS_IN_FLIGHT: usize = 8;
 /// Partitions of one DeleteRecords request that are shortened side by side on one shard. A request may name more, and the
 /// same one many times.
 const DELETIONS_IN_FLIGHT: usize = 1024;
-
-/// What committed records leave to be done on a shard.
-#[derive(Default)]
-pub(super) struct Replayed {
-    /// Partitions of removed topics.
-    removed: Vec<Rc<Partition>>,
-    /// Logs whose durability was raised from written to flushed.
-    to_flush: Vec<Log>,
-}
 
 /// Appended; perhaps waiting for durability.
 pub(super) enum LocalAppend {
@@ -51,7 +42,7 @@ impl LocalAppend {
 }
 
 impl Shard {
-    fn local(&self, partition: PartitionId) -> Option<Rc<Partition>> {
+    pub(super) fn local(&self, partition: PartitionId) -> Option<Rc<Partition>> {
         self.partitions.borrow().get(&partition).map(Rc::clone)
     }
 
@@ -184,68 +175,6 @@ impl Shard {
         Ok((partition, log))
     }
 
-    /// Takes committed records into the image and the partitions; what is left to do then is [`Self::settle`]'s.
-    pub(super) fn replay(&self, records: &[Record]) -> Replayed {
-        let mut image = self.image.borrow_mut();
-        for record in records {
-            image.replay(record).expect("the controller's own records follow from each other");
-        }
-        let mut replayed = Replayed::default();
-        self.partitions.borrow_mut().retain(|id, partition| {
-            if *id == super::METADATA_PARTITION {
-                return true;
-            }
-            let (Some(topic), Some(state)) = (image.topic(id.topic), image.partition(*id)) else {
-                self.measures.leaves(partition);
-                replayed.removed.push(Rc::clone(partition));
-                return false;
-            };
-            let before = partition.leader_epoch.replace(state.leader_epoch);
-            if let Some(log) = &partition.log {
-                if before != state.leader_epoch {
-                    log.begin_epoch(state.leader_epoch);
-                }
-                let was_flushed = log.is_flushed();
-                log.set_config(log_config(&topic.settings));
-                if log.is_flushed() && !was_flushed {
-                    replayed.to_flush.push(log.clone());
-                }
-            }
-            true
-        });
-        for record in records {
-            if let Record::RemoveTopic { id } = record {
-                self.measures.forget(*id);
-            }
-        }
-        replayed
-    }
-
-    /// Awaits what a change promises before it is answered: what was acknowledged as written is flushed where the
-    /// topic now says `flushed`, and the folders of removed topics are gone.
-    pub(super) async fn settle(&self, replayed: Replayed) {
-        // Side by side, so that they share commit rounds.
-        let flushes: Vec<_> = (replayed.to_flush.into_iter())
-            .map(|log| reactor::spawn(async move { log.flush().await }))
-            .collect();
-        for flush in flushes {
-            if let Err(error) = flush.await {
-                tracing::error!(?error, "a log could not be flushed after its durability was raised");
-            }
-        }
-        self.delete_logs(replayed.removed).await;
-    }
-
-    async fn delete_logs(&self, partitions: Vec<Rc<Partition>>) {
-        for partition in partitions {
-            partition.fail_waiters(ErrorCode::UnknownTopicOrPartition);
-            let Some(log) = &partition.log else { continue };
-            if let Err(error) = self.storage().delete(log).await {
-                tracing::error!(partition = ?partition.id, ?error, "could not delete a partition's folder; restart removes it");
-            }
-        }
-    }
-
     /// Opens logs of partitions placed here, a few at a time.
     pub(super) async fn open_local(
         self: &Rc<Self>,
@@ -336,7 +265,7 @@ impl Shard {
 }
 
 /// What storage needs of a topic's settings.
-fn log_config(settings: &LogSettings) -> LogConfig {
+pub(super) fn log_config(settings: &LogSettings) -> LogConfig {
     LogConfig {
         segment_bytes: settings.segment_bytes,
         segment_ms: settings.segment_ms,

@@ -20,6 +20,7 @@ mod local;
 mod measure;
 mod message;
 mod park;
+mod replay;
 mod router;
 mod shard;
 #[cfg(test)]

@@ -367,13 +367,10 @@ impl Shard {
                 let reply = self.host().control(request);
                 Box::pin(async move { ShardReply::Control(reply.await) })
             }
-            ShardRequest::Replay(records) => {
-                let replayed = self.replay(&records);
-                Box::pin(async move {
-                    shard.settle(replayed).await;
-                    ShardReply::Done
-                })
-            }
+            ShardRequest::Replay(records) => Box::pin(async move {
+                shard.replay(&records).await;
+                ShardReply::Done
+            }),
             ShardRequest::Open(partitions) => {
                 Box::pin(async move { ShardReply::Open(shard.open_local(partitions).await) })
             }

@@ -142,9 +142,18 @@ pub async fn set_aside(
 /// Removes the folders that deletions before the last stop have left. One shard does it.
 pub async fn remove_leftovers(shard: Rc<Shard>) {
     for directory in shard.directories.values() {
-        for entry in fs::list(&directory.path).await.unwrap_or_default() {
-            let deleted = parse_folder(&entry.name).is_some_and(|folder| folder.state == FolderState::Delete);
-            if entry.is_dir && deleted && !shard.stopping.get() {
+        let entries = fs::list(&directory.path).await.unwrap_or_default();
+        let is_deleted =
+            |name: &str| parse_folder(name).is_some_and(|folder| folder.state == FolderState::Delete);
+        let leftovers: Vec<_> =
+            entries.into_iter().filter(|entry| entry.is_dir && is_deleted(&entry.name)).collect();
+        // The crash may have come before their new names were durable, and a power cut would bring the old ones back, with
+        // what is left in them by then.
+        if leftovers.is_empty() || fs::sync_dir(&directory.path).await.is_err() {
+            continue;
+        }
+        for entry in leftovers {
+            if !shard.stopping.get() {
                 remove(shard.background(), directory.path.join(&entry.name)).await;
             }
         }

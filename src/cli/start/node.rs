@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::stop::StopSignal;
-use crate::cluster::{self, Boot, ControllerHost, Directories};
+use crate::cluster::{self, Boot, ControllerHost, Directories, SnapshotSettings};
 use crate::config::{Config, Listener};
 use crate::metadata::{self, Endpoint, Image};
 use crate::metrics::snapshot;
@@ -264,6 +265,11 @@ impl Node {
             fresh: directories.fresh,
             endpoints: listeners.map(|(listener, address)| endpoint(listener, *address)).collect(),
             rack: config.rack.clone(),
+            snapshots: SnapshotSettings {
+                after_bytes: config.metadata_snapshot_bytes,
+                after: (config.metadata_snapshot_interval_ms > 0)
+                    .then(|| Duration::from_millis(config.metadata_snapshot_interval_ms)),
+            },
         };
         let identify = || directories.identify_fresh().map_err(|error| error.to_string());
         let controller = cluster::boot(&self.shard(), boot, identify).await?;

@@ -8,6 +8,7 @@ mod partition_leaders;
 mod placement;
 mod reassignments;
 mod record;
+mod snapshot;
 mod topic_config;
 
 use super::*;
