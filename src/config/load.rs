@@ -156,6 +156,7 @@ impl Loader {
             max_connections_per_ip: self.number("max.connections.per.ip"),
             max_connections_per_ip_overrides: self.per_ip_overrides()?,
             connections_max_idle_ms: u64::try_from(self.number::<i64>("connections.max.idle.ms")).ok(),
+            slow_request_ms: Some(self.number("corelane.slow.request.ms")).filter(|ms| *ms > 0),
             fetch_max_bytes: self.number("fetch.max.bytes"),
             group_initial_rebalance_delay_ms: self.number("group.initial.rebalance.delay.ms"),
             producer_id_expiration_ms: self.number("producer.id.expiration.ms"),

@@ -55,6 +55,8 @@ pub struct Config {
     pub max_connections_per_ip_overrides: Vec<(String, usize)>,
     /// `None`: idle connections stay.
     pub connections_max_idle_ms: Option<u64>,
+    /// corelane.slow.request.ms; `None`: no request is told as slow.
+    pub slow_request_ms: Option<u64>,
     pub fetch_max_bytes: usize,
     pub group_initial_rebalance_delay_ms: u64,
     pub producer_id_expiration_ms: i64,

@@ -214,6 +214,14 @@ pub const TABLE: &[Row] = &[
         "Memory of one shard for the newest records of its partitions.",
     ),
     row(
+        "corelane.slow.request.ms",
+        ConfigType::Long,
+        Some("1000"),
+        Valid::AtLeast(0),
+        Effect::InForce,
+        "A request that took so long is logged with what it waited for (a line a second for each shard at most); a fetch's wait for data is not counted. 0: none.",
+    ),
+    row(
         "corelane.spin.us",
         ConfigType::Int,
         Some("0"),

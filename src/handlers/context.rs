@@ -71,7 +71,13 @@ impl RequestContext {
         let throttle = self.throttle();
         response.set_throttle_time_ms(throttle.time_ms);
         match encode_response(self.header, &response) {
-            Ok(head) => Outcome::Reply(Reply { head, rest: Vec::new(), error, mute: throttle.mute }),
+            Ok(head) => Outcome::Reply(Reply {
+                head,
+                rest: Vec::new(),
+                error,
+                mute: throttle.mute,
+                wished_wait: Duration::ZERO,
+            }),
             Err(not_encodable) => Outcome::Close(CloseReason::NotEncodable(not_encodable)),
         }
     }

@@ -8,6 +8,7 @@
 //! themselves: a request of a replica is NOT_LEADER_OR_FOLLOWER.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
@@ -18,7 +19,7 @@ use super::service::{CloseReason, Outcome, Reply, Request};
 use super::topic::topic_id;
 use crate::metadata::topic_config::Compression;
 use crate::model::{ErrorCode, LeaderEpoch, Offset, PartitionId, TopicId};
-use crate::partition::{self, ReadOutcome, ReadPartition};
+use crate::partition::{self, Fetched, ReadOutcome, ReadPartition};
 use crate::protocol::fetch_response::{self, FetchResponse};
 use crate::protocol::messages::FetchRequest;
 use crate::protocol::messages::fetch_request::FetchTopic;
@@ -34,7 +35,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let version = context.version();
     if version >= 7 && !FULL_EPOCHS.contains(&request.session_epoch) {
         let error = ErrorCode::FetchSessionIdNotFound;
-        return Ok(whole(&context, &[], &[], error, error));
+        return Ok(whole(&context, &[], &[], error, error, Duration::ZERO));
     }
     let from_replica = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
 
@@ -67,7 +68,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     }
 
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(WAIT_MS_MAX);
-    let outcomes = broker
+    let Fetched { outcomes, waited } = broker
         .shard
         .fetch(partition::FetchRequest {
             partitions: reads,
@@ -83,7 +84,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         note(&mut first_error, outcome.error);
         answers[place] = outcome;
     }
-    Ok(reply(&broker, &context, &request.topics, &answers, first_error))
+    Ok(reply(&broker, &context, &request.topics, &answers, first_error, waited))
 }
 
 fn target(broker: &Broker, context: &RequestContext, asked: &FetchTopic) -> Result<TopicId, ErrorCode> {
@@ -113,6 +114,7 @@ fn reply(
     asked: &[FetchTopic],
     answers: &[ReadOutcome],
     error: ErrorCode,
+    waited: Duration,
 ) -> Outcome {
     let version = context.version();
     let indexes = asked.iter().flat_map(|topic| topic.partitions.iter().map(|asked| asked.partition));
@@ -137,7 +139,7 @@ fn reply(
             rack: node.rack.as_deref(),
         })
         .collect();
-    whole(context, &topics, &node_endpoints, error, ErrorCode::None)
+    whole(context, &topics, &node_endpoints, error, ErrorCode::None, waited)
 }
 
 /// The one place a fetch is answered: `first_error` is for the metrics, `request_error` for the client.
@@ -147,6 +149,7 @@ fn whole(
     node_endpoints: &[fetch_response::NodeEndpoint<'_>],
     first_error: ErrorCode,
     request_error: ErrorCode,
+    wished_wait: Duration,
 ) -> Outcome {
     let throttle = context.throttle();
     let response = FetchResponse {
@@ -159,7 +162,7 @@ fn whole(
     let mut parts = fetch_response::encode(context.header, &response);
     let rest = parts.split_off(1);
     let head = parts.pop().expect("a frame has a first part");
-    Outcome::Reply(Reply { head, rest, error: first_error, mute: throttle.mute })
+    Outcome::Reply(Reply { head, rest, error: first_error, mute: throttle.mute, wished_wait })
 }
 
 fn partition(index: i32, answer: &ReadOutcome, version: i16) -> fetch_response::Partition<'_> {

@@ -65,6 +65,8 @@ pub struct Reply {
     pub error: ErrorCode,
     /// The connection's next request is not looked at for that long after this reply (KIP-219).
     pub mute: Duration,
+    /// How long the request waited because the client wished it to.
+    pub wished_wait: Duration,
 }
 
 impl Reply {

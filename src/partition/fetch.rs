@@ -20,25 +20,36 @@ const PARTITIONS_IN_A_ROW: usize = 512;
 /// That are read from disk at once for one request.
 const PARTITIONS_AT_ONCE: usize = 4;
 
+/// What a fetch has come to.
+pub struct Fetched {
+    /// In the order of the request's partitions.
+    pub outcomes: Vec<ReadOutcome>,
+    /// How long it waited for more than there was.
+    pub waited: Duration,
+}
+
 impl Shard {
-    /// Outcomes in the order of the request's partitions; waits for `min_bytes` up to `max_wait_ms`.
-    pub async fn fetch(self: &Rc<Self>, request: FetchRequest) -> Vec<ReadOutcome> {
+    /// Waits for `min_bytes` up to `max_wait_ms`.
+    pub async fn fetch(self: &Rc<Self>, request: FetchRequest) -> Fetched {
         let deadline = reactor::now().after(Duration::from_millis(request.max_wait_ms));
         // "At least" is capped by what may be returned at all.
         let min_bytes = request.min_bytes.min(request.max_bytes);
         let (max_bytes, isolation) = (request.max_bytes, request.isolation);
         let split = self.split(request.partitions, |read| read.partition);
         let plan = Plan::new(split, max_bytes, isolation);
+        let mut waited = Duration::ZERO;
         loop {
             let outcomes = self.read_plan(&plan).await;
             let bytes: usize = outcomes.iter().map(|outcome| outcome.records_bytes).sum();
             let urgent = outcomes.iter().any(ReadOutcome::is_urgent);
-            if bytes >= min_bytes || urgent || outcomes.is_empty() || reactor::now() >= deadline {
+            let read = reactor::now();
+            if bytes >= min_bytes || urgent || outcomes.is_empty() || read >= deadline {
                 let outcomes = within_budget(outcomes, max_bytes);
                 self.count_sent(&plan, &outcomes);
-                return outcomes;
+                return Fetched { outcomes, waited };
             }
             self.wait_for_more(&plan, &outcomes, min_bytes, deadline).await;
+            waited += reactor::now().since(read);
             // Whatever the above takes for a reason to read again, the shard's other work comes in between.
             reactor::turn().await;
         }

@@ -26,6 +26,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+pub use fetch::Fetched;
 pub use message::*;
 pub use router::MESH_DEPTH;
 pub use shard::{Host, Shard};

@@ -186,7 +186,7 @@ fn an_append_is_answered_by_every_owner_and_can_be_read_at_once() {
             let outcomes = shard.append(Acks::All, 1000, batches).await.await;
             let bases: Vec<i64> = outcomes.iter().map(|outcome| outcome.base_offset.0).collect();
             assert_eq!(bases, [0, 0, 3], "in the order of the request");
-            let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1, 0)).await;
+            let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1, 0)).await.outcomes;
             assert_eq!(outcomes.iter().map(record_count).collect::<Vec<_>>(), [2, 4]);
             assert_eq!(outcomes[1].high_watermark, Offset(4));
         })
@@ -204,7 +204,7 @@ fn a_parked_fetch_is_woken_by_an_append_on_any_shard() {
                 reactor::sleep(Duration::from_millis(100)).await;
                 later.append(Acks::Leader, 0, vec![append(written, 1)]).await.await
             });
-            let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1, 60_000)).await;
+            let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1, 60_000)).await.outcomes;
             let waited = reactor::now().since(begin);
             assert_eq!(record_count(&outcomes[usize::try_from(written).unwrap()]), 1);
             assert!(waited >= Duration::from_millis(100) && waited < Duration::from_secs(5), "{waited:?}");
@@ -218,7 +218,7 @@ fn a_fetch_gives_what_there_is_at_its_deadline() {
     with_two_shards(1, async |shard| {
         shard.append(Acks::All, 1000, vec![append(1, 1)]).await.await;
         let begin = reactor::now();
-        let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1 << 20, 300)).await;
+        let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], 1 << 20, 300)).await.outcomes;
         assert!(reactor::now().since(begin) >= Duration::from_millis(300));
         assert_eq!(record_count(&outcomes[1]), 1);
         // nobody is left waiting on either shard
@@ -239,7 +239,7 @@ fn min_bytes_may_come_from_several_shards_together() {
             }
         });
         let begin = reactor::now();
-        let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], enough, 60_000)).await;
+        let outcomes = shard.fetch(fetch(vec![read(0, 0), read(1, 0)], enough, 60_000)).await.outcomes;
         assert_eq!(outcomes.iter().map(record_count).sum::<i32>(), 2);
         assert!(reactor::now().since(begin) < Duration::from_secs(5));
     });
@@ -249,7 +249,7 @@ fn min_bytes_may_come_from_several_shards_together() {
 fn what_cannot_be_served_says_why() {
     with_two_shards(3, async |shard| {
         let check = async |read: ReadPartition, expected: ErrorCode| {
-            let outcomes = shard.fetch(fetch(vec![read], 1, 60_000)).await;
+            let outcomes = shard.fetch(fetch(vec![read], 1, 60_000)).await.outcomes;
             assert_eq!(outcomes[0].error, expected, "{read:?}");
         };
         check(ReadPartition { partition: partition(9), ..read(0, 0) }, ErrorCode::UnknownTopicOrPartition)
@@ -275,7 +275,7 @@ fn a_budget_is_spent_in_the_order_of_the_request() {
         for (order, expected) in [([0, 1], [1, 0]), ([1, 0], [1, 0])] {
             let reads = order.map(|index| read(index, 0)).to_vec();
             let request = FetchRequest { max_bytes: one + 1, ..fetch(reads, 1, 0) };
-            let counts: Vec<i32> = shard.fetch(request).await.iter().map(record_count).collect();
+            let counts: Vec<i32> = shard.fetch(request).await.outcomes.iter().map(record_count).collect();
             assert_eq!(counts, expected, "the first gets its batch, the second does not fit");
         }
     });
@@ -303,7 +303,7 @@ fn what_was_only_written_is_flushed_before_a_topic_is_said_to_flush() {
             sim::crash(CrashKind::PowerCut).await;
         });
         let recovered = with_two_shards_on(&disk, seed, async |shard| {
-            record_count(&shard.fetch(fetch(vec![read(1, 0)], 1, 0)).await[0])
+            record_count(&shard.fetch(fetch(vec![read(1, 0)], 1, 0)).await.outcomes[0])
         });
         assert_eq!(recovered.done()[0], Some(15), "seed {seed}");
     }
@@ -325,8 +325,10 @@ fn a_fetch_that_a_limit_stops_is_answered_at_once() {
             for index in 0..2 {
                 let begin = reactor::now();
                 let reads = vec![ReadPartition { max_bytes: partition_bytes, ..read(index, 0) }];
-                let outcomes =
-                    shard.fetch(FetchRequest { max_bytes, ..fetch(reads, min_bytes, 300_000) }).await;
+                let outcomes = shard
+                    .fetch(FetchRequest { max_bytes, ..fetch(reads, min_bytes, 300_000) })
+                    .await
+                    .outcomes;
                 assert_eq!(record_count(&outcomes[0]), 1);
                 assert!(reactor::now().since(begin) < Duration::from_secs(1), "{max_bytes} {min_bytes}");
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Shared;
 use super::limits::Admission;
 use super::replies::{Gathered, Next, Replies, WriterEnded};
+use super::slow::Story;
 use crate::handlers::{CloseReason, ConnectionContext, Outcome, Reply, Request, Stage};
 use crate::model::ErrorCode;
 use crate::network::{self, Frame, FrameReader, PartialFrame};
@@ -152,7 +153,8 @@ impl Connection {
     /// reply can leave any more.
     async fn start(&self, frame: Frame, received: Instant) -> Result<(), Option<End>> {
         let bytes = frame.wire_bytes() as u64;
-        let (api, stage) = match header::parse(frame.bytes) {
+        let mut story = Story::new(Api::ApiVersions, None, received);
+        let stage = match header::parse(frame.bytes) {
             Verdict::Close(refusal) => return Err(Some(End::Refused(refusal))),
             Verdict::UnsupportedApiVersions { correlation_id } => {
                 self.replies.all_ready().await.map_err(|WriterEnded| None)?;
@@ -161,26 +163,29 @@ impl Connection {
                     rest: Vec::new(),
                     error: ErrorCode::UnsupportedVersion,
                     mute: Duration::ZERO,
+                    wished_wait: Duration::ZERO,
                 };
-                (Api::ApiVersions, Stage::Done(Outcome::Reply(reply)))
+                Stage::Done(Outcome::Reply(reply))
             }
             Verdict::Served(header) => {
-                let api = header.api;
-                match api {
+                story = Story::new(header.api, Some(&header), received);
+                match header.api {
                     Api::Produce => self.replies.room().await,
                     _ => self.replies.all_ready().await,
                 }
                 .map_err(|WriterEnded| None)?;
                 self.reader.set(Reader::Calling);
+                story.called = now();
                 let connection = Rc::clone(&self.context);
                 let reply_bytes_max = self.shared.reply_bytes_max();
                 let request = Request { connection, header, reply_bytes_max };
-                (api, Rc::clone(&self.shared.service).call(request).await)
+                Rc::clone(&self.shared.service).call(request).await
             }
         };
-        self.active.set(now());
-        self.shared.metrics.api(api).request_bytes.add(bytes);
-        self.replies.push(api, received, stage, frame.reservation, &self.shared.metrics);
+        story.handled = now();
+        self.active.set(story.handled);
+        self.shared.metrics.api(story.api).request_bytes.add(bytes);
+        self.replies.push(story, stage, frame.reservation, &self.shared.metrics);
         Ok(())
     }
 
@@ -196,6 +201,7 @@ impl Connection {
                     if !gathered.mute.is_zero() {
                         self.muted_until.set(now().after(gathered.mute));
                     }
+                    self.tell_slow(&gathered);
                     self.replies.sent(&mut gathered);
                     if self.stopping.get() && self.is_quiet() {
                         self.stream.shutdown();
@@ -211,6 +217,14 @@ impl Connection {
         self.replies.writer_ended();
         // the reader may be waiting for a frame
         self.stream.shutdown();
+    }
+
+    fn tell_slow(&self, gathered: &Gathered) {
+        let Some(threshold) = self.shared.settings.slow_request else { return };
+        let sent = self.active.get();
+        for story in gathered.stories() {
+            story.tell_if_slow(sent, threshold, &self.context, &self.shared.slow_rate);
+        }
     }
 
     async fn send(&self, gathered: &mut Gathered) -> io::Result<()> {

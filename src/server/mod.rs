@@ -22,6 +22,7 @@ mod limits;
 mod listener;
 mod log_rate;
 mod replies;
+mod slow;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +72,8 @@ pub struct Settings {
     pub request_budget_bytes: u64,
     /// Kafka's connections.max.idle.ms; `None`: idle connections stay.
     pub idle_max: Option<Duration>,
+    /// corelane.slow.request.ms; `None`: none is told.
+    pub slow_request: Option<Duration>,
 }
 
 /// This shard's part of the broker's network face.
@@ -91,6 +94,7 @@ struct Shared {
     next_connection: Cell<u64>,
     metrics: ServerCounters,
     log_rate: LogRate,
+    slow_rate: LogRate,
     stopping: Cell<bool>,
     stop: Notify,
     accepting: Cell<usize>,
@@ -105,6 +109,7 @@ impl Settings {
             request_bytes_max: config.socket_request_max_bytes,
             request_budget_bytes: config.shard.request_bytes as u64,
             idle_max: config.connections_max_idle_ms.map(Duration::from_millis),
+            slow_request: config.slow_request_ms.map(Duration::from_millis),
         }
     }
 }
@@ -137,6 +142,7 @@ impl Server {
             next_connection: Cell::new(u64::from(shard_id().0) << 48),
             metrics: ServerCounters::default(),
             log_rate: LogRate::default(),
+            slow_rate: LogRate::default(),
             stopping: Cell::new(false),
             stop: Notify::default(),
             accepting: Cell::new(listeners.len()),

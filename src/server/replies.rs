@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::slow::Story;
 use crate::handlers::{CloseReason, LocalFuture, Outcome, Reply, Stage};
 use crate::metrics::snapshot::ServerCounters;
 use crate::model::ErrorCode;
 use crate::network::Reservation;
-use crate::protocol::api::Api;
+use crate::reactor::now;
 use crate::reactor::sync::Notify;
-use crate::reactor::{Instant, now};
 
 /// Replies that may be queued, ready or not, before the next Produce waits.
 const REPLIES_MAX: usize = 256;
@@ -50,8 +50,7 @@ pub(super) struct Replies {
 }
 
 struct Entry {
-    api: Api,
-    received: Instant,
+    story: Story,
     state: State,
     reservation: Reservation,
 }
@@ -82,7 +81,7 @@ pub(super) struct Gathered {
     portion: VecDeque<Bytes>,
     pub(super) mute: Duration,
     bytes: usize,
-    reservations: Vec<Reservation>,
+    held: Vec<(Story, Reservation)>,
 }
 
 /// The writer is gone, so no reply can leave.
@@ -141,20 +140,19 @@ impl Replies {
     /// Queues what became of a request's first stage.
     pub(super) fn push(
         &self,
-        api: Api,
-        received: Instant,
+        mut story: Story,
         stage: Stage,
         reservation: Reservation,
         metrics: &ServerCounters,
     ) {
         let state = match stage {
-            Stage::Done(outcome) => self.ready(api, received, outcome, metrics),
+            Stage::Done(outcome) => self.ready(&mut story, outcome, metrics),
             Stage::Later(future) => {
                 self.unready.set(self.unready.get() + 1);
                 State::Later(future)
             }
         };
-        self.queue.borrow_mut().push_back(Entry { api, received, state, reservation });
+        self.queue.borrow_mut().push_back(Entry { story, state, reservation });
         self.pushed.notify();
     }
 
@@ -223,13 +221,13 @@ impl Replies {
                     self.queue.borrow_mut().push_front(entry);
                     return if gathered.is_empty() { Poll::Pending } else { Poll::Ready(Some(Next::Send)) };
                 };
-                entry.state = self.ready(entry.api, entry.received, outcome, metrics);
+                entry.state = self.ready(&mut entry.story, outcome, metrics);
                 self.unready.set(self.unready.get() - 1);
             }
             match entry.state {
                 State::Ready(reply) => {
                     self.sending.set(true);
-                    gathered.take(reply, entry.reservation);
+                    gathered.take(reply, entry.story, entry.reservation);
                 }
                 State::Silent => {}
                 State::Close(reason) if gathered.is_empty() => {
@@ -253,16 +251,18 @@ impl Replies {
         self.shrink_ready(gathered.bytes);
         gathered.bytes = 0;
         gathered.mute = Duration::ZERO;
-        gathered.reservations.clear();
+        gathered.held.clear();
         self.sending.set(false);
         self.moved.notify();
     }
 
-    fn ready(&self, api: Api, received: Instant, outcome: Outcome, metrics: &ServerCounters) -> State {
-        let took = now().since(received);
+    fn ready(&self, story: &mut Story, outcome: Outcome, metrics: &ServerCounters) -> State {
+        story.ready = now();
+        let (api, took) = (story.api, story.ready.since(story.received));
         match outcome {
             Outcome::Reply(reply) => {
                 let bytes = reply.bytes();
+                story.wished = reply.wished_wait;
                 metrics.api(api).count_reply(reply.error, bytes, took);
                 self.grow_ready(bytes);
                 State::Ready(reply)
@@ -304,15 +304,20 @@ impl Gathered {
         (!self.portion.is_empty()).then_some(&mut self.portion)
     }
 
-    fn take(&mut self, reply: Reply, reservation: Reservation) {
+    fn take(&mut self, reply: Reply, story: Story, reservation: Reservation) {
         self.bytes += reply.bytes();
         self.mute = self.mute.max(reply.mute);
         self.parts.push_back(reply.head);
         self.parts.extend(reply.rest);
-        self.reservations.push(reservation);
+        self.held.push((story, reservation));
     }
 
     fn is_empty(&self) -> bool {
-        self.reservations.is_empty()
+        self.held.is_empty()
+    }
+
+    /// The requests that are answered by it.
+    pub(super) fn stories(&self) -> impl Iterator<Item = &Story> {
+        self.held.iter().map(|(story, _)| story)
     }
 }

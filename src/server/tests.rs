@@ -28,7 +28,13 @@ fn reply(correlation_id: i32) -> Reply {
     let mut head = BytesMut::new();
     head.put_i32(4);
     head.put_i32(correlation_id);
-    Reply { head: head.freeze(), rest: Vec::new(), error: ErrorCode::None, mute: Duration::ZERO }
+    Reply {
+        head: head.freeze(),
+        rest: Vec::new(),
+        error: ErrorCode::None,
+        mute: Duration::ZERO,
+        wished_wait: Duration::ZERO,
+    }
 }
 
 impl Fake {
@@ -186,7 +192,12 @@ impl Broker {
 }
 
 fn settings() -> Settings {
-    Settings { request_bytes_max: 1_000_000, request_budget_bytes: 4_000_000, idle_max: None }
+    Settings {
+        request_bytes_max: 1_000_000,
+        request_budget_bytes: 4_000_000,
+        idle_max: None,
+        slow_request: None,
+    }
 }
 
 fn no_limits() -> Arc<Limits> {

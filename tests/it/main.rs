@@ -22,6 +22,8 @@ mod harness;
 mod inspect;
 mod layering;
 mod load;
+mod many_partitions;
+mod metadata_kills;
 mod node_api;
 mod partitions_api;
 mod producers;
