@@ -117,7 +117,9 @@ impl Loop {
             );
             std::process::exit(1);
         }
+        let committed = reactor::now();
         self.broadcast(ShardRequest::Replay, Arc::new(records)).await;
+        self.shard.metadata_metrics().applies.record(reactor::now().since(committed));
     }
 
     /// Between two decisions, when there is enough to shorten. A topic that was removed since the last one has lost its

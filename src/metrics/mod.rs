@@ -14,6 +14,7 @@
 //! Never here: gathering (`partition/`, `server/admin/`), HTTP.
 
 mod histogram;
+mod partitions;
 mod render;
 pub mod snapshot;
 mod table;
@@ -23,6 +24,7 @@ mod tests;
 use std::cell::Cell;
 
 pub use histogram::Histogram;
+pub use partitions::{PartitionOffsets, render_partitions};
 pub use render::{CONTENT_TYPE, render};
 pub use snapshot::{Node, Scrape, Snapshot};
 pub use table::{Kind, Metric, TABLE, Unit, reference_markdown};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::Histogram;
-use super::snapshot::{Directory, Scrape, Snapshot, Topic};
+use super::snapshot::{Directory, Metadata, Scrape, Snapshot, Topic};
 use super::table::{Metric, Source, TABLE, Unit};
 use crate::model::ShardId;
 use crate::protocol::api::Api;
@@ -58,6 +58,11 @@ fn answered(scrape: &Scrape) -> impl Iterator<Item = (ShardId, &Snapshot)> {
     scrape.shards.iter().filter_map(|(id, shard)| Some((*id, shard.as_deref()?)))
 }
 
+/// The metadata log is on shard 0.
+fn metadata(scrape: &Scrape) -> Option<&Metadata> {
+    answered(scrape).find(|(id, _)| *id == ShardId::ZERO).map(|(_, shard)| &shard.metadata)
+}
+
 struct Text(String);
 
 impl Text {
@@ -82,7 +87,7 @@ impl Text {
             }
             Source::ShardHistogram(histogram) => {
                 for (id, shard) in answered(scrape) {
-                    self.histogram(metric, ("shard", &id.0), histogram(shard));
+                    self.histogram(metric, Some(("shard", &id.0)), histogram(shard));
                 }
             }
             Source::Api(value) => {
@@ -99,7 +104,17 @@ impl Text {
                     for (_, shard) in answered(scrape) {
                         sum.merge(histogram(shard.server.counters.api(api)));
                     }
-                    self.histogram(metric, ("api", &api.name()), &sum);
+                    self.histogram(metric, Some(("api", &api.name())), &sum);
+                }
+            }
+            Source::Metadata(value) => {
+                if let Some(metadata) = metadata(scrape) {
+                    self.sample(metric, "", &[], value(metadata));
+                }
+            }
+            Source::MetadataHistogram(histogram) => {
+                if let Some(metadata) = metadata(scrape) {
+                    self.histogram(metric, None, histogram(metadata));
                 }
             }
             Source::Directory(value) => {
@@ -117,17 +132,24 @@ impl Text {
         }
     }
 
-    fn histogram(&mut self, metric: &Metric, label: (&str, &dyn fmt::Display), histogram: &Histogram) {
+    fn histogram(
+        &mut self,
+        metric: &Metric,
+        label: Option<(&str, &dyn fmt::Display)>,
+        histogram: &Histogram,
+    ) {
         let name = metric.name;
-        let (key, value) = (label.0, LabelValue(label.1));
+        let own = label.map_or(String::new(), |(key, value)| format!("{key}=\"{}\"", LabelValue(value)));
+        let comma = if own.is_empty() { "" } else { "," };
         for (bound_us, count) in histogram.cumulative() {
             let bound = Seconds(bound_us * 1000);
-            self.write(format_args!("{name}_bucket{{{key}=\"{value}\",le=\"{bound}\"}} {count}\n"));
+            self.write(format_args!("{name}_bucket{{{own}{comma}le=\"{bound}\"}} {count}\n"));
         }
         let count = histogram.count();
-        self.write(format_args!("{name}_bucket{{{key}=\"{value}\",le=\"+Inf\"}} {count}\n"));
-        self.sample(metric, "_sum", &[label], histogram.nanoseconds());
-        self.write(format_args!("{name}_count{{{key}=\"{value}\"}} {count}\n"));
+        self.write(format_args!("{name}_bucket{{{own}{comma}le=\"+Inf\"}} {count}\n"));
+        self.sample(metric, "_sum", label.as_slice(), histogram.nanoseconds());
+        let braced = if own.is_empty() { own } else { format!("{{{own}}}") };
+        self.write(format_args!("{name}_count{braced} {count}\n"));
     }
 
     fn sample(&mut self, metric: &Metric, suffix: &str, labels: &[(&str, &dyn fmt::Display)], raw: u64) {
@@ -169,7 +191,7 @@ impl fmt::Display for Seconds {
 }
 
 /// With `\`, `"` and line ends escaped.
-struct LabelValue<'a>(&'a dyn fmt::Display);
+pub(super) struct LabelValue<'a>(pub(super) &'a dyn fmt::Display);
 
 impl fmt::Display for LabelValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub scrape: u64,
     pub server: Server,
     pub partitions: Partitions,
+    /// Of shard 0; of the others nothing.
+    pub metadata: Metadata,
     pub storage: Storage,
     pub topics: Vec<Topic>,
 }
@@ -74,6 +76,22 @@ pub struct PartitionCounters {
     pub cache_misses: Counter,
     /// Batches that Produce has compressed anew.
     pub recompressed_batches: Counter,
+}
+
+/// Of the metadata log.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    pub term: Gauge,
+    pub start_offset: Gauge,
+    pub end_offset: Gauge,
+    /// From a decision until it is committed, and from then until it is in force on every shard.
+    pub commits: Histogram,
+    pub applies: Histogram,
+    pub snapshots: Counter,
+    pub failed_snapshots: Counter,
+    /// The offset behind the last entry in the newest snapshot.
+    pub snapshot_end_offset: Gauge,
+    pub bytes_since_snapshot: Gauge,
 }
 
 /// Of the logs.

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::Histogram;
-use super::snapshot::{ApiCounters, Directory, Node, Snapshot, Topic};
+use super::snapshot::{ApiCounters, Directory, Metadata, Node, Snapshot, Topic};
 
 /// A metric that every scrape has.
 pub struct Metric {
@@ -49,6 +49,8 @@ pub(super) enum Source {
     ShardHistogram(fn(&Snapshot) -> &Histogram),
     Api(fn(&ApiCounters) -> u64),
     ApiHistogram(fn(&ApiCounters) -> &Histogram),
+    Metadata(fn(&Metadata) -> u64),
+    MetadataHistogram(fn(&Metadata) -> &Histogram),
     Directory(fn(&Directory) -> Option<u64>),
     Topic(fn(&Topic) -> u64),
 }
@@ -82,7 +84,7 @@ impl Metric {
     #[must_use]
     pub fn labels(&self) -> &'static [&'static str] {
         match self.source {
-            Source::Node(_) => &[],
+            Source::Node(_) | Source::Metadata(_) | Source::MetadataHistogram(_) => &[],
             Source::Version => &["version"],
             Source::ShardAnswers | Source::Shard(_) | Source::ShardHistogram(_) => &["shard"],
             Source::Api(_) => &["shard", "api"],
@@ -230,6 +232,25 @@ pub const TABLE: &[Metric] = &[
         "Keys that fit in that map. A map that is full makes a cleaning end early: raise log.cleaner.dedupe.buffer.size."),
     gauge("corelane_uncleanable_partitions", Unit::None, Source::Shard(|shard| shard.storage.uncleanable_partitions),
         "Compacted partitions that are not compacted until the next start, because their files are damaged or cannot be read; the log says why."),
+    // metadata
+    gauge("corelane_metadata_log_start_offset", Unit::None, Source::Metadata(|metadata| metadata.start_offset.get()),
+        "The first offset that the metadata log still has; what lies before it is in snapshots."),
+    gauge("corelane_metadata_log_end_offset", Unit::None, Source::Metadata(|metadata| metadata.end_offset.get()),
+        "The offset behind the last change of the cluster's metadata that is committed."),
+    gauge("corelane_metadata_term", Unit::None, Source::Metadata(|metadata| metadata.term.get()),
+        "The term of the metadata quorum: how often a leader has been elected, each start included."),
+    histogram("corelane_metadata_commit_duration_seconds", Source::MetadataHistogram(|metadata| &metadata.commits),
+        "From a decision on the metadata until it is committed."),
+    histogram("corelane_metadata_apply_duration_seconds", Source::MetadataHistogram(|metadata| &metadata.applies),
+        "From there until it is in force on every shard; for the deletion of a topic, until its folders are gone."),
+    counter("corelane_metadata_snapshots_total", Unit::None, Source::Metadata(|metadata| metadata.snapshots.get()),
+        "Snapshots of the metadata written."),
+    counter("corelane_metadata_snapshot_failures_total", Unit::None, Source::Metadata(|metadata| metadata.failed_snapshots.get()),
+        "Snapshots that could not be written: the log keeps everything, and the broker's log says why."),
+    gauge("corelane_metadata_snapshot_end_offset", Unit::None, Source::Metadata(|metadata| metadata.snapshot_end_offset.get()),
+        "The offset behind the last change in the newest snapshot."),
+    gauge("corelane_metadata_since_snapshot_bytes", Unit::Bytes, Source::Metadata(|metadata| metadata.bytes_since_snapshot.get()),
+        "Changes since the last snapshot: what a start reads beside it (metadata.log.max.record.bytes.between.snapshots)."),
     // log directories
     gauge("corelane_log_dir_online", Unit::None, Source::Directory(|directory| Some(u64::from(directory.online))),
         "0 once a write or flush has failed in the directory: it is offline for writing until the broker is restarted."),

@@ -74,6 +74,7 @@ fn describe(partition: &Partition) -> Option<LogDescription> {
         partition: partition.id,
         directory: partition.directory,
         size_bytes: log.size_bytes(),
+        start_offset: log.start_offset(),
         end_offset: log.end_offset(),
         high_watermark: partition.high_watermark(),
         leader_epoch: partition.leader_epoch.get(),

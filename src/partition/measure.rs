@@ -25,6 +25,7 @@ const TOPICS_IN_A_ROW: usize = 512;
 #[derive(Default)]
 pub(super) struct Measures {
     pub(super) counters: PartitionCounters,
+    pub(super) metadata: snapshot::Metadata,
     /// Partitions without a log.
     offline: Gauge,
     /// Of every topic that has a partition here or was sent to a connection of this shard. What a topic counts is
@@ -64,6 +65,11 @@ impl Measures {
 }
 
 impl Shard {
+    /// Where the host of the metadata log counts.
+    pub fn metadata_metrics(&self) -> &snapshot::Metadata {
+        &self.measures.metadata
+    }
+
     /// A connection of this shard has produced a batch in another codec than its topic's.
     pub fn count_recompressed(&self) {
         self.measures.counters.recompressed_batches.increment();
@@ -106,6 +112,7 @@ impl Shard {
                 messages_sent: self.router.sent.get(),
                 messages_received: self.router.received.get(),
             },
+            metadata: self.measures.metadata.clone(),
             storage: self.storage().measure(),
             topics: Vec::with_capacity(self.measures.topics.borrow().len()),
         });

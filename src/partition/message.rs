@@ -315,6 +315,7 @@ pub struct LogDescription {
     pub directory: DirectoryId,
     /// Of all segments, without what is reserved ahead.
     pub size_bytes: u64,
+    pub start_offset: Offset,
     pub end_offset: Offset,
     pub high_watermark: Offset,
     pub leader_epoch: LeaderEpoch,

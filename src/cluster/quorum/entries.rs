@@ -30,6 +30,10 @@ impl Entries {
         Entries { hard_state, voters, base, entries: Vec::new(), ends: Vec::new() }
     }
 
+    pub fn base(&self) -> Base {
+        self.base
+    }
+
     fn end_index(&self) -> u64 {
         self.base.index + self.entries.len() as u64
     }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use raft::eraftpb::Entry;
 
 use crate::metadata::batch;
+use crate::metrics::snapshot::Metadata;
 use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset};
 use crate::partition::{Acks, AppendPartition, METADATA_PARTITION, OpenPartition, Shard};
 use crate::protocol::batch::{BatchHeader, Batches};
@@ -129,6 +130,11 @@ impl MetadataLog {
     pub async fn forget_before(&self, offset: Offset) -> Result<(), String> {
         let forgotten = self.log.delete_records(offset).await;
         forgotten.map(|_| ()).map_err(|error| format!("{error:?}"))
+    }
+
+    /// Where what it does is counted.
+    pub fn metrics(&self) -> &Metadata {
+        self.shard.metadata_metrics()
     }
 
     #[must_use]

@@ -31,7 +31,7 @@ use self::state::QuorumState;
 use crate::metadata::batch::{decode_data, encode_data};
 use crate::metadata::snapshot::SnapshotHeader;
 use crate::metadata::{Image, Record};
-use crate::model::{BrokerId, DirectoryId};
+use crate::model::{BrokerId, DirectoryId, Offset};
 use crate::partition::Shard;
 use crate::reactor::{self, Instant};
 use crate::storage::Create;
@@ -150,6 +150,7 @@ impl Quorum {
                 )
             })?;
         }
+        quorum.measure();
         Ok((quorum, records))
     }
 
@@ -158,6 +159,7 @@ impl Quorum {
     /// # Errors
     /// They may be, or not: the node can promise nothing any more.
     pub async fn commit(&mut self, records: &[Record]) -> Result<(), String> {
+        let begun = reactor::now();
         let data = encode_data(records);
         self.bytes_since_snapshot += data.len() as u64;
         self.node.propose(Vec::new(), data).map_err(|error| cannot(&error))?;
@@ -165,7 +167,20 @@ impl Quorum {
         let committed = self.drive().await?;
         let last = committed.last().map(|entry| entry.index);
         assert_eq!(last, Some(proposed), "a quorum of one commits what it proposes");
+        self.log.metrics().commits.record(reactor::now().since(begun));
+        self.measure();
         Ok(())
+    }
+
+    /// Has the gauges say how it stands.
+    fn measure(&self) {
+        let (metrics, raft) = (self.log.metrics(), &self.node.raft);
+        let end = self.node.store().point(raft.raft_log.committed).map_or(Offset::ZERO, |point| point.end);
+        metrics.term.set(raft.term);
+        metrics.start_offset.set(unsigned(self.log.start()));
+        metrics.end_offset.set(unsigned(end));
+        metrics.snapshot_end_offset.set(unsigned(self.node.store().base().end));
+        metrics.bytes_since_snapshot.set(self.bytes_since_snapshot);
     }
 
     /// Does what the engine wants done until it wants nothing; gives the entries that are committed by then.
@@ -231,20 +246,29 @@ impl Quorum {
         };
         match self.snapshots.write(&header, image).await {
             Ok(bytes) => {
+                self.log.metrics().snapshots.increment();
                 self.node.mut_store().compact(base);
                 tracing::info!(end = %base.end, records = header.records, bytes, "wrote a snapshot of the metadata");
                 if let Err(error) = self.snapshots.prune(&self.log).await {
                     tracing::warn!(error, "the metadata log keeps what its snapshots stand for");
                 }
             }
-            Err(error) => tracing::warn!(error, "no snapshot of the metadata: the log keeps everything"),
+            Err(error) => {
+                self.log.metrics().failed_snapshots.increment();
+                tracing::warn!(error, "no snapshot of the metadata: the log keeps everything");
+            }
         }
+        self.measure();
     }
 }
 
 /// The engine's ids begin at 1.
 fn raft_id(broker: BrokerId) -> u64 {
     u64::try_from(broker.0).expect("node ids are not negative") + 1
+}
+
+fn unsigned(offset: Offset) -> u64 {
+    u64::try_from(offset.0).unwrap_or(0)
 }
 
 fn cannot(error: &raft::Error) -> String {
