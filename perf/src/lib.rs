@@ -26,3 +26,4 @@ mod wire;
 mod workloads;
 
 pub use command::{Command, run};
+pub use wire::partitioner::place_of_key;

@@ -1,12 +1,25 @@
 //! Sub-commands of the `corelane` binary. Errors are one line on stderr and exit code 1.
+//!
+//! [`start`] is the broker. [`topic`], [`settings`] and [`cluster`] talk to any Kafka broker through [`client`], which is
+//! plain blocking sockets: only `start` has shards. [`target`] and [`table`] are what they have in common: which broker,
+//! text for people or one JSON document.
 
+mod client;
+mod cluster;
+mod completions;
+mod configs;
 mod inspect;
 mod logging;
+mod progress;
+mod settings;
 mod start;
+mod table;
+mod target;
+mod topic;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// A Kafka-protocol broker: one pinned thread per core, direct I/O, durable before it acknowledges.
 #[derive(Parser)]
@@ -20,6 +33,15 @@ struct Arguments {
 enum Command {
     /// Start the broker; without options it serves localhost:9092 from ./corelane-data.
     Start(start::Arguments),
+    /// Topics of a running broker of any make: list, create, describe, delete, alter, produce, consume.
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Settings: of a running broker's topics, of a running broker, of a file.
+    #[command(subcommand)]
+    Config(settings::Command),
+    /// A running cluster as a whole.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Measure a Kafka-protocol broker: produce, consume, end-to-end and mixed load; `bench examples` has recipes.
     #[command(subcommand)]
     Bench(corelane_perf::Command),
@@ -28,6 +50,8 @@ enum Command {
     /// See and set what the host offers the broker.
     #[command(subcommand)]
     Tune(corelane_tuning::Command),
+    /// A script that lets a shell complete these commands.
+    Completions(completions::Arguments),
 }
 
 /// Parses the arguments and runs the sub-command; the exit code is the process's.
@@ -36,6 +60,10 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Start(arguments) => start::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Topic(command) => topic::run(&command),
+        Command::Config(command) => settings::run(&command),
+        Command::Cluster(command) => cluster::run(&command),
+        Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         Command::Bench(command) => corelane_perf::run(&command),
         Command::Tune(command) => corelane_tuning::run(&command),
     };

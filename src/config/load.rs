@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::listeners::{self, Texts};
+use super::nearest::nearest as near;
 use super::table::{Effect, Row, TABLE};
 use super::{
-    AdminListener, Cleaner, Config, ConfigError, Severity, ShardBudgets, Warning, ignored, properties,
+    AdminListener, Checked, Cleaner, Config, ConfigError, Severity, ShardBudgets, Warning, ignored,
+    properties,
 };
 use crate::metadata::Settings;
 use crate::metadata::setting::split_list;
@@ -21,20 +23,19 @@ const POLICIES: [&str; 3] =
 impl Config {
     /// `text`: the path and content of a properties file; `sets`: `key=value`, the last one wins, over the file.
     pub fn load(text: Option<(&str, &str)>, sets: &[String]) -> Result<(Config, Vec<Warning>), ConfigError> {
+        let Checked { result, warnings } = Config::check(text, sets);
+        match result {
+            Ok(config) => Ok((config, warnings)),
+            Err(mut errors) => Err(errors.swap_remove(0)),
+        }
+    }
+
+    /// As [`Config::load`], and does not end with the first value that is not allowed.
+    #[must_use]
+    pub fn check(text: Option<(&str, &str)>, sets: &[String]) -> Checked {
         let mut loader = Loader::default();
-        if let Some((path, text)) = text {
-            loader.read_file(path, text)?;
-        }
-        for set in sets {
-            let pair = set.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
-            match pair {
-                Some((key, value)) if !key.is_empty() => loader.enter(key, value, "--set".to_owned()),
-                _ => return Err(ConfigError(format!("--set {set}: must be key=value"))),
-            }
-        }
-        loader.check_each()?;
-        let config = loader.build()?;
-        Ok((config, loader.warnings))
+        let result = loader.load(text, sets);
+        Checked { result, warnings: loader.warnings }
     }
 }
 
@@ -54,6 +55,23 @@ struct Loader {
 }
 
 impl Loader {
+    /// The errors are at least one.
+    fn load(&mut self, text: Option<(&str, &str)>, sets: &[String]) -> Result<Config, Vec<ConfigError>> {
+        let one = |error| vec![error];
+        if let Some((path, text)) = text {
+            self.read_file(path, text).map_err(one)?;
+        }
+        for set in sets {
+            let pair = set.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
+            match pair {
+                Some((key, value)) if !key.is_empty() => self.enter(key, value, "--set".to_owned()),
+                _ => return Err(vec![ConfigError(format!("--set {set}: must be key=value"))]),
+            }
+        }
+        let errors = self.check_each();
+        if errors.is_empty() { self.build().map_err(one) } else { Err(errors) }
+    }
+
     fn read_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
         let properties =
             properties::parse(text).map_err(|(line, what)| ConfigError(format!("{path}:{line}: {what}")))?;
@@ -73,8 +91,8 @@ impl Loader {
     }
 
     /// Each setting by itself: known, and its value allowed.
-    fn check_each(&mut self) -> Result<(), ConfigError> {
-        let mut without_effect = Vec::new();
+    fn check_each(&mut self) -> Vec<ConfigError> {
+        let (mut errors, mut without_effect) = (Vec::new(), Vec::new());
         let given = std::mem::take(&mut self.given);
         // it decides what log.segment.bytes may be
         if let Some(min) = given.get("corelane.segment.bytes.min").and_then(|min| min.value.parse().ok()) {
@@ -85,14 +103,24 @@ impl Loader {
                 ConfigError(format!("{origin}: invalid value {value} for {key}: {allowed}"))
             };
             if let Some(row) = find(key) {
-                let value = row.setting.parse(value).map_err(complain)?;
-                self.set.insert(row.setting.name, value);
+                match row.setting.parse(value) {
+                    Ok(value) => _ = self.set.insert(row.setting.name, value),
+                    Err(allowed) => errors.push(complain(allowed)),
+                }
                 if row.effect == Effect::None {
                     without_effect.push(key.as_str());
                 }
-            } else if self.topic_defaults.set(key, value).map_err(complain)? {
-                // entered
-            } else if POLICIES.contains(&key.as_str()) && !value.is_empty() {
+                continue;
+            }
+            match self.topic_defaults.set(key, value) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(allowed) => {
+                    errors.push(complain(allowed));
+                    continue;
+                }
+            }
+            if POLICIES.contains(&key.as_str()) && !value.is_empty() {
                 let text = format!(
                     "{origin}: {key} names a Java class, which cannot be loaded: nothing enforces it"
                 );
@@ -110,7 +138,7 @@ impl Loader {
             self.warnings.push(Warning { severity: Severity::Info, text });
         }
         self.given = given;
-        Ok(())
+        errors
     }
 
     /// The settings together.
@@ -321,24 +349,5 @@ fn nearest(key: &str) -> Option<&'static str> {
     }
     let inherited = topic_config::TABLE.iter().flat_map(|topic| topic.synonyms).map(|synonym| synonym.name);
     let names = TABLE.iter().map(|row| row.setting.name).chain(inherited);
-    let allowed = (key.len() / 4).min(3);
-    names
-        .map(|name| (distance(key, name), name))
-        .filter(|&(edits, _)| edits <= allowed)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// How many bytes must be put in, taken out or replaced to make one text of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    near(key, names)
 }

@@ -12,6 +12,7 @@ mod describe;
 mod ignored;
 mod listeners;
 mod load;
+mod nearest;
 mod properties;
 mod table;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use describe::reference_markdown;
+pub use nearest::nearest;
 
 use crate::metadata::{Settings, TopicDefaults};
 use crate::model::{BrokerId, SecurityProtocol};
@@ -153,6 +155,14 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// What [`Config::check`] has found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The errors are at least one.
+    pub result: Result<Config, Vec<ConfigError>>,
+    pub warnings: Vec<Warning>,
+}
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 //! [`codec::decode`] runs the guard over the body and only then lets the `kafka-protocol` crate decode it in
 //! place. A reply's way out: [`codec::encode_response`], or [`fetch_response::encode`] where record slices are
 //! spliced in. Records themselves are never decoded by the crate: [`batch`] looks at the 61-byte header and walks
-//! the framing.
+//! the framing. [`compose`] is for the commands that are clients.
 //!
 //! Invariants:
 //! - [`api`] is the only place that knows which APIs and versions are served; everything else asks it.
@@ -17,6 +17,7 @@
 pub mod api;
 pub mod batch;
 pub mod codec;
+pub mod compose;
 pub mod compression;
 pub mod crc;
 pub mod fetch_response;

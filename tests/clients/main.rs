@@ -3,6 +3,7 @@
 //! be installed fails and says what to do, it never skips.
 
 mod bench;
+mod cli;
 mod dump_log;
 #[path = "../it/harness.rs"]
 #[allow(dead_code, reason = "tests/it uses the rest")]

@@ -8,6 +8,7 @@ mod admin;
 mod allocations;
 mod apis;
 mod bench;
+mod cli;
 mod compaction;
 mod compression;
 mod configs_api;

@@ -10,6 +10,7 @@ use crate::rule::processor_list;
 
 /// Which host, and which of its disks.
 #[derive(Args, Clone, Debug)]
+#[group(skip)] // of this name there is one already where it is flattened in
 pub(crate) struct Options {
     /// The broker's data directory (its nearest parent that exists is looked at).
     #[arg(long, value_name = "DIR", default_value = "./corelane-data")]

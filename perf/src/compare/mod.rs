@@ -98,7 +98,7 @@ pub struct Compare {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Options for every run, over its own.
-    #[arg(long, value_name = "OPTION", allow_hyphen_values = true, last = true)]
+    #[arg(value_name = "OPTION", allow_hyphen_values = true, last = true)]
     options: Vec<String>,
 }
 
