@@ -292,6 +292,55 @@ fn growing(scrape: &Scrape) -> BTreeMap<(String, BTreeMap<String, String>), f64>
 }
 
 #[test]
+fn every_partitions_offsets_have_a_page_of_their_own() {
+    let broker = Setup::new().shards(2).start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic("two", 2, &[]);
+    wire.create_topic("gone", 3, &[]);
+    wire.delete_topic("gone");
+    for _ in 0..3 {
+        assert_eq!(wire.produce("two", 1, -1, batch(&values(5))).error_code, 0);
+    }
+    assert_eq!(crate::retention::delete(&mut wire, 2, "two", &[(1, 4)]), [(0, 4)]);
+    let answer = ask(broker.admin(), "GET", "/metrics/partitions");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let page = Scrape(parse(&answer.body));
+    let of = |name: &str, partition: &str| {
+        page.sum(&format!("corelane_partition_{name}"), &[("topic", "two"), ("partition", partition)])
+    };
+    for (name, empty, written) in
+        [("log_start_offset", 0.0, 4.0), ("high_watermark", 0.0, 15.0), ("log_end_offset", 0.0, 15.0)]
+    {
+        assert_eq!((of(name, "0"), of(name, "1")), (empty, written), "{name}");
+    }
+    assert!(of("size_bytes", "0") == 0.0 && of("size_bytes", "1") > 0.0);
+    assert!(!answer.body.contains("gone") && !answer.body.contains("__cluster_metadata"), "{}", answer.body);
+}
+
+#[test]
+fn the_metadata_log_is_measured() {
+    let mut broker = Setup::new().set("metadata.log.max.record.bytes.between.snapshots", 1).start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    let before = Scrape::of(&broker);
+    wire.create_topic("one", 1, &[]);
+    // the next change waits for the snapshot behind the one before it
+    wire.alter_topic("one", &[("retention.ms", Some("5"))]);
+    let after = Scrape::of(&broker);
+    let grew = |name: &str| after.sum(name, &[]) - before.sum(name, &[]);
+    assert!(grew("corelane_metadata_commit_duration_seconds_count") >= 2.0);
+    assert!(grew("corelane_metadata_apply_duration_seconds_count") >= 2.0);
+    assert!(grew("corelane_metadata_log_end_offset") >= 3.0, "a topic, a partition, a config");
+    assert!(grew("corelane_metadata_snapshots_total") >= 1.0);
+    let end = after.sum("corelane_metadata_snapshot_end_offset", &[]);
+    assert!(end > 0.0 && end <= after.sum("corelane_metadata_log_end_offset", &[]));
+    assert_eq!(after.sum("corelane_metadata_term", &[]), 1.0);
+    broker.stop();
+    broker.restart();
+    assert_eq!(Scrape::of(&broker).sum("corelane_metadata_term", &[]), 2.0, "elected anew");
+}
+
+#[test]
 fn counters_never_fall_and_keep_their_series() {
     let broker = Broker::start();
     let mut wire = Wire::connect(broker.bootstrap());

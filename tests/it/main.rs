@@ -32,6 +32,7 @@ mod records;
 mod recovery;
 mod restart;
 mod retention;
+mod slow_requests;
 mod small_disk;
 mod start_stop;
 mod topic_settings;
