@@ -55,8 +55,10 @@ pub async fn boot(
         if let Record::RemoveTopic { id } = record {
             deleted.insert(*id);
         }
-        image.replay(record).map_err(|error| format!("the metadata log contradicts itself: {}", error.0))?;
     }
+    image
+        .replay_all(&records)
+        .map_err(|error| format!("the metadata log contradicts itself: {}", error.0))?;
     let mut state = Loop {
         shard: Rc::clone(shard),
         shard_count: boot.shard_count,

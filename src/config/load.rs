@@ -6,14 +6,13 @@ use std::str::FromStr;
 
 use super::listeners::{self, Texts};
 use super::nearest::nearest as near;
-use super::table::{Effect, Row, TABLE};
+use super::table::{Effect, Row, TABLE, Update};
 use super::{
-    AdminListener, Checked, Cleaner, Config, ConfigError, Severity, ShardBudgets, Warning, ignored,
-    properties,
+    AdminListener, Checked, Config, ConfigError, Severity, ShardBudgets, Warning, ignored, properties,
 };
-use crate::metadata::Settings;
 use crate::metadata::setting::split_list;
 use crate::metadata::topic_config::{self, TopicDefaults};
+use crate::metadata::{BrokerSetting, Settings};
 use crate::model::BrokerId;
 
 /// Java classes that would refuse requests if they could be loaded.
@@ -175,26 +174,21 @@ impl Loader {
                 default_replication_factor: self.number("default.replication.factor"),
                 delete_topic_enable: self.number("delete.topic.enable"),
                 changes_per_request_max: self.number("corelane.changes.per.request.max"),
+                broker_settings: (TABLE.iter())
+                    .map(|row| BrokerSetting { setting: row.setting, is_live: row.update == Update::Live })
+                    .collect(),
             },
             metadata_snapshot_bytes: self.number("metadata.log.max.record.bytes.between.snapshots"),
             metadata_snapshot_interval_ms: self.number("metadata.log.max.snapshot.interval.ms"),
             topic_defaults: self.topic_defaults.clone(),
             socket_request_max_bytes,
-            max_connections: self.number("max.connections"),
-            max_connections_per_ip: self.number("max.connections.per.ip"),
             max_connections_per_ip_overrides: self.per_ip_overrides()?,
             connections_max_idle_ms: u64::try_from(self.number::<i64>("connections.max.idle.ms")).ok(),
             slow_request_ms: Some(self.number("corelane.slow.request.ms")).filter(|ms| *ms > 0),
             fetch_max_bytes: self.number("fetch.max.bytes"),
             group_initial_rebalance_delay_ms: self.number("group.initial.rebalance.delay.ms"),
-            producer_id_expiration_ms: self.number("producer.id.expiration.ms"),
             checkpoint_interval_ms: self.number("log.flush.offset.checkpoint.interval.ms"),
             retention_check_interval_ms: self.number("log.retention.check.interval.ms"),
-            cleaner: Cleaner {
-                threads: self.number("log.cleaner.threads"),
-                backoff_ms: self.number("log.cleaner.backoff.ms"),
-                map_bytes: self.number("log.cleaner.dedupe.buffer.size"),
-            },
             shard,
             disk_reserve_bytes: self.number("corelane.disk.reserve.bytes"),
             cores: self.text("corelane.cores").map(str::to_owned),

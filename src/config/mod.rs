@@ -3,7 +3,8 @@
 //!
 //! `table` lists the settings (those that topics inherit stand with the topic configs, in
 //! [`topic_config`](crate::metadata::topic_config)); [`Config::load`] checks what is set and gives the typed
-//! [`Config`]; [`Config::describe`] and [`reference_markdown`] tell what there is.
+//! [`Config`]; [`Config::live`] is what may change while the broker runs; [`Config::describe`] and
+//! [`reference_markdown`] tell what there is.
 //!
 //! A key nobody knows is a warning, a value that is not allowed an error: a broker that starts runs on what its
 //! settings say.
@@ -11,6 +12,7 @@
 mod describe;
 mod ignored;
 mod listeners;
+mod live;
 mod load;
 mod nearest;
 mod properties;
@@ -51,9 +53,7 @@ pub struct Config {
     pub topic_defaults: TopicDefaults,
 
     pub socket_request_max_bytes: usize,
-    pub max_connections: usize,
-    pub max_connections_per_ip: usize,
-    /// Instead of `max_connections_per_ip`: (address or host name, count).
+    /// Instead of max.connections.per.ip: (address or host name, count).
     pub max_connections_per_ip_overrides: Vec<(String, usize)>,
     /// `None`: idle connections stay.
     pub connections_max_idle_ms: Option<u64>,
@@ -61,13 +61,9 @@ pub struct Config {
     pub slow_request_ms: Option<u64>,
     pub fetch_max_bytes: usize,
     pub group_initial_rebalance_delay_ms: u64,
-    pub producer_id_expiration_ms: i64,
     /// log.flush.offset.checkpoint.interval.ms: how often recovery points are written.
     pub checkpoint_interval_ms: u64,
     pub retention_check_interval_ms: u64,
-
-    /// log.cleaner.*
-    pub cleaner: Cleaner,
 
     /// corelane.shard.*: budgets of each shard.
     pub shard: ShardBudgets,
@@ -80,6 +76,16 @@ pub struct Config {
 
     /// What is set of the table, as text; the properties that topics inherit are in `topic_defaults`.
     set: BTreeMap<&'static str, String>,
+}
+
+/// The settings that may change while the broker runs, beside those that topics inherit; as they are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    pub producer_id_expiration_ms: i64,
+    /// log.cleaner.*
+    pub cleaner: Cleaner,
 }
 
 /// What the cleaner of compacted topics may do.

@@ -9,6 +9,16 @@ use crate::metadata::setting::{Setting, Valid};
 pub struct Row {
     pub setting: Setting,
     pub effect: Effect,
+    pub update: Update,
+}
+
+/// Whether the setting may change while the broker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// It is read at the start.
+    ReadOnly,
+    /// As in Kafka.
+    Live,
 }
 
 /// Whether the setting does anything.
@@ -27,7 +37,12 @@ const fn row(
     effect: Effect,
     doc: &'static str,
 ) -> Row {
-    Row { setting: Setting { name, kind, default, valid, doc }, effect }
+    let setting = Setting { name, kind, default, valid, doc };
+    Row { setting, effect, update: Update::ReadOnly }
+}
+
+const fn live(row: Row) -> Row {
+    Row { update: Update::Live, ..row }
 }
 
 /// Left as it is, it need not be free.
@@ -75,14 +90,14 @@ pub const TABLE: &[Row] = &[
         Effect::None,
         "Whether leadership returns to the preferred replica by itself.",
     ),
-    row(
+    live(row(
         "background.threads",
         ConfigType::Int,
         Some("10"),
         Valid::AtLeast(1),
         Effect::None,
         "Threads for housekeeping; a shard is one thread.",
-    ),
+    )),
     row(
         "broker.id",
         ConfigType::Int,
@@ -253,6 +268,14 @@ pub const TABLE: &[Row] = &[
         Effect::InForce,
         "The largest answer to a fetch, whatever the client allows.",
     ),
+    live(row(
+        "follower.replication.throttled.rate",
+        ConfigType::Long,
+        Some("9223372036854775807"),
+        Valid::AtLeast(0),
+        Effect::None,
+        "Bytes a second that this broker fetches of throttled replicas.",
+    )),
     row(
         "group.consumer.assignors",
         ConfigType::List,
@@ -381,6 +404,14 @@ pub const TABLE: &[Row] = &[
         Effect::None,
         "How often preferred leaders are looked after.",
     ),
+    live(row(
+        "leader.replication.throttled.rate",
+        ConfigType::Long,
+        Some("9223372036854775807"),
+        Valid::AtLeast(0),
+        Effect::None,
+        "Bytes a second that this broker gives to throttled replicas.",
+    )),
     row(
         "listener.security.protocol.map",
         ConfigType::String,
@@ -397,22 +428,22 @@ pub const TABLE: &[Row] = &[
         Effect::InForce,
         "Where to listen, as NAME://host:port; an empty host is every interface, IPv4 and IPv6.",
     ),
-    row(
+    live(row(
         "log.cleaner.backoff.ms",
         ConfigType::Long,
         Some("15000"),
         Valid::AtLeast(0),
         Effect::InForce,
         "How long the cleaner of compacted topics sleeps when it has found nothing to clean.",
-    ),
-    row(
+    )),
+    live(row(
         "log.cleaner.dedupe.buffer.size",
         ConfigType::Long,
         Some("134217728"),
         Valid::AtLeast(1_048_576),
         Effect::InForce,
         "Memory of the cleaner's maps, divided over the shards (1 MiB each at least) and taken while a log is cleaned: 30 bytes for each key of the part that is cleaned at once; what does not fit waits for the next cleaning.",
-    ),
+    )),
     row(
         "log.cleaner.enable",
         ConfigType::Boolean,
@@ -421,14 +452,14 @@ pub const TABLE: &[Row] = &[
         Effect::None,
         "Kafka ignores it too.",
     ),
-    row(
+    live(row(
         "log.cleaner.threads",
         ConfigType::Int,
         Some("1"),
         Valid::AtLeast(0),
         Effect::InForce,
         "0 stops compaction; otherwise each shard cleans its own logs, one at a time, whatever the number.",
-    ),
+    )),
     row(
         "log.dir",
         ConfigType::List,
@@ -469,30 +500,30 @@ pub const TABLE: &[Row] = &[
         Effect::InForce,
         "How often logs are searched for segments to delete.",
     ),
-    row(
+    live(row(
         "max.connection.creation.rate",
         ConfigType::Int,
         Some("2147483647"),
         Valid::AtLeast(0),
         Effect::None,
         "Connections that may begin in a second.",
-    ),
-    row(
+    )),
+    live(row(
         "max.connections",
         ConfigType::Int,
         Some("2147483647"),
         Valid::AtLeast(0),
         Effect::InForce,
         "Connections at a time.",
-    ),
-    row(
+    )),
+    live(row(
         "max.connections.per.ip",
         ConfigType::Int,
         Some("2147483647"),
         Valid::AtLeast(0),
         Effect::InForce,
         "Connections at a time from one address.",
-    ),
+    )),
     row(
         "max.connections.per.ip.overrides",
         ConfigType::String,
@@ -557,22 +588,22 @@ pub const TABLE: &[Row] = &[
         Effect::InForce,
         "This broker's id, unique in the cluster; it is also kept in the data directory and cannot change.",
     ),
-    row(
+    live(row(
         "num.io.threads",
         ConfigType::Int,
         Some("8"),
         Valid::AtLeast(1),
         Effect::None,
         "Threads that serve requests; corelane.cores says how many shards there are.",
-    ),
-    row(
+    )),
+    live(row(
         "num.network.threads",
         ConfigType::Int,
         Some("3"),
         Valid::AtLeast(1),
         Effect::None,
         "Threads that serve sockets; corelane.cores says how many shards there are.",
-    ),
+    )),
     row(
         "num.partitions",
         ConfigType::Int,
@@ -581,22 +612,22 @@ pub const TABLE: &[Row] = &[
         Effect::InForce,
         "Partitions of a topic that is created without saying how many.",
     ),
-    row(
+    live(row(
         "num.recovery.threads.per.data.dir",
         ConfigType::Int,
         Some("2"),
         Valid::AtLeast(1),
         Effect::None,
         "Threads that recover logs; every shard recovers its own.",
-    ),
-    row(
+    )),
+    live(row(
         "num.replica.fetchers",
         ConfigType::Int,
         Some("1"),
         Valid::AtLeast(1),
         Effect::None,
         "Threads that fetch from one leader.",
-    ),
+    )),
     row(
         "offset.metadata.max.bytes",
         ConfigType::Int,
@@ -669,14 +700,14 @@ pub const TABLE: &[Row] = &[
         Effect::InForce,
         "Every corelane node is both; controller alone is refused.",
     ),
-    row(
+    live(row(
         "producer.id.expiration.ms",
         ConfigType::Int,
         Some("86400000"),
         Valid::AtLeast(1),
         Effect::InForce,
         "The sequence numbers of a producer that has not written for this long are forgotten.",
-    ),
+    )),
     row(
         "queued.max.request.bytes",
         ConfigType::Long,
@@ -717,6 +748,14 @@ pub const TABLE: &[Row] = &[
         Effect::None,
         "Tiered storage.",
     ),
+    live(row(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        ConfigType::Long,
+        Some("9223372036854775807"),
+        Valid::AtLeast(0),
+        Effect::None,
+        "Bytes a second that replicas are moved between log directories.",
+    )),
     row(
         "replica.fetch.max.bytes",
         ConfigType::Int,

@@ -1,7 +1,7 @@
 use super::properties::{Property, parse};
 use super::table::TABLE;
 use super::*;
-use crate::metadata::{ConfigSource, topic_config};
+use crate::metadata::{ConfigEntry, ConfigSource, LiveConfigs, group_config, topic_config};
 
 fn load(text: &str, sets: &[&str]) -> Result<(Config, Vec<Warning>), ConfigError> {
     let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
@@ -43,15 +43,18 @@ fn nothing_set_serves_localhost() {
     assert_eq!(config.listeners, [listener]);
     let admin = AdminListener { host: "localhost".to_owned(), port: 9644, is_set: false };
     assert_eq!(config.admin_listener, Some(admin));
-    assert_eq!(config.controller, Settings::default());
+    let broker_settings = config.controller.broker_settings.clone();
+    assert_eq!(broker_settings.len(), TABLE.len());
+    assert_eq!(config.controller, Settings { broker_settings, ..Settings::default() });
     assert_eq!(config.topic_defaults, TopicDefaults::default());
     assert!(config.auto_create_topics_enable);
     assert_eq!(config.connections_max_idle_ms, Some(600_000));
     assert_eq!(config.socket_request_max_bytes, 100 << 20);
     assert_eq!(config.fetch_max_bytes, 55 << 20);
-    assert_eq!((config.max_connections, config.max_connections_per_ip), (2_147_483_647, 2_147_483_647));
+    let live = config.live(LiveConfigs::NONE);
+    assert_eq!((live.max_connections, live.max_connections_per_ip), (2_147_483_647, 2_147_483_647));
     assert_eq!(config.group_initial_rebalance_delay_ms, 3000);
-    assert_eq!(config.producer_id_expiration_ms, 86_400_000);
+    assert_eq!(live.producer_id_expiration_ms, 86_400_000);
     assert_eq!((config.checkpoint_interval_ms, config.retention_check_interval_ms), (60_000, 300_000));
     assert_eq!((config.cores, config.spin_us), (None, 0));
 }
@@ -80,19 +83,21 @@ fn every_setting_arrives() {
         default_replication_factor: 2,
         delete_topic_enable: false,
         changes_per_request_max: 11,
+        broker_settings: config.controller.broker_settings.clone(),
     };
     assert_eq!(config.controller, controller);
     let settings = topic_config::resolve(&BTreeMap::new(), &config.topic_defaults);
     assert_eq!(settings.max_message_bytes, 12);
     assert_eq!(settings.durability, crate::model::Durability::Written);
     assert_eq!(config.socket_request_max_bytes, 2_000_000);
-    assert_eq!((config.max_connections, config.max_connections_per_ip), (14, 15));
+    let live = config.live(LiveConfigs::NONE);
+    assert_eq!((live.max_connections, live.max_connections_per_ip), (14, 15));
     let overrides = [("127.0.0.1", 2), ("::1", 3), ("host", 4)].map(|(host, count)| (host.to_owned(), count));
     assert_eq!(config.max_connections_per_ip_overrides, overrides);
     assert_eq!(config.connections_max_idle_ms, None);
     assert_eq!(config.fetch_max_bytes, 1024);
     assert_eq!(config.group_initial_rebalance_delay_ms, 17);
-    assert_eq!(config.producer_id_expiration_ms, 18);
+    assert_eq!(live.producer_id_expiration_ms, 18);
     assert_eq!((config.checkpoint_interval_ms, config.retention_check_interval_ms), (19, 20));
     let shard = ShardBudgets {
         request_bytes: 2_000_000,
@@ -477,7 +482,7 @@ fn either_name_of_the_node_id_will_do() {
         let config = config(text);
         assert_eq!(config.node_id, BrokerId(id), "{text}");
         if id != 1 {
-            let described = config.describe();
+            let described = config.describe(LiveConfigs::NONE);
             for name in ["node.id", "broker.id"] {
                 let entry = described.iter().find(|entry| entry.name == name).unwrap();
                 assert_eq!(entry.value, Some(id.to_string()), "{name}");
@@ -518,7 +523,9 @@ fn the_table_is_sound() {
 fn every_allowed_number_fits_its_field() {
     for row in TABLE {
         for value in ["-9223372036854775808", "-1", "0", "1", "32767", "2147483647", "9223372036854775807"] {
-            let _ = load(&format!("{}={value}", row.setting.name), &[]);
+            if let Ok((config, _)) = load(&format!("{}={value}", row.setting.name), &[]) {
+                let _ = config.live(LiveConfigs::NONE);
+            }
         }
     }
 }
@@ -526,9 +533,16 @@ fn every_allowed_number_fits_its_field() {
 #[test]
 fn describes_every_setting() {
     let config = config("log.retention.hours=2\nnum.partitions=3\nlog.dirs=/x");
-    let entries = config.describe();
+    let entries = config.describe(LiveConfigs::NONE);
     assert!(entries.is_sorted_by_key(|entry| entry.name));
-    assert!(entries.iter().all(|entry| entry.read_only && !entry.sensitive));
+    assert!(entries.iter().all(|entry| !entry.sensitive));
+    let is_read_only = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap().read_only;
+    for name in ["num.partitions", "log.retention.hours", "log.dirs", "max.connections.per.ip.overrides"] {
+        assert!(is_read_only(name), "{name}");
+    }
+    for name in ["log.retention.ms", "max.connections", "log.cleaner.threads", "corelane.durability"] {
+        assert!(!is_read_only(name), "{name}");
+    }
     let entry = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap();
     let show = |name: &str| {
         let entry = entry(name);
@@ -549,9 +563,9 @@ fn describes_every_setting() {
         (Some("./corelane-data"), ConfigSource::Default, "log.dir=./corelane-data Default".to_owned())
     );
     assert_eq!(show("broker.rack"), (None, ConfigSource::Default, String::new()));
-    // what decides log.retention.ms is another setting
+    // what decides is told of the setting that decides
     let decides = "log.retention.hours=2 StaticBroker, log.retention.hours=168 Default".to_owned();
-    assert_eq!(show("log.retention.ms"), (None, ConfigSource::StaticBroker, decides.clone()));
+    assert_eq!(show("log.retention.ms"), (None, ConfigSource::Default, String::new()));
     assert_eq!(show("log.retention.hours"), (Some("2"), ConfigSource::StaticBroker, decides));
     // what tools look for
     for name in
@@ -561,13 +575,92 @@ fn describes_every_setting() {
     }
 }
 
+fn overrides(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split(' ').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap());
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn show(entries: &[ConfigEntry], name: &str) -> String {
+    let entry = entries.iter().find(|entry| entry.name == name).unwrap_or_else(|| panic!("no {name}"));
+    let synonyms = entry.synonyms.iter();
+    let synonyms: Vec<String> = synonyms
+        .map(|s| format!("{}={} {:?}", s.name, s.value.as_deref().unwrap_or("null"), s.source))
+        .collect();
+    format!("{} {:?}: {}", entry.value.as_deref().unwrap_or("null"), entry.source, synonyms.join(", "))
+}
+
+#[test]
+fn what_is_set_while_the_broker_runs_goes_first() {
+    let config = config("log.retention.hours=2\nmax.connections=3\nlog.cleaner.threads=4\nnode.id=1");
+    let of_broker = overrides("max.connections=5 log.retention.ms=7");
+    let of_all = overrides("max.connections=6 log.retention.ms=8 log.cleaner.backoff.ms=9");
+    let live = LiveConfigs { of_broker: &of_broker, of_all: &of_all };
+    let entries = config.describe(live);
+    for (name, expected) in [
+        (
+            "max.connections",
+            "5 DynamicBroker: max.connections=5 DynamicBroker, max.connections=6 DynamicDefaultBroker, \
+             max.connections=3 StaticBroker, max.connections=2147483647 Default",
+        ),
+        (
+            "log.retention.ms",
+            "7 DynamicBroker: log.retention.ms=7 DynamicBroker, log.retention.ms=8 DynamicDefaultBroker, \
+             log.retention.hours=2 StaticBroker, log.retention.hours=168 Default",
+        ),
+        (
+            "log.cleaner.threads",
+            "4 StaticBroker: log.cleaner.threads=4 StaticBroker, log.cleaner.threads=1 Default",
+        ),
+    ] {
+        assert_eq!(show(&entries, name), expected);
+    }
+    let of_default = config.describe_default(live);
+    let names: Vec<&str> = of_default.iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["log.cleaner.backoff.ms", "log.retention.ms", "max.connections"]);
+    assert_eq!(
+        show(&of_default, "max.connections"),
+        "6 DynamicDefaultBroker: max.connections=6 DynamicDefaultBroker"
+    );
+    assert!(config.describe_default(LiveConfigs::NONE).is_empty());
+
+    let values = config.live(live);
+    assert_eq!((values.max_connections, values.cleaner.backoff_ms, values.cleaner.threads), (5, 9, 4));
+    let odd = overrides("max.connections=many");
+    let values = config.live(LiveConfigs { of_broker: &odd, of_all: &of_all });
+    assert_eq!(values.max_connections, 3, "what cannot be read counts as not set");
+}
+
+#[test]
+fn a_group_has_its_own_configs_over_the_brokers() {
+    let config = load("group.share.delivery.count.limit=6", &[]).unwrap().0;
+    let entries = config.describe_group(&overrides("consumer.session.timeout.ms=50000"), LiveConfigs::NONE);
+    assert!(entries.is_sorted_by_key(|entry| entry.name));
+    assert_eq!(entries.len(), group_config::TABLE.len());
+    assert!(entries.iter().all(|entry| !entry.read_only));
+    for (name, expected) in [
+        (
+            "consumer.session.timeout.ms",
+            "50000 Group: consumer.session.timeout.ms=50000 Group, group.consumer.session.timeout.ms=45000 Default",
+        ),
+        (
+            "share.delivery.count.limit",
+            "6 StaticBroker: group.share.delivery.count.limit=6 StaticBroker, group.share.delivery.count.limit=5 Default",
+        ),
+        ("share.isolation.level", "read_uncommitted Default: share.isolation.level=read_uncommitted Default"),
+        ("share.assignor.offload.enable", "null Default: "),
+    ] {
+        assert_eq!(show(&entries, name), expected);
+    }
+}
+
 #[test]
 fn the_reference_lists_everything() {
     let reference = reference_markdown();
     let settings = TABLE.iter().map(|row| row.setting.name);
     let inherited = topic_config::TABLE.iter().flat_map(|topic| topic.synonyms).map(|synonym| synonym.name);
     let topics = topic_config::TABLE.iter().map(|topic| topic.setting.name);
-    for name in settings.chain(inherited).chain(topics) {
+    let groups = group_config::TABLE.iter().map(|config| config.setting.name);
+    for name in settings.chain(inherited).chain(topics).chain(groups) {
         assert!(reference.contains(&format!("| `{name}` |")), "{name}");
     }
     assert!(reference.contains(

@@ -1,4 +1,5 @@
-//! AlterConfigs 0-2 (key 33, KIP-133): all of a topic's configs at once; what is not named goes back to its default.
+//! AlterConfigs 0-2 (key 33, KIP-133): all configs of a topic, a broker or a group at once; what is not named goes back to
+//! its default.
 //!
 //! Deprecated for IncrementalAlterConfigs. A resource changes as a whole or not at all; the controller checks and
 //! commits. Left out: what [`incremental_alter_configs`](super::incremental_alter_configs) leaves out.
@@ -9,7 +10,7 @@ use super::incremental_alter_configs::{Named, alter, alterable, named_twice};
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::{Broker, control};
-use crate::metadata::ReplaceTopicConfigs;
+use crate::metadata::ReplaceConfigs;
 use crate::model::ErrorCode;
 use crate::protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use crate::protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
@@ -22,16 +23,16 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let twice = named_twice(&named);
     let plans = (request.resources.iter().zip(&named))
         .map(|(resource, named)| {
-            alterable(&context, *named, &twice)?;
+            let asked = alterable(&broker, &context, *named, &twice)?;
             let text = ToString::to_string;
             let configs = (resource.configs.iter())
                 .map(|config| (config.name.to_string(), config.value.as_ref().map(text)))
                 .collect();
-            Ok(ReplaceTopicConfigs { name: resource.resource_name.to_string(), configs })
+            Ok(ReplaceConfigs { resource: asked, configs })
         })
         .collect();
     let validate_only = request.validate_only;
-    let ask = |topics| control::Request::ReplaceTopicConfigs { topics, validate_only };
+    let ask = |resources| control::Request::ReplaceConfigs { resources, validate_only };
     let altered = alter(&broker, plans, ask).await;
     let mut first_error = ErrorCode::None;
     let responses = (request.resources.into_iter().zip(altered))

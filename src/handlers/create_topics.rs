@@ -72,9 +72,7 @@ pub(super) fn decided(
             Ok(results)
         }
         Some(control::Reply::Failed(error)) => Err(error),
-        Some(control::Reply::Partitions(_) | control::Reply::ProducerIds { .. } | control::Reply::Done) => {
-            unreachable!("a request about topics is answered with topics")
-        }
+        Some(_) => unreachable!("a request about topics is answered with topics"),
         None => Err(ErrorCode::RequestTimedOut),
     }
 }

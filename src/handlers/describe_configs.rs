@@ -1,10 +1,10 @@
-//! DescribeConfigs 1-4 (key 32, KIP-133): the configs of topics and of this broker.
+//! DescribeConfigs 1-4 (key 32, KIP-133): the configs of topics, of this broker and of groups.
 //!
 //! A null or empty list of keys means all. v1+ synonyms on demand (KIP-226), v3+ types, and documentation on demand
-//! (KIP-569). Resource types: topic (2), broker (4; the empty name is the cluster-wide default, which has none, since
-//! broker settings do not change at run time), broker logger (8), client metrics (16) and group (32), which exist and
-//! have no configs. Anything else is INVALID_REQUEST. Sensitive values are never told. A resource that is named more
-//! than once is told once: the answer is hundreds of times as long as the question.
+//! (KIP-569). Resource types: topic (2), broker (4; the empty name is what is set of every broker while the cluster
+//! runs, and no more), broker logger (8), client metrics (16; there are none, so each has its defaults) and group (32).
+//! Anything else is INVALID_REQUEST. Sensitive values are never told. A resource that is named more than once is told
+//! once: the answer is hundreds of times as long as the question.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -15,7 +15,9 @@ use super::context::RequestContext;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
-use crate::metadata::{ConfigEntry, check_topic_name, topic_config};
+use crate::metadata::{
+    ConfigEntry, ConfigResource, ConfigSource, ConfigType, check_topic_name, topic_config,
+};
 use crate::model::ErrorCode;
 use crate::protocol::StrBytes;
 use crate::protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -34,7 +36,7 @@ pub(super) const GROUP: i8 = 32;
 /// Each is some 10 µs of work; then the rest of the shard gets a turn.
 const RESOURCES_IN_A_ROW: usize = 16;
 
-type Refusal = (ErrorCode, String);
+pub(super) type Refusal = (ErrorCode, String);
 
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, request) = request.decode::<DescribeConfigsRequest>()?;
@@ -92,33 +94,61 @@ fn entries(
         {
             Err((ErrorCode::ClusterAuthorizationFailed, "cluster authorization failed".to_owned()))
         }
-        BROKER if name.is_empty() => Ok(Vec::new()),
         BROKER => {
+            let (config, own) = (&broker.settings.config, broker.settings.broker);
+            let image = broker.shard.image();
+            if name.is_empty() {
+                return Ok(config.describe_default(image.live_configs(own)));
+            }
             check_broker(broker, name)?;
-            Ok(broker.settings.described.clone())
+            Ok(config.describe(image.live_configs(own)))
         }
         BROKER_LOGGER => check_broker(broker, name).map(|()| Vec::new()),
         CLIENT_METRICS | GROUP if name.is_empty() => {
             Err((ErrorCode::InvalidRequest, "the resource name must not be empty".to_owned()))
         }
-        CLIENT_METRICS | GROUP => Ok(Vec::new()),
+        CLIENT_METRICS => Ok(client_metrics()),
+        GROUP => {
+            let (config, own) = (&broker.settings.config, broker.settings.broker);
+            let image = broker.shard.image();
+            let overrides = image.configs_of(&ConfigResource::group(name));
+            Ok(config.describe_group(overrides, image.live_configs(own)))
+        }
         other => Err((ErrorCode::InvalidRequest, format!("unsupported resource type: {other}"))),
     }
 }
 
+/// What Kafka tells of a subscription nobody has made (KIP-714).
+fn client_metrics() -> Vec<ConfigEntry> {
+    let entry = |name, kind, value: &str, doc| ConfigEntry {
+        name,
+        value: Some(value.to_owned()),
+        default: Some(value.to_owned()),
+        source: ConfigSource::Default,
+        kind,
+        read_only: false,
+        sensitive: false,
+        synonyms: Vec::new(),
+        doc,
+    };
+    vec![
+        entry("interval.ms", ConfigType::Int, "300000", "How often clients push their metrics."),
+        entry("match", ConfigType::List, "", "Which clients push their metrics; empty is all."),
+        entry("metrics", ConfigType::List, "", "Which metrics are pushed; empty is none."),
+    ]
+}
+
 /// A broker tells its own configs only.
-fn check_broker(broker: &Broker, name: &str) -> Result<(), Refusal> {
+pub(super) fn check_broker(broker: &Broker, name: &str) -> Result<(), Refusal> {
     let own = broker.settings.broker.0;
     match name.parse::<i32>() {
         // One spelling only: each resource of a request is answered once, and a broker's answer is large.
         Ok(id) if id == own && name == own.to_string() => Ok(()),
         Ok(id) => {
-            let text = format!("unexpected broker id, expected {own} or empty string, but received {id}");
+            let text = format!("unexpected broker id, expected {own}, but received {id}");
             Err((ErrorCode::InvalidRequest, text))
         }
-        Err(_) => {
-            Err((ErrorCode::InvalidRequest, format!("broker id must be an integer, but it is: {name}")))
-        }
+        Err(_) => Err((ErrorCode::InvalidRequest, format!("node id must be an integer, but it is: {name}"))),
     }
 }
 

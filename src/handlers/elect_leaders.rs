@@ -69,9 +69,7 @@ pub(super) fn partitions_decided(
     match reply {
         Some(control::Reply::Partitions(results)) => Ok(results),
         Some(control::Reply::Failed(error)) => Err(error),
-        Some(control::Reply::Topics(_) | control::Reply::ProducerIds { .. } | control::Reply::Done) => {
-            unreachable!("a request about partitions is answered with partitions")
-        }
+        Some(_) => unreachable!("a request about partitions is answered with partitions"),
         None => Err(ErrorCode::RequestTimedOut),
     }
 }

@@ -1,7 +1,11 @@
-//! IncrementalAlterConfigs 0-1 (key 44, KIP-339): set, delete, append to and subtract from a topic's configs.
+//! IncrementalAlterConfigs 0-1 (key 44, KIP-339): set, delete, append to and subtract from configs of topics, of this
+//! broker or all (KIP-226), and of groups.
 //!
-//! A resource changes as a whole or not at all; the controller checks and commits. Left out: configs of brokers,
-//! loggers, client metrics and groups; each is INVALID_REQUEST with a word about it.
+//! A resource changes as a whole or not at all; the controller checks and commits, and the change is in force on every
+//! shard when it is answered. Of a broker that may change which Kafka lets change: a setting over that of every broker
+//! (the empty name), and that over the file; a value that is not allowed is INVALID_REQUEST. Left out: loggers and client
+//! metrics (INVALID_REQUEST with a word about it), and of what Kafka lets change the settings of listeners, TLS and
+//! SASL, max.connections.per.ip.overrides and metric.reporters.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -9,13 +13,14 @@ use std::time::Duration;
 
 use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
-use super::create_topics::decided;
-use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
+use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refusal, TOPIC, check_broker};
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
 use super::{Broker, control};
-use crate::metadata::{AlterTopicConfig, ConfigChange, ConfigOperation};
+use crate::metadata::{
+    AlterConfigs, ConfigChange, ConfigOperation, ConfigResource, ConfigResult, ResourceKind,
+};
 use crate::model::ErrorCode;
 use crate::protocol::StrBytes;
 use crate::protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
@@ -27,8 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Type and name of a resource.
 pub(super) type Named<'a> = (i8, &'a str);
-
-type Refusal = (ErrorCode, &'static str);
 
 /// What became of one resource.
 pub(super) struct Altered {
@@ -44,12 +47,12 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let twice = named_twice(&named);
     let plans = (request.resources.iter().zip(&named))
         .map(|(resource, named)| {
-            alterable(&context, *named, &twice)?;
-            plan(resource)
+            let changes = changes(resource)?;
+            Ok(AlterConfigs { resource: alterable(&broker, &context, *named, &twice)?, changes })
         })
         .collect();
     let validate_only = request.validate_only;
-    let ask = |topics| control::Request::AlterTopicConfigs { topics, validate_only };
+    let ask = |resources| control::Request::AlterConfigs { resources, validate_only };
     let altered = alter(&broker, plans, ask).await;
     let mut first_error = ErrorCode::None;
     let responses = (request.resources.into_iter().zip(altered))
@@ -72,22 +75,22 @@ pub(super) async fn alter<T>(
     ask: impl FnOnce(Vec<T>) -> control::Request,
 ) -> Vec<Altered> {
     let mut outcomes = Vec::with_capacity(plans.len());
-    let (mut topics, mut places) = (Vec::new(), Vec::new());
+    let (mut asked, mut places) = (Vec::new(), Vec::new());
     for plan in plans {
         let (error, text) = match plan {
-            Ok(topic) => {
+            Ok(plan) => {
                 places.push(outcomes.len());
-                topics.push(topic);
+                asked.push(plan);
                 (ErrorCode::None, None)
             }
             Err((error, text)) => (error, Some(message(text))),
         };
         outcomes.push(Altered { error, message: text });
     }
-    if topics.is_empty() {
+    if asked.is_empty() {
         return outcomes;
     }
-    let reply = broker.control(ask(topics), PATIENCE).await;
+    let reply = broker.control(ask(asked), PATIENCE).await;
     match decided(reply, places.len()) {
         Ok(decided) => {
             for (&place, result) in places.iter().zip(decided) {
@@ -99,55 +102,72 @@ pub(super) async fn alter<T>(
     outcomes
 }
 
+/// The controller's results about `count` resources, or why there are none.
+fn decided(reply: Option<control::Reply>, count: usize) -> Result<Vec<ConfigResult>, ErrorCode> {
+    match reply {
+        Some(control::Reply::Configs(results)) => {
+            assert_eq!(results.len(), count, "one result per resource");
+            Ok(results)
+        }
+        Some(control::Reply::Failed(error)) => Err(error),
+        Some(_) => unreachable!("a request about configs is answered with configs"),
+        None => Err(ErrorCode::RequestTimedOut),
+    }
+}
+
 /// The resources that a request names more than once.
 pub(super) fn named_twice<'a>(named: &[Named<'a>]) -> HashSet<Named<'a>> {
     let mut seen = HashSet::new();
     named.iter().copied().filter(|&resource| !seen.insert(resource)).collect()
 }
 
-/// Whether a resource is one whose configs the controller may be asked to change: a topic.
+/// The resource whose configs the controller may be asked to change.
 pub(super) fn alterable(
+    broker: &Broker,
     context: &RequestContext,
     (kind, name): Named<'_>,
     twice: &HashSet<Named<'_>>,
-) -> Result<(), Refusal> {
+) -> Result<ConfigResource, Refusal> {
+    let refused = |error, text: &str| Err((error, text.to_owned()));
     if twice.contains(&(kind, name)) {
-        return Err((ErrorCode::InvalidRequest, "each resource must appear at most once"));
+        return refused(ErrorCode::InvalidRequest, "each resource must appear at most once");
     }
+    let resource = |kind| ConfigResource { kind, name: name.to_owned() };
     match kind {
         TOPIC if !allowed(context, Operation::AlterConfigs, Resource::Topic(name)) => {
-            Err((ErrorCode::TopicAuthorizationFailed, "topic authorization failed"))
+            refused(ErrorCode::TopicAuthorizationFailed, "topic authorization failed")
         }
-        TOPIC => Ok(()),
+        TOPIC => Ok(resource(ResourceKind::Topic)),
         BROKER | BROKER_LOGGER | CLIENT_METRICS | GROUP
             if !allowed(context, Operation::AlterConfigs, Resource::Cluster) =>
         {
-            Err((ErrorCode::ClusterAuthorizationFailed, "cluster authorization failed"))
+            refused(ErrorCode::ClusterAuthorizationFailed, "cluster authorization failed")
         }
-        BROKER => Err((
+        BROKER => {
+            if !name.is_empty() {
+                check_broker(broker, name)?;
+            }
+            Ok(resource(ResourceKind::Broker))
+        }
+        GROUP => Ok(resource(ResourceKind::Group)),
+        BROKER_LOGGER => refused(ErrorCode::InvalidRequest, "log levels cannot be changed at run time"),
+        CLIENT_METRICS => refused(
             ErrorCode::InvalidRequest,
-            "broker configs cannot be changed at run time; set them in the broker's configuration and restart it",
-        )),
-        BROKER_LOGGER => Err((ErrorCode::InvalidRequest, "log levels cannot be changed at run time")),
-        CLIENT_METRICS | GROUP => {
-            Err((ErrorCode::InvalidRequest, "this broker has no configs of this resource type"))
-        }
-        _ => Err((ErrorCode::InvalidRequest, "unknown resource type")),
+            "this broker takes no metrics from clients: nothing to configure",
+        ),
+        other => Err((ErrorCode::InvalidRequest, format!("unknown resource type {other}"))),
     }
 }
 
-fn plan(resource: &AlterConfigsResource) -> Result<AlterTopicConfig, Refusal> {
-    let changes: Option<Vec<_>> = (resource.configs.iter())
-        .map(|config| {
-            Some(ConfigChange {
-                key: config.name.to_string(),
-                operation: operation(config.config_operation)?,
-                value: config.value.as_ref().map(ToString::to_string),
-            })
-        })
-        .collect();
-    let changes = changes.ok_or((ErrorCode::InvalidRequest, "unknown config operation"))?;
-    Ok(AlterTopicConfig { name: resource.resource_name.to_string(), changes })
+fn changes(resource: &AlterConfigsResource) -> Result<Vec<ConfigChange>, Refusal> {
+    let changes = resource.configs.iter().map(|config| {
+        let operation = operation(config.config_operation).ok_or_else(|| {
+            (ErrorCode::InvalidRequest, format!("unknown config operation {}", config.config_operation))
+        })?;
+        let value = config.value.as_ref().map(ToString::to_string);
+        Ok(ConfigChange { key: config.name.to_string(), operation, value })
+    });
+    changes.collect()
 }
 
 fn operation(wire: i8) -> Option<ConfigOperation> {

@@ -1,8 +1,8 @@
 //! ListConfigResources 0-1 (key 74, KIP-1142): the resources there are whose configs can be described.
 //!
 //! v0 is KIP-1000's ListClientMetricsResources and knows client metrics alone; v1 takes resource types, none of them
-//! meaning all: topics, brokers and their loggers. Client metrics and groups with configs of their own would be told
-//! too; there are none.
+//! meaning all: topics, brokers and their loggers, and the groups that have configs of their own. Client metrics would
+//! be told too; there are none.
 
 use std::rc::Rc;
 
@@ -43,6 +43,11 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
                 BROKER | BROKER_LOGGER => {
                     let nodes = nodes(&broker.shard.image(), &context.connection.listener);
                     resources.extend(nodes.iter().map(|node| resource(kind, node.broker.0.to_string())));
+                }
+                GROUP => {
+                    let image = broker.shard.image();
+                    let groups = image.groups_with_configs();
+                    resources.extend(groups.map(|group| resource(GROUP, group.to_owned())));
                 }
                 _ => {}
             }

@@ -210,11 +210,7 @@ impl Broker {
             Some(control::Reply::Failed(error)) => {
                 tracing::debug!(?error, "topics cannot be created automatically");
             }
-            Some(
-                control::Reply::Partitions(_) | control::Reply::ProducerIds { .. } | control::Reply::Done,
-            ) => {
-                unreachable!("a request about topics is answered with topics")
-            }
+            Some(_) => unreachable!("a request about topics is answered with topics"),
             // It goes on, and the client asks again.
             None => {}
         }

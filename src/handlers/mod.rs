@@ -55,7 +55,6 @@ pub use throttle::Throttled;
 
 use crate::config::Config;
 use crate::metadata as control;
-use crate::metadata::ConfigEntry;
 use crate::model::BrokerId;
 use crate::partition::Shard;
 use crate::protocol::api::Api;
@@ -74,8 +73,8 @@ struct Settings {
     auto_create_topics_enable: bool,
     /// Kafka's fetch.max.bytes.
     fetch_bytes_max: usize,
-    /// Every setting of the broker, for DescribeConfigs.
-    described: Vec<ConfigEntry>,
+    /// What the broker was started with, for DescribeConfigs.
+    config: Config,
 }
 
 impl Broker {
@@ -85,7 +84,7 @@ impl Broker {
             broker: config.node_id,
             auto_create_topics_enable: config.auto_create_topics_enable,
             fetch_bytes_max: config.fetch_max_bytes,
-            described: config.describe(),
+            config: config.clone(),
         };
         Broker { shard, settings, room: repack::Room::new() }
     }

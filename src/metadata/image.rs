@@ -8,7 +8,7 @@ use super::record::{
     ConfigResource, METADATA_VERSION, METADATA_VERSION_LEVEL, NewPartition, PartitionChange, Record,
     Registration, ResourceKind,
 };
-use super::topic_config::{self, LogSettings, TopicDefaults};
+use super::topic_config::{self, Level, LogSettings, TopicDefaults};
 use crate::model::{
     BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, ShardId,
     TopicId,
@@ -18,6 +18,8 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     cluster_id: String,
+    /// Whose image it is; [`BrokerId::NONE`]: nobody's.
+    broker: BrokerId,
     defaults: TopicDefaults,
     features: BTreeMap<String, i16>,
     brokers: BTreeMap<BrokerId, Registration>,
@@ -59,6 +61,35 @@ pub struct Partition {
     pub removing: Vec<BrokerId>,
 }
 
+/// What is set of one broker's settings while the cluster runs, by key.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveConfigs<'a> {
+    /// Of this broker alone; over `of_all`.
+    pub of_broker: &'a BTreeMap<String, String>,
+    /// Of every broker.
+    pub of_all: &'a BTreeMap<String, String>,
+}
+
+impl LiveConfigs<'_> {
+    /// Nothing is set.
+    pub const NONE: LiveConfigs<'static> = LiveConfigs { of_broker: &NO_CONFIGS, of_all: &NO_CONFIGS };
+
+    /// The value in force, if one is set.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.of_broker.get(key).or_else(|| self.of_all.get(key)).map(String::as_str)
+    }
+}
+
+static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();
+
+/// What records do to the defaults that topics inherit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inherited {
+    AsBefore,
+    Changed,
+}
+
 /// A record that contradicts the ones before it; the image is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inconsistent(pub &'static str);
@@ -68,6 +99,7 @@ impl Image {
     pub fn new(cluster_id: &str, defaults: TopicDefaults) -> Image {
         Image {
             cluster_id: cluster_id.to_owned(),
+            broker: BrokerId::NONE,
             defaults,
             features: BTreeMap::new(),
             brokers: BTreeMap::new(),
@@ -80,8 +112,33 @@ impl Image {
         }
     }
 
+    /// The same image as this broker sees it: what is set of this broker alone counts. For an empty image.
+    #[must_use]
+    pub fn of_broker(self, broker: BrokerId) -> Image {
+        assert!(self.configs.is_empty(), "an image is told whose it is before it is filled");
+        Image { broker, ..self }
+    }
+
     /// Applies one record, at load and live alike. Never panics, whatever the record says.
     pub fn replay(&mut self, record: &Record) -> Result<(), Inconsistent> {
+        self.replay_all(std::slice::from_ref(record))
+    }
+
+    /// Applies records in their order, up to the first that contradicts the ones before it. When they change what
+    /// topics inherit, the topics are resolved anew once, not for each: that is some microseconds a topic.
+    pub fn replay_all(&mut self, records: &[Record]) -> Result<(), Inconsistent> {
+        let mut inherited = Inherited::AsBefore;
+        let result = records.iter().try_for_each(|record| self.apply(record, &mut inherited));
+        if inherited == Inherited::Changed {
+            for topic in self.topics.values_mut() {
+                let overrides = self.configs.get(&ConfigResource::topic(&topic.name)).unwrap_or(&NO_CONFIGS);
+                topic.settings = topic_config::resolve(overrides, &self.defaults);
+            }
+        }
+        result
+    }
+
+    fn apply(&mut self, record: &Record, inherited: &mut Inherited) -> Result<(), Inconsistent> {
         match record {
             Record::FeatureLevel { name, level } => self.replay_feature_level(name, *level),
             Record::RegisterBroker(registration) => self.replay_registration(registration),
@@ -89,7 +146,9 @@ impl Image {
             Record::Partition(partition) => self.replay_partition(partition),
             Record::PartitionChange(change) => self.replay_partition_change(change),
             Record::RemoveTopic { id } => self.replay_remove_topic(*id),
-            Record::Config { resource, key, value } => self.replay_config(resource, key, value.as_deref()),
+            Record::Config { resource, key, value } => {
+                self.replay_config(resource, key, value.as_deref(), inherited)
+            }
             Record::ProducerIds { next, .. } => {
                 ensure(*next > self.next_producer_id, "producer ids that were given out already")?;
                 self.next_producer_id = *next;
@@ -201,12 +260,21 @@ impl Image {
         resource: &ConfigResource,
         key: &str,
         value: Option<&str>,
+        inherited: &mut Inherited,
     ) -> Result<(), Inconsistent> {
         let topic = match resource.kind {
             ResourceKind::Topic => {
                 Some(*self.ids.get(&resource.name).ok_or(Inconsistent("a config of an unknown topic"))?)
             }
-            ResourceKind::Broker => None,
+            ResourceKind::Broker => {
+                if let Some(level) = self.level_of(&resource.name)
+                    && self.defaults.set_live(level, key, value)
+                {
+                    *inherited = Inherited::Changed;
+                }
+                None
+            }
+            ResourceKind::Group => None,
         };
         let overrides = self.configs.entry(resource.clone()).or_default();
         match value {
@@ -279,12 +347,22 @@ impl Image {
         }
     }
 
+    /// At which level the settings of a broker resource of this name count here; `None`: at none, they are another
+    /// broker's.
+    pub(super) fn level_of(&self, name: &str) -> Option<Level> {
+        if name.is_empty() {
+            Some(Level::AllBrokers)
+        } else {
+            (name == self.broker.0.to_string()).then_some(Level::Broker)
+        }
+    }
+
     #[must_use]
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
     }
 
-    /// This node's defaults, which topics inherit.
+    /// This node's defaults, which topics inherit: what is set while the cluster runs over what was read at the start.
     #[must_use]
     pub fn defaults(&self) -> &TopicDefaults {
         &self.defaults
@@ -346,8 +424,29 @@ impl Image {
     /// The overrides of one topic, by key; empty when it has none.
     #[must_use]
     pub fn topic_configs(&self, name: &str) -> &BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.configs.get(&ConfigResource::topic(name)).unwrap_or(&NONE)
+        self.configs_of(&ConfigResource::topic(name))
+    }
+
+    /// The overrides of one resource, by key; empty when it has none.
+    #[must_use]
+    pub fn configs_of(&self, resource: &ConfigResource) -> &BTreeMap<String, String> {
+        self.configs(resource).unwrap_or(&NO_CONFIGS)
+    }
+
+    /// What is set of a broker's settings while the cluster runs.
+    #[must_use]
+    pub fn live_configs(&self, broker: BrokerId) -> LiveConfigs<'_> {
+        LiveConfigs {
+            of_broker: self.configs_of(&ConfigResource::broker(Some(broker))),
+            of_all: self.configs_of(&ConfigResource::broker(None)),
+        }
+    }
+
+    /// The groups that have configs, by id.
+    pub fn groups_with_configs(&self) -> impl Iterator<Item = &str> {
+        let groups = self.configs.range(ConfigResource::group("")..);
+        let groups = groups.take_while(|(resource, _)| resource.kind == ResourceKind::Group);
+        groups.map(|(resource, _)| resource.name.as_str())
     }
 
     /// The first id of the next block.

@@ -1,5 +1,5 @@
-//! Cluster image and controller decisions: `handle(now, request) → records + reply`, `replay(record)`; and the topic
-//! configs' table. Pure.
+//! Cluster image and controller decisions: `handle(now, request) → records + reply`, `replay(record)`; and the tables
+//! of topics' and groups' configs. Pure.
 //!
 //! Where to start: [`Request`] says what may be asked, [`Controller`] decides it, [`Record`] is what is committed,
 //! [`Image`] is what the committed records add up to.
@@ -12,6 +12,7 @@
 pub mod batch;
 mod codec;
 mod controller;
+pub mod group_config;
 mod image;
 pub mod placement;
 mod record;
@@ -23,8 +24,8 @@ mod tests;
 pub mod topic_config;
 mod topic_config_table;
 
-pub use controller::{Controller, Decision, Settings, check_topic_name};
-pub use image::{Image, Inconsistent, Partition, Topic};
+pub use controller::{BrokerSetting, Controller, Decision, Settings, check_topic_name};
+pub use image::{Image, Inconsistent, LiveConfigs, Partition, Topic};
 pub use record::{
     ConfigResource, DecodeError, METADATA_VERSION, METADATA_VERSION_LEVEL, NewPartition, PartitionChange,
     Record, Registration, ResourceKind, SupportedFeature,

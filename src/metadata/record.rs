@@ -111,7 +111,7 @@ pub struct PartitionChange {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigResource {
     pub kind: ResourceKind,
-    /// The topic's name, or the broker's id in decimal (empty: every broker).
+    /// The topic's name, the broker's id in decimal (empty: every broker), or the group's id.
     pub name: String,
 }
 
@@ -121,6 +121,7 @@ pub struct ConfigResource {
 pub enum ResourceKind {
     Topic = 2,
     Broker = 4,
+    Group = 32,
 }
 
 /// Why bytes are not a record.
@@ -285,6 +286,18 @@ impl ConfigResource {
     pub fn topic(name: &str) -> ConfigResource {
         ConfigResource { kind: ResourceKind::Topic, name: name.to_owned() }
     }
+
+    /// The settings of one broker; `None`: what every broker has.
+    #[must_use]
+    pub fn broker(id: Option<BrokerId>) -> ConfigResource {
+        let name = id.map_or_else(String::new, |id| id.0.to_string());
+        ConfigResource { kind: ResourceKind::Broker, name }
+    }
+
+    #[must_use]
+    pub fn group(id: &str) -> ConfigResource {
+        ConfigResource { kind: ResourceKind::Group, name: id.to_owned() }
+    }
 }
 
 impl std::fmt::Display for DecodeError {
@@ -311,6 +324,7 @@ impl Field for ResourceKind {
         match u8::take(input)? {
             2 => Some(ResourceKind::Topic),
             4 => Some(ResourceKind::Broker),
+            32 => Some(ResourceKind::Group),
             _ => None,
         }
     }

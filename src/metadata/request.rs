@@ -1,5 +1,6 @@
 //! What may be asked of the controller, and what it answers.
 
+use super::record::ConfigResource;
 use crate::model::{
     BrokerId, DirectoryId, ErrorCode, PartitionId, ProducerId, SecurityProtocol, ShardId, TopicId,
 };
@@ -19,14 +20,14 @@ pub enum Request {
         topics: Vec<CreatePartitions>,
         validate_only: bool,
     },
-    /// IncrementalAlterConfigs for topics.
-    AlterTopicConfigs {
-        topics: Vec<AlterTopicConfig>,
+    /// IncrementalAlterConfigs for topics, brokers and groups.
+    AlterConfigs {
+        resources: Vec<AlterConfigs>,
         validate_only: bool,
     },
-    /// AlterConfigs for topics.
-    ReplaceTopicConfigs {
-        topics: Vec<ReplaceTopicConfigs>,
+    /// AlterConfigs for topics, brokers and groups.
+    ReplaceConfigs {
+        resources: Vec<ReplaceConfigs>,
         validate_only: bool,
     },
     /// `partitions: None`: all, of which those are answered that need an election.
@@ -86,8 +87,8 @@ pub enum TopicRef {
 }
 
 #[derive(Clone, Debug)]
-pub struct AlterTopicConfig {
-    pub name: String,
+pub struct AlterConfigs {
+    pub resource: ConfigResource,
     pub changes: Vec<ConfigChange>,
 }
 
@@ -106,10 +107,10 @@ pub enum ConfigOperation {
     Subtract,
 }
 
-/// All the overrides the topic is to have; what it has beside them goes.
+/// All the overrides the resource is to have; what it has beside them goes.
 #[derive(Clone, Debug)]
-pub struct ReplaceTopicConfigs {
-    pub name: String,
+pub struct ReplaceConfigs {
+    pub resource: ConfigResource,
     pub configs: Vec<(String, Option<String>)>,
 }
 
@@ -157,6 +158,8 @@ pub enum Reply {
     /// In the order of the request.
     Topics(Vec<TopicResult>),
     /// In the order of the request.
+    Configs(Vec<ConfigResult>),
+    /// In the order of the request.
     Partitions(Vec<PartitionResult>),
     ProducerIds {
         first: ProducerId,
@@ -177,6 +180,15 @@ pub struct TopicResult {
     pub message: Option<String>,
     pub partitions: i32,
     pub replication_factor: i16,
+}
+
+/// What became of the configs of one resource of a request.
+#[derive(Clone, Debug)]
+pub struct ConfigResult {
+    pub resource: ConfigResource,
+    pub error: ErrorCode,
+    /// For the operator: what was wrong and what is allowed.
+    pub message: Option<String>,
 }
 
 /// What became of one partition of a request.

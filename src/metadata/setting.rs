@@ -26,6 +26,7 @@ pub enum ConfigSource {
     DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
+    Group = 8,
 }
 
 /// One config as DescribeConfigs and CreateTopics tell it.
@@ -53,7 +54,7 @@ pub struct ConfigSynonym {
 }
 
 /// A setting that exists.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub name: &'static str,
     pub kind: ConfigType,
@@ -65,7 +66,7 @@ pub struct Setting {
 }
 
 /// What is allowed, beyond the type. Ranges are inclusive.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Valid {
     Any,
     AtLeast(i64),
@@ -80,6 +81,8 @@ pub enum Valid {
     NotEmpty,
     /// `*`, or partition:broker pairs.
     ThrottledReplicas,
+    /// `earliest`, `latest`, or `by_duration:` and a time in ISO 8601.
+    OffsetReset,
 }
 
 impl Setting {
@@ -100,6 +103,7 @@ impl Setting {
             ConfigType::String | ConfigType::Class | ConfigType::Password => match self.valid {
                 Valid::OneOf(allowed) => allowed.contains(&value),
                 Valid::NotEmpty => !value.is_empty(),
+                Valid::OffsetReset => is_offset_reset(value),
                 _ => true,
             },
         };
@@ -166,6 +170,9 @@ impl Setting {
             (Valid::ListOf(allowed), _) => format!("{what} of {}, each at most once", allowed.join(", ")),
             (Valid::NotEmpty, _) => format!("{what} that is not empty"),
             (Valid::ThrottledReplicas, _) => "*, or a comma-separated list of partition:broker".to_owned(),
+            (Valid::OffsetReset, _) => {
+                "earliest, latest, or by_duration: and a time as P1DT2H3M4.5S".to_owned()
+            }
         }
     }
 
@@ -194,4 +201,33 @@ pub fn split_list(text: &str) -> Vec<&str> {
 fn is_replica_pair(text: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.split_once(':').is_some_and(|(partition, broker)| is_number(partition) && is_number(broker))
+}
+
+fn is_offset_reset(text: &str) -> bool {
+    matches!(text, "earliest" | "latest") || text.strip_prefix("by_duration:").is_some_and(is_duration)
+}
+
+/// ISO 8601 as Java's `Duration` reads it, not negative: `P1DT2H3M4.5S`, each part at most once and in this order.
+fn is_duration(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    let Some(text) = text.strip_prefix('P') else { return false };
+    let (days, time) = match text.split_once('T') {
+        Some((days, time)) => (days, Some(time)),
+        None => (text, None),
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // takes `<number><unit>` off the front, if it is there
+    let after = |text: &str, unit: char| match text.split_once(unit) {
+        Some((number, rest)) if is_number(number) => rest.to_owned(),
+        _ => text.to_owned(),
+    };
+    let days_fit = days.is_empty() || after(days, 'D').is_empty();
+    let Some(time) = time else { return days_fit && !days.is_empty() };
+    let seconds = after(&after(time, 'H'), 'M');
+    let seconds_fit = seconds.is_empty()
+        || seconds.strip_suffix('S').is_some_and(|number| match number.split_once('.') {
+            Some((whole, part)) => is_number(whole) && (part.is_empty() || is_number(part)),
+            None => is_number(number),
+        });
+    days_fit && !time.is_empty() && seconds_fit
 }

@@ -79,13 +79,29 @@ pub enum Validation {
 /// What the broker's own settings say about topics: the properties that are set, and the smallest segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicDefaults {
+    /// Set in the broker's configuration, to be read at its start.
     set: BTreeMap<&'static str, String>,
+    /// Set while the cluster runs: for every broker, over the configuration, and for this one, over both.
+    live_of_all: BTreeMap<&'static str, String>,
+    live_of_broker: BTreeMap<&'static str, String>,
     segment_bytes_min: i64,
+}
+
+/// For whom a broker setting is set while the cluster runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    AllBrokers,
+    Broker,
 }
 
 impl Default for TopicDefaults {
     fn default() -> TopicDefaults {
-        TopicDefaults { set: BTreeMap::new(), segment_bytes_min: SEGMENT_BYTES_MIN }
+        TopicDefaults {
+            set: BTreeMap::new(),
+            live_of_all: BTreeMap::new(),
+            live_of_broker: BTreeMap::new(),
+            segment_bytes_min: SEGMENT_BYTES_MIN,
+        }
     }
 }
 
@@ -96,19 +112,40 @@ impl TopicDefaults {
     /// Sets a broker property that topics inherit. `Ok(false)`: there is none of that name; the error says what is
     /// allowed.
     pub fn set(&mut self, property: &str, value: &str) -> Result<bool, String> {
-        let found = TABLE.iter().find_map(|topic| {
-            topic.synonyms.iter().find(|synonym| synonym.name == property).map(|synonym| (topic, synonym))
-        });
-        let Some((topic, synonym)) = found else { return Ok(false) };
+        let Some((topic, synonym)) = find_synonym(property) else { return Ok(false) };
         let value = self.with_minimum(&synonym.setting(topic)).parse(value)?;
         self.set.insert(synonym.name, value);
         Ok(true)
     }
 
+    /// Sets a property while the cluster runs, or with `None` takes it back. Whether that may change what topics
+    /// inherit. A value that a newer version wrote and this one cannot read counts as not set.
+    pub fn set_live(&mut self, level: Level, property: &str, value: Option<&str>) -> bool {
+        let Some((topic, synonym)) = find_synonym(property) else { return false };
+        let value = value.and_then(|value| self.with_minimum(&synonym.setting(topic)).parse(value).ok());
+        let live = match level {
+            Level::AllBrokers => &mut self.live_of_all,
+            Level::Broker => &mut self.live_of_broker,
+        };
+        match value {
+            Some(value) => live.insert(synonym.name, value.clone()) != Some(value),
+            None => live.remove(synonym.name).is_some(),
+        }
+    }
+
     /// What the broker property is set to, if it is.
     #[must_use]
     pub fn get(&self, property: &str) -> Option<&str> {
-        self.set.get(property).map(String::as_str)
+        self.layers().into_iter().find_map(|(set, _)| set.get(property)).map(String::as_str)
+    }
+
+    /// What is set, in order of precedence.
+    fn layers(&self) -> [(&BTreeMap<&'static str, String>, ConfigSource); 3] {
+        [
+            (&self.live_of_broker, ConfigSource::DynamicBroker),
+            (&self.live_of_all, ConfigSource::DynamicDefaultBroker),
+            (&self.set, ConfigSource::StaticBroker),
+        ]
     }
 
     /// For tests: segments smaller than Kafka allows. Applies to what is set afterwards.
@@ -116,7 +153,7 @@ impl TopicDefaults {
         self.segment_bytes_min = bytes;
     }
 
-    fn with_minimum(&self, setting: &Setting) -> Setting {
+    pub(super) fn with_minimum(&self, setting: &Setting) -> Setting {
         match setting.name {
             "segment.bytes" | "log.segment.bytes" => {
                 Setting { valid: Valid::AtLeast(self.segment_bytes_min), ..*setting }
@@ -150,6 +187,14 @@ pub fn validate_together(
         ));
     }
     Ok(())
+}
+
+/// The broker setting of this name, and the topic config that inherits it.
+#[must_use]
+pub fn find_synonym(property: &str) -> Option<(&'static TopicConfig, &'static Synonym)> {
+    TABLE.iter().find_map(|topic| {
+        topic.synonyms.iter().find(|synonym| synonym.name == property).map(|synonym| (topic, synonym))
+    })
 }
 
 /// The definition of a topic config.
@@ -273,8 +318,9 @@ fn describe_one(
         value.map(|value| ConfigSynonym { name, value: Some(value.to_owned()), source })
     };
     let own = synonym(name, overrides.get(name).map(String::as_str), ConfigSource::Topic);
-    let set =
-        topic.synonyms.iter().map(|s| synonym(s.name, defaults.get(s.name), ConfigSource::StaticBroker));
+    let set = defaults.layers().into_iter().flat_map(|(set, source)| {
+        topic.synonyms.iter().map(move |s| synonym(s.name, set.get(s.name).map(String::as_str), source))
+    });
     let default = topic.synonyms.iter().map(|s| synonym(s.name, s.default, ConfigSource::Default));
     let synonyms: Vec<_> = std::iter::once(own).chain(set).chain(default).flatten().collect();
     ConfigEntry {

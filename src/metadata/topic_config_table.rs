@@ -11,6 +11,14 @@ pub struct TopicConfig {
     pub synonyms: &'static [Synonym],
 }
 
+impl TopicConfig {
+    /// The broker setting that may change while the broker runs, as in Kafka: the first, in the config's own unit.
+    #[must_use]
+    pub fn live_synonym(&self) -> Option<&'static Synonym> {
+        self.synonyms.first()
+    }
+}
+
 /// A broker setting that topics inherit.
 #[derive(Clone, Copy, Debug)]
 pub struct Synonym {

@@ -82,6 +82,10 @@ impl Shard {
             Some(topics) => topics.into_iter().for_each(|id| self.configure(&image, id, &mut left.to_flush)),
             None => image.topics().for_each(|topic| self.configure(&image, topic.id, &mut left.to_flush)),
         }
+        drop(image);
+        if records.iter().any(is_of_a_broker) {
+            self.host().reconfigured();
+        }
     }
 
     fn take_into_image(&self, records: &[Record]) -> Touched {
@@ -97,17 +101,17 @@ impl Shard {
                     let index = |index| i32::try_from(index).expect("a partition's index");
                     touched.removed.extend((0..count).map(|at| PartitionId { topic: *id, index: index(at) }));
                 }
+                _ if is_of_a_broker(record) => touched.settings = None,
                 Record::Config { resource, .. } if resource.kind == ResourceKind::Topic => {
                     let topic = image.topic_by_name(&resource.name).map(|topic| topic.id);
                     if let Some(topics) = &mut touched.settings {
                         topics.extend(topic);
                     }
                 }
-                Record::Config { .. } => touched.settings = None,
                 _ => {}
             }
-            image.replay(record).expect("the controller's own records follow from each other");
         }
+        image.replay_all(records).expect("the controller's own records follow from each other");
         touched
     }
 
@@ -156,6 +160,11 @@ impl Shard {
             tracing::error!(partition = ?partition.id, ?error, "could not delete a partition's folder; restart removes it");
         }
     }
+}
+
+/// Whether the record sets what may change of a broker while it runs, and what topics inherit.
+fn is_of_a_broker(record: &Record) -> bool {
+    matches!(record, Record::Config { resource, .. } if resource.kind == ResourceKind::Broker)
 }
 
 /// How many records of the front are taken at once: about [`RECORDS_IN_A_ROW`], but a topic with all that belongs to it.

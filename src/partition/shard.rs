@@ -34,6 +34,8 @@ pub(super) type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 pub trait Host {
     /// The controller; called on shard 0 only.
     fn control(&self, request: metadata::Request) -> LocalFuture<metadata::Reply>;
+    /// The settings of brokers were changed; what they are now is in the image.
+    fn reconfigured(&self);
     /// Start serving, stop serving, end.
     fn lifecycle(&self, step: Lifecycle) -> LocalFuture<()>;
     /// What they count on this shard; nothing while they serve no clients.

@@ -32,6 +32,8 @@ fn partition(index: i32) -> PartitionId {
 struct TestHost(Rc<Notify>);
 
 impl Host for TestHost {
+    fn reconfigured(&self) {}
+
     fn control(&self, _: metadata::Request) -> LocalFuture<metadata::Reply> {
         Box::pin(std::future::ready(metadata::Reply::Done))
     }

@@ -1,20 +1,23 @@
 //! max.connections and max.connections.per.ip: the node's counts of connections.
 //!
 //! The only state that shards share above the reactor. It is touched when a connection is accepted and when it
-//! ends, never by a request, so a lock and an atomic do no harm here; without a per-address limit there is no lock.
+//! ends, never by a request, so a lock and atomics do no harm here. Connections are counted by address whether or not
+//! there is a limit, for it may be set while they last. The overrides stay as they are at the start: their host names
+//! are looked up then.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Config;
+use crate::config::{Config, Live};
+use crate::metadata::LiveConfigs;
 
 /// One per node, shared by its shards.
 #[derive(Debug)]
 pub struct Limits {
-    connections_max: usize,
-    per_address_max: usize,
+    connections_max: AtomicUsize,
+    per_address_max: AtomicUsize,
     /// Instead of `per_address_max`.
     overrides: HashMap<IpAddr, usize>,
     connections: AtomicUsize,
@@ -37,9 +40,6 @@ pub(super) enum Refusal {
     AddressFull,
 }
 
-/// `usize::MAX` and Kafka's default of 2^31-1 mean the same: nobody has that many.
-const NO_LIMIT: usize = i32::MAX as usize;
-
 impl Limits {
     /// # Errors
     /// A host of max.connections.per.ip.overrides has no address.
@@ -53,7 +53,8 @@ impl Limits {
             })?;
             overrides.extend(addresses.map(|address| (address.ip(), *count)));
         }
-        Ok(Limits::of(config.max_connections, config.max_connections_per_ip, overrides))
+        let live = config.live(LiveConfigs::NONE);
+        Ok(Limits::of(live.max_connections, live.max_connections_per_ip, overrides))
     }
 
     pub(super) fn of(
@@ -62,19 +63,25 @@ impl Limits {
         overrides: HashMap<IpAddr, usize>,
     ) -> Arc<Limits> {
         Arc::new(Limits {
-            connections_max,
-            per_address_max,
+            connections_max: AtomicUsize::new(connections_max),
+            per_address_max: AtomicUsize::new(per_address_max),
             overrides,
             connections: AtomicUsize::new(0),
             by_address: Mutex::default(),
         })
     }
 
+    /// Changes the limits for who comes from now on; who is there stays.
+    pub fn reconfigure(&self, live: &Live) {
+        self.connections_max.store(live.max_connections, Ordering::Relaxed);
+        self.per_address_max.store(live.max_connections_per_ip, Ordering::Relaxed);
+    }
+
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admission, Refusal> {
-        if let Some(most) = self.most_from(address) {
+        {
             let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             let count = by_address.get(&address).copied().unwrap_or(0);
-            if count >= most {
+            if count >= self.most_from(address) {
                 return Err(Refusal::AddressFull);
             }
             by_address.insert(address, count + 1);
@@ -82,16 +89,15 @@ impl Limits {
         // from here on the admission's drop undoes the address's count
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         let admission = Admission { limits: Arc::clone(self), address };
-        if before >= self.connections_max {
+        if before >= self.connections_max.load(Ordering::Relaxed) {
             return Err(Refusal::NodeFull);
         }
         Ok(admission)
     }
 
-    /// `None`: as many as there are.
-    fn most_from(&self, address: IpAddr) -> Option<usize> {
-        let most = self.overrides.get(&address).copied().unwrap_or(self.per_address_max);
-        (most < NO_LIMIT).then_some(most)
+    fn most_from(&self, address: IpAddr) -> usize {
+        let of_all = self.per_address_max.load(Ordering::Relaxed);
+        self.overrides.get(&address).copied().unwrap_or(of_all)
     }
 
     #[cfg(test)]
@@ -103,13 +109,11 @@ impl Limits {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.limits.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.limits.most_from(self.address).is_some() {
-            let mut by_address = self.limits.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = by_address.get_mut(&self.address) {
-                *count -= 1;
-                if *count == 0 {
-                    by_address.remove(&self.address);
-                }
+        let mut by_address = self.limits.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
             }
         }
     }

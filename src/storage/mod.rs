@@ -134,10 +134,17 @@ pub struct Config {
     pub checkpoint_interval_ms: u64,
     /// How often logs are looked at for what has expired.
     pub retention_check_interval_ms: u64,
-    /// Kafka's producer.id.expiration.ms.
-    pub producer_expiration_ms: i64,
+    /// As it begins.
+    pub live: LiveConfig,
     /// Budget of idempotent producers' state, in bytes.
     pub producer_state_bytes: usize,
+}
+
+/// Settings of the shard's storage that may change while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveConfig {
+    /// Kafka's producer.id.expiration.ms.
+    pub producer_expiration_ms: i64,
     pub cleaner: CleanerConfig,
 }
 

@@ -93,7 +93,7 @@ pub async fn look(shard: &Rc<Shard>) {
     if shard.producers.looking.replace(true) {
         return;
     }
-    let (now, after_ms) = (TimestampMs(reactor::wall_clock_ms()), shard.config.producer_expiration_ms);
+    let (now, after_ms) = (TimestampMs(reactor::wall_clock_ms()), shard.live.get().producer_expiration_ms);
     for log in logs(shard) {
         in_slices(&log, |producers, from| producers.expire(now, after_ms, from, PRODUCERS_IN_A_ROW)).await;
     }

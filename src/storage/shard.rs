@@ -15,8 +15,8 @@ use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{
-    Config, DirectoryState, Error, Inventory, Listener, LogDir, OpenLog, cleaner, commit, journal,
-    log_starts, open, recovery_points, removal, retention, space, stop, strays,
+    Config, DirectoryState, Error, Inventory, Listener, LiveConfig, LogDir, OpenLog, cleaner, commit,
+    journal, log_starts, open, recovery_points, removal, retention, space, stop, strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId};
@@ -31,6 +31,9 @@ pub struct Storage {
 /// What the parts of storage share.
 pub struct Shard {
     pub config: Config,
+    pub live: Cell<LiveConfig>,
+    /// `live` has changed.
+    pub reconfigured: Notify,
     /// Shards of the node.
     count: usize,
     pub directories: Directories,
@@ -112,6 +115,8 @@ impl Storage {
                 .map(|dir| (dir.id, Rc::new(Directory::new(dir, config.journal_bytes))))
                 .collect(),
             count: reactor::shard_count().max(1),
+            live: Cell::new(config.live),
+            reconfigured: Notify::default(),
             config,
             listener,
             logs: RefCell::default(),
@@ -132,9 +137,7 @@ impl Storage {
         reactor::spawn(recovery_points::keep(Rc::clone(&shard)));
         reactor::spawn(retention::keep(Rc::clone(&shard)));
         reactor::spawn(removal::run(Rc::clone(&shard)));
-        if shard.config.cleaner.is_on {
-            reactor::spawn_background(cleaner::run(Rc::clone(&shard)));
-        }
+        reactor::spawn_background(cleaner::run(Rc::clone(&shard)));
         if reactor::shard_id() == ShardId::ZERO {
             reactor::spawn(stop::remove_leftovers(Rc::clone(&shard)));
         }
@@ -214,6 +217,12 @@ impl Storage {
     pub(super) async fn stop_background(&self) {
         self.shard.stopping.set(true);
         self.shard.background_ended().await;
+    }
+
+    /// Changes what may change while the storage runs: in force for what begins from now on.
+    pub fn reconfigure(&self, live: LiveConfig) {
+        self.shard.live.set(live);
+        self.shard.reconfigured.notify();
     }
 
     /// Whether the directory has had no write or flush error.

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{CleanerConfig, CleanupPolicy, Compaction, Config, Durability, Log, LogConfig, Reserve};
+use super::{
+    CleanerConfig, CleanupPolicy, Compaction, Config, Durability, LiveConfig, Log, LogConfig, Reserve,
+};
 use crate::model::{LeaderEpoch, Offset};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, patch_base_offset_and_epoch, rewrite_crc};
 
@@ -158,8 +160,10 @@ pub fn config() -> Config {
         reserve_bytes: 0,
         checkpoint_interval_ms: 60_000,
         retention_check_interval_ms: 300_000,
-        producer_expiration_ms: i64::MAX,
         producer_state_bytes: 16 << 20,
-        cleaner: CleanerConfig { backoff_ms: 15_000, map_bytes: 1 << 20, is_on: false },
+        live: LiveConfig {
+            producer_expiration_ms: i64::MAX,
+            cleaner: CleanerConfig { backoff_ms: 15_000, map_bytes: 1 << 20, is_on: false },
+        },
     }
 }

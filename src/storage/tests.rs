@@ -789,7 +789,8 @@ fn producers_are_forgotten_when_they_are_silent_or_too_many() {
     const NAME: &str = "producers";
     on_a_shard(NAME, move |root| async move {
         let budget = 100_000;
-        let config = Config { producer_expiration_ms: 3_600_000, producer_state_bytes: budget, ..config() };
+        let live = LiveConfig { producer_expiration_ms: 3_600_000, ..config().live };
+        let config = Config { live, producer_state_bytes: budget, ..config() };
         let rig = Rig::start(&root, config, false);
         let logs = [rig.open(0, log_config()).await, rig.open(1, log_config()).await];
         let now = reactor::wall_clock_ms();

@@ -8,6 +8,7 @@ mod admin;
 mod allocations;
 mod apis;
 mod bench;
+mod broker_configs;
 mod cli;
 mod compaction;
 mod compression;

@@ -9,8 +9,8 @@ use std::rc::{Rc, Weak};
 use crate::cluster::{Boot, ControllerHost, SnapshotSettings, boot};
 use crate::handlers::LocalFuture;
 use crate::metadata::{
-    self, AlterTopicConfig, ConfigChange, ConfigOperation, CreatePartitions, CreateTopic, Image, Reply,
-    Request, Settings, TopicDefaults, TopicRef, TopicResult,
+    self, AlterConfigs, ConfigChange, ConfigOperation, ConfigResource, ConfigResult, CreatePartitions,
+    CreateTopic, Image, Reply, Request, Settings, TopicDefaults, TopicRef, TopicResult,
 };
 use crate::metrics::snapshot::Server;
 use crate::model::{BrokerId, DirectoryId, ErrorCode, ShardId, TopicId};
@@ -85,6 +85,8 @@ impl Host for NodeHost {
         Box::pin(std::future::ready(()))
     }
 
+    fn reconfigured(&self) {}
+
     fn measure(&self) -> Server {
         Server::default()
     }
@@ -134,7 +136,7 @@ fn walk(seed: u64) -> Vec<u64> {
 /// One life of a shard; shard 0 has the controller and the clients.
 async fn live(world: Rc<World>, life: usize, snapshot_bytes: u64, context: ShardContext<Message>) {
     let (id, count) = (context.id, context.count);
-    let image = Image::new("cluster", TopicDefaults::default());
+    let image = Image::new("cluster", TopicDefaults::default()).of_broker(BROKER);
     let shard = Shard::new(id, count, BROKER, image.clone(), context.mesh);
     let node = Rc::new(Node { controller: OnceCell::new(), ended: Notify::default() });
     let log_dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
@@ -225,6 +227,11 @@ async fn change_things(world: &World, client: usize, controller: &ControllerHost
                     assert!(known.ids.insert(id.0), "seed {}: an id came back", world.seed);
                 }
             }
+            Reply::Configs(results) => assert!(
+                matches!(results[..], [ConfigResult { error: ErrorCode::None, .. }]),
+                "seed {}: {results:?}",
+                world.seed
+            ),
             Reply::ProducerIds { first, count } => {
                 assert!(first.0 >= world.producer_ids.get(), "seed {}: given out twice", world.seed);
                 world.producer_ids.set(first.0 + count);
@@ -251,8 +258,8 @@ fn create(name: &str, partitions: i32, retention: Option<String>) -> Request {
 fn set_retention(name: &str, value: String) -> Request {
     let change =
         ConfigChange { key: "retention.ms".to_owned(), operation: ConfigOperation::Set, value: Some(value) };
-    let topics = vec![AlterTopicConfig { name: name.to_owned(), changes: vec![change] }];
-    Request::AlterTopicConfigs { topics, validate_only: false }
+    let resources = vec![AlterConfigs { resource: ConfigResource::topic(name), changes: vec![change] }];
+    Request::AlterConfigs { resources, validate_only: false }
 }
 
 impl World {

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cli::table::Table;
 use crate::cli::target::{self, counted, print};
 use crate::config::{Checked, Config, Severity};
-use crate::metadata::{ConfigEntry, ConfigSource};
+use crate::metadata::{ConfigEntry, ConfigSource, LiveConfigs};
 use crate::reactor::{Cores, StartError};
 
 #[derive(Args)]
@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
 
 /// What differs from its default, by name. `broker.id` is `node.id` once more.
 fn changed(config: &Config) -> Vec<ConfigEntry> {
-    let mut entries = config.describe();
+    let mut entries = config.describe(LiveConfigs::NONE);
     entries.retain(|entry| {
         let is_set = entry.source == ConfigSource::StaticBroker;
         entry.name != "broker.id" && is_set && (entry.sensitive || entry.value != entry.default)

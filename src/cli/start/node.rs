@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::stop::StopSignal;
 use crate::cluster::{self, Boot, ControllerHost, Directories, SnapshotSettings};
-use crate::config::{Config, Listener};
-use crate::metadata::{self, Endpoint, Image};
+use crate::config::{Config, Listener, Live};
+use crate::metadata::{self, Endpoint, Image, LiveConfigs};
 use crate::metrics::snapshot;
 use crate::model::{DirectoryId, ShardId};
 use crate::partition::{Host, Lifecycle, Message, Shard, ShardRequest};
@@ -53,7 +53,8 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
     let ShardContext { id, count, core, mesh } = context;
     tracing::debug!(shard = id.0, ?core, "shard runs");
     let config = &plan.config;
-    let image = Image::new(&plan.directories.cluster_id, config.topic_defaults.clone());
+    let image =
+        Image::new(&plan.directories.cluster_id, config.topic_defaults.clone()).of_broker(config.node_id);
     let shard = Shard::new(id, count, config.node_id, image.clone(), mesh);
     let node = Rc::new(Node::new(Arc::clone(&plan), &shard));
     let log_dirs = plan.directories.log_dirs.clone();
@@ -79,12 +80,18 @@ fn storage_config(config: &Config, shards: usize) -> storage::Config {
         reserve_bytes: config.disk_reserve_bytes,
         checkpoint_interval_ms: config.checkpoint_interval_ms,
         retention_check_interval_ms: config.retention_check_interval_ms,
-        producer_expiration_ms: config.producer_id_expiration_ms,
         producer_state_bytes: config.shard.producer_state_bytes,
+        live: live_storage_config(&config.live(LiveConfigs::NONE), shards),
+    }
+}
+
+fn live_storage_config(live: &Live, shards: usize) -> storage::LiveConfig {
+    storage::LiveConfig {
+        producer_expiration_ms: live.producer_id_expiration_ms,
         cleaner: storage::CleanerConfig {
-            backoff_ms: config.cleaner.backoff_ms,
-            map_bytes: (config.cleaner.map_bytes / shards.max(1)).max(CLEANER_MAP_BYTES_MIN),
-            is_on: config.cleaner.threads > 0,
+            backoff_ms: live.cleaner.backoff_ms,
+            map_bytes: (live.cleaner.map_bytes / shards.max(1)).max(CLEANER_MAP_BYTES_MIN),
+            is_on: live.cleaner.threads > 0,
         },
     }
 }
@@ -115,6 +122,10 @@ impl Host for NodeHost {
         Box::pin(async move { node.step(step).await })
     }
 
+    fn reconfigured(&self) {
+        self.0.reconfigure();
+    }
+
     fn measure(&self) -> snapshot::Server {
         self.0.server.get().map(Server::measure).unwrap_or_default()
     }
@@ -135,6 +146,14 @@ impl Node {
 
     fn shard(&self) -> Rc<Shard> {
         self.shard.upgrade().expect("the shard lives as long as its loop")
+    }
+
+    /// Takes over what is set of this broker's settings while it runs.
+    fn reconfigure(&self) {
+        let (plan, shard) = (&self.plan, self.shard());
+        let live = plan.config.live(shard.image().live_configs(plan.config.node_id));
+        shard.storage().reconfigure(live_storage_config(&live, reactor::shard_count()));
+        plan.limits.reconfigure(&live);
     }
 
     async fn step(&self, step: Lifecycle) {

@@ -5,13 +5,13 @@
 //! advances the image.
 
 mod brokers;
+mod configs;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod partition_leaders;
 mod reassignments;
 mod replica_assignment;
-mod topic_configs;
 
 pub use create_topics::check_name as check_topic_name;
 
@@ -19,6 +19,7 @@ use std::collections::HashMap;
 
 use super::image::{Image, Partition, Topic};
 use super::record::Record;
+use super::setting::Setting;
 use super::{PartitionRef, PartitionResult, Reply, Request, TopicResult};
 use crate::model::{ErrorCode, PartitionId, TopicId};
 
@@ -33,6 +34,15 @@ pub struct Settings {
     pub delete_topic_enable: bool,
     /// How many partitions one request may create, how many topics it may delete, how many configs it may change.
     pub changes_per_request_max: usize,
+    /// The broker's own settings, beside those that topics inherit: by name.
+    pub broker_settings: Vec<BrokerSetting>,
+}
+
+/// A setting of the broker, and whether it may change while the broker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerSetting {
+    pub setting: Setting,
+    pub is_live: bool,
 }
 
 impl Default for Settings {
@@ -43,6 +53,7 @@ impl Default for Settings {
             default_replication_factor: 1,
             delete_topic_enable: true,
             changes_per_request_max: 10_000,
+            broker_settings: Vec::new(),
         }
     }
 }
@@ -97,11 +108,11 @@ impl Controller {
                 self.create_partitions(&topics, validate_only, random, &mut records)
             }
             Request::DeleteTopics { topics } => self.delete_topics(&topics, &mut records),
-            Request::AlterTopicConfigs { topics, validate_only } => {
-                self.alter_topic_configs(&topics, validate_only, &mut records)
+            Request::AlterConfigs { resources, validate_only } => {
+                self.alter_configs(&resources, validate_only, &mut records)
             }
-            Request::ReplaceTopicConfigs { topics, validate_only } => {
-                self.replace_topic_configs(topics, validate_only, &mut records)
+            Request::ReplaceConfigs { resources, validate_only } => {
+                self.replace_configs(resources, validate_only, &mut records)
             }
             Request::ElectLeaders { election, partitions } => {
                 self.elect_leaders(election, partitions, &mut records)
@@ -152,10 +163,15 @@ impl Controller {
             }
             _ => {}
         }
-        if let Err(error) = self.image.replay(&record) {
-            panic!("the controller decided {record:?}, but {error}");
-        }
+        self.advance(std::slice::from_ref(&record));
         records.push(record);
+    }
+
+    /// Advances the image by decided records; panics as [`Self::append`].
+    fn advance(&mut self, decided: &[Record]) {
+        if let Err(error) = self.image.replay_all(decided) {
+            panic!("the controller decided {decided:?}, but {error}");
+        }
     }
 }
 

@@ -22,13 +22,24 @@ const CHANGES: [&str; 8] = [
     "!corelane.durability",
 ];
 
+const LIVE: [&str; 8] = [
+    "log.retention.ms=9",
+    "!log.retention.ms",
+    "min.insync.replicas=3",
+    "log.cleaner.min.compaction.lag.ms=5",
+    "!min.insync.replicas",
+    "share.isolation.level=read_committed",
+    "!share.isolation.level",
+    "corelane.durability=written",
+];
+
 fn random_line(random: &mut Random) -> String {
     let topics = |random: &mut Random, one: fn(&mut Random) -> String| {
         let count = 1 + random.below(3);
         (0..count).map(|_| one(random)).collect::<Vec<_>>().join(";")
     };
     let validate = if random.below(6) == 0 { "validate " } else { "" };
-    match random.below(18) {
+    match random.below(20) {
         0..=3 => format!("create {validate}{}", topics(random, random_topic)),
         4 => {
             let names: Vec<String> = (0..1 + random.below(3))
@@ -78,6 +89,13 @@ fn random_line(random: &mut Random) -> String {
             let keeping = random.pick(&["", "keeping "]);
             format!("reassign {keeping}{name}/{}={first} {name}/0={second}", random.below(4))
         }
+        18..=19 => format!(
+            "alter {validate}{}",
+            topics(random, |random| {
+                let resource = random.pick(&["broker/", "broker/1", "broker/2", "group/g", "group/h"]);
+                format!("{resource} {} {}", random.pick(&LIVE), random.pick(&LIVE))
+            })
+        ),
         8 => format!("ids {}", 1 + random.below(4)),
         9 => format!("register {} {}", 1 + random.below(3), random.below(40)),
         _ => {
@@ -148,7 +166,7 @@ fn the_records_add_up_to_the_controllers_image() {
         assert!(blocks.windows(2).all(|pair| pair[0].1 <= pair[1].0), "seed {seed}: {blocks:?}");
 
         // the image as records of its own gives the image again, and a controller that goes on the same way
-        let mut rebuilt = Image::new("cluster", TopicDefaults::default());
+        let mut rebuilt = Image::new("cluster", TopicDefaults::default()).of_broker(BrokerId(1));
         for record in through_the_log(&follower.records()) {
             rebuilt.replay(&record).unwrap();
         }

@@ -1,5 +1,6 @@
 //! Tests of the folder: text tables per request kind, and sequences of random decisions.
 
+mod configs;
 mod controller;
 mod create_partitions;
 mod decisions;
@@ -52,7 +53,8 @@ impl Cluster {
     }
 
     fn with(settings: Settings, defaults: TopicDefaults, brokers: i32) -> Cluster {
-        let controller = Controller::new(settings, Image::new("cluster", defaults));
+        let image = Image::new("cluster", defaults).of_broker(BrokerId(1));
+        let controller = Controller::new(settings, image);
         let mut cluster = Cluster { controller, random: Random(1) };
         for broker in 1..=brokers {
             let decision = cluster.decide(&format!("register {broker} 100{broker}"));
@@ -88,7 +90,8 @@ impl Cluster {
     /// - `reassign a/0=2,1 a/1=- a/2=`, `reassign keeping a/0=1`: brokers of partitions (`-`: an empty list, nothing:
     ///   cancel), keeping the replication factor
     /// - `delete a #b #0`: by name, by the id of b, by the zero id
-    /// - `alter [validate] a k=v +k=v -k=v !k k; b …`: set, append, subtract, delete, set null
+    /// - `alter [validate] a k=v +k=v -k=v !k k; broker/1 …; broker/ …; group/g …`: set, append, subtract, delete, set
+    ///   null
     /// - `register 1 77`: broker, incarnation
     /// - `ids 1`: producer ids for a broker
     /// - `assign 1 a/0:200:3`: broker, topic, partition, directory, shard
@@ -106,9 +109,9 @@ impl Cluster {
                 Request::CreatePartitions { topics: items.map(create_partitions).collect(), validate_only }
             }
             "replace" => {
-                Request::ReplaceTopicConfigs { topics: items.map(replace_configs).collect(), validate_only }
+                Request::ReplaceConfigs { resources: items.map(replace_configs).collect(), validate_only }
             }
-            "alter" => Request::AlterTopicConfigs { topics: items.map(alter_topic).collect(), validate_only },
+            "alter" => Request::AlterConfigs { resources: items.map(alter_configs).collect(), validate_only },
             "delete" => Request::DeleteTopics {
                 topics: words
                     .map(|word| match word.strip_prefix('#') {
@@ -169,10 +172,11 @@ impl Cluster {
         }
     }
 
-    /// The reply in a line per topic: `a None 3x2`, or `a InvalidConfig: why`.
+    /// The reply in a line per topic or resource: `a None 3x2`, or `a InvalidConfig: why`.
     fn reply(&mut self, line: &str) -> String {
         match self.decide(line).reply {
             Reply::Topics(results) => results.iter().map(show_result).collect::<Vec<_>>().join("\n"),
+            Reply::Configs(results) => results.iter().map(show_configs).collect::<Vec<_>>().join("\n"),
             Reply::Partitions(results) => results.iter().map(show_partition).collect::<Vec<_>>().join("\n"),
             Reply::ProducerIds { first, count } => format!("{}+{count}", first.0),
             Reply::Done => "done".to_owned(),
@@ -198,6 +202,19 @@ fn show_result(result: &TopicResult) -> String {
             assert_ne!(result.error, ErrorCode::None);
             format!("{} {:?}: {message}", result.name, result.error)
         }
+    }
+}
+
+fn show_configs(result: &ConfigResult) -> String {
+    assert_eq!(result.message.is_some(), !result.error.is_none());
+    let name = match result.resource.kind {
+        ResourceKind::Topic => result.resource.name.clone(),
+        ResourceKind::Broker => format!("broker/{}", result.resource.name),
+        ResourceKind::Group => format!("group/{}", result.resource.name),
+    };
+    match &result.message {
+        None => format!("{name} None"),
+        Some(message) => format!("{name} {:?}: {message}", result.error),
     }
 }
 
@@ -257,19 +274,30 @@ fn brokers(text: &str) -> Option<Vec<BrokerId>> {
     }
 }
 
-fn replace_configs(text: &str) -> ReplaceTopicConfigs {
+/// `a`, `broker/1`, `broker/`, `group/g`
+fn config_resource(text: &str) -> ConfigResource {
+    let text = text.replace('"', "");
+    let (kind, name) = match text.split_once('/') {
+        Some(("broker", name)) => (ResourceKind::Broker, name),
+        Some(("group", name)) => (ResourceKind::Group, name),
+        _ => (ResourceKind::Topic, text.as_str()),
+    };
+    ConfigResource { kind, name: name.to_owned() }
+}
+
+fn replace_configs(text: &str) -> ReplaceConfigs {
     let mut words = text.split(' ');
-    let name = words.next().unwrap().replace('"', "");
+    let resource = config_resource(words.next().unwrap());
     let configs = words.map(|word| match word.split_once('=') {
         Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
         None => (word.to_owned(), None),
     });
-    ReplaceTopicConfigs { name, configs: configs.collect() }
+    ReplaceConfigs { resource, configs: configs.collect() }
 }
 
-fn alter_topic(text: &str) -> AlterTopicConfig {
+fn alter_configs(text: &str) -> AlterConfigs {
     let mut words = text.split(' ');
-    let name = words.next().unwrap().replace('"', "");
+    let resource = config_resource(words.next().unwrap());
     let changes = words.map(|word| {
         let (operation, word) = match word.as_bytes()[0] {
             b'+' => (ConfigOperation::Append, &word[1..]),
@@ -283,5 +311,5 @@ fn alter_topic(text: &str) -> AlterTopicConfig {
         };
         ConfigChange { key: key.to_owned(), operation, value }
     });
-    AlterTopicConfig { name, changes: changes.collect() }
+    AlterConfigs { resource, changes: changes.collect() }
 }

@@ -66,6 +66,11 @@ fn samples() -> Vec<Record> {
             key: "k".to_owned(),
             value: None,
         },
+        Record::Config {
+            resource: ConfigResource::group("g"),
+            key: "k".to_owned(),
+            value: Some("v".to_owned()),
+        },
         Record::ProducerIds { broker: BrokerId(1), broker_epoch: BrokerEpoch(2), next: ProducerId(3000) },
         Record::ReplicaShard { broker: BrokerId(1), partition, shard: ShardId(u16::MAX) },
     ]

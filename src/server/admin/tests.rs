@@ -17,6 +17,8 @@ use crate::storage::{self, LogDir};
 struct NoHost;
 
 impl Host for NoHost {
+    fn reconfigured(&self) {}
+
     fn control(&self, _: metadata::Request) -> std::pin::Pin<Box<dyn Future<Output = metadata::Reply>>> {
         Box::pin(std::future::ready(metadata::Reply::Done))
     }

@@ -26,6 +26,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::future::or;
+
 use super::segment::Segment;
 use super::shard::Shard;
 use super::state::{LogState, Status};
@@ -123,16 +125,21 @@ impl Drop for Hold<'_> {
     }
 }
 
-/// Cleans while the shard runs.
+/// Cleans while the shard runs and the cleaner is on.
 pub async fn run(shard: Rc<Shard>) {
-    let backoff = Duration::from_millis(shard.config.cleaner.backoff_ms.max(1));
     while !shard.stopping.get() {
+        let config = shard.live.get().cleaner;
+        if !config.is_on {
+            shard.reconfigured.notified().await;
+            continue;
+        }
         let cleaned = {
             let _background = shard.background();
             !shard.booting.get() && clean_dirtiest(&shard).await
         };
         if !cleaned {
-            reactor::sleep(backoff).await;
+            let backoff = Duration::from_millis(config.backoff_ms.max(1));
+            or(reactor::sleep(backoff), shard.reconfigured.notified()).await;
         }
     }
 }

@@ -93,7 +93,7 @@ async fn map(job: &Job, aborted: Vec<AbortedTxn>) -> Result<(KeyMap, Offset), St
     let log = &job.log;
     let section = job.section;
     let keys_max = u64::try_from(section.end.since(section.first_dirty)).unwrap_or(0);
-    let map_bytes = log.shard.config.cleaner.map_bytes;
+    let map_bytes = log.shard.live.get().cleaner.map_bytes;
     let is_dirty = |source: &&Source| source.end > section.first_dirty && source.segment.base < section.end;
     let from = job.sources.iter().find(is_dirty).map_or(section.first_dirty, |source| source.segment.base);
     let mut secret = [0; 16];

@@ -17,6 +17,7 @@ use crate::protocol::records::Records;
 use crate::protocol::test_batch::encode_records;
 use crate::reactor::ShardContext;
 use crate::reactor::sim::{Disk, Simulation, When, check_seeds};
+use crate::storage::LiveConfig;
 use crate::storage::testing::{Noise, config, log_config};
 use crate::storage::{
     CleanupPolicy, Compaction, Config, Create, Listener, Log, LogConfig, LogDir, OpenLog, Storage,
@@ -300,8 +301,9 @@ fn a_small_map_cleans_in_parts() {
     run_on(&disk, 1, async move || {
         // eight slots, six keys
         let map_bytes = 8 * crate::log::compaction::BYTES_PER_SLOT;
-        let cleaner = CleanerConfig { map_bytes, ..config().cleaner };
-        let storage = start(Config { cleaner, ..small() }, true);
+        let cleaner = CleanerConfig { map_bytes, ..config().live.cleaner };
+        let live = LiveConfig { cleaner, ..config().live };
+        let storage = start(Config { live, ..small() }, true);
         let log = open(&storage, settings()).await;
         append(&log, &mut Noise(9), 80, &written).await;
         let mut runs = 0;

@@ -83,7 +83,6 @@ impl Plan {
                 reserve_bytes: 0,
                 checkpoint_interval_ms: 1 + noise.below(100),
                 retention_check_interval_ms: 1 + noise.below(20),
-                producer_expiration_ms: i64::MAX,
                 producer_state_bytes: 16 << 20,
                 ..testing::config()
             },
@@ -120,7 +119,7 @@ impl Plan {
             plan.compacted = Some(plan.partitions - 1).filter(|last| plan.written != Some(*last));
         }
         let map_bytes = [100, 1_000, 1 << 20][noise.below(3) as usize];
-        plan.config.cleaner = CleanerConfig { is_on: true, backoff_ms: 1 + noise.below(30), map_bytes };
+        plan.config.live.cleaner = CleanerConfig { is_on: true, backoff_ms: 1 + noise.below(30), map_bytes };
         plan.config.reserve_bytes = if plan.room == Room::Enough { 0 } else { weather::RESERVE_BYTES };
         if plan.rots {
             // where a truncation ends is looked up in the log

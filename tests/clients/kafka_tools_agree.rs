@@ -1,0 +1,221 @@
+//! The same script of Kafka's own tools against corelane and against Apache Kafka, side by side: what they print agrees,
+//! names, ids and addresses aside. Each run of a tool costs a second or two of a JVM.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+
+use corelane_perf::compare::Process;
+
+use crate::harness::{Setup, TempDir, free_port};
+use crate::install::{kafka, kafka_tool};
+
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+const CONFIGS: &str = "kafka.admin.ConfigCommand";
+const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
+const PERF: &str = "org.apache.kafka.tools.ProducerPerformance";
+const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
+const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
+const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+const ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
+const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
+const QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
+const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
+
+/// What of a tool's output is compared.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// All of it, numbers of things that grow by themselves aside.
+    Whole,
+    /// Only what the lines begin with, up to the first `:` or `=`.
+    Keys,
+    /// Not at all: it prints times, or what every broker has of its own. How it ends is.
+    Nothing,
+}
+
+struct Step {
+    class: &'static str,
+    arguments: &'static str,
+    shown: Shown,
+}
+
+const fn step(class: &'static str, arguments: &'static str) -> Step {
+    Step { class, arguments, shown: Shown::Whole }
+}
+
+const fn shown(class: &'static str, arguments: &'static str, shown: Shown) -> Step {
+    Step { class, arguments, shown }
+}
+
+/// `BOOTSTRAP` and `FOLDER` (with the JSON files) are filled in.
+const SCRIPT: &[Step] = &[
+    step(CLUSTER, "cluster-id --bootstrap-server BOOTSTRAP"),
+    step(CLUSTER, "list-endpoints --bootstrap-server BOOTSTRAP"),
+    step(
+        TOPICS,
+        "--bootstrap-server BOOTSTRAP --create --topic orders --partitions 3 --replication-factor 1 --config retention.ms=86400000 --config max.message.bytes=2000000",
+    ),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --create --topic orders"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --create --topic bad --config cleanup.policy=never"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --create --topic two --replication-factor 2 --partitions 1"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --list"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --describe --topic orders"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --alter --topic orders --partitions 4"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --alter --topic orders --partitions 2"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --describe --topic nowhere"),
+    shown(
+        PERF,
+        "--bootstrap-server BOOTSTRAP --topic orders --num-records 4000 --record-size 100 --throughput -1",
+        Shown::Nothing,
+    ),
+    step(
+        CONFIGS,
+        "--bootstrap-server BOOTSTRAP --alter --entity-type topics --entity-name orders --add-config segment.bytes=1048576 --delete-config max.message.bytes",
+    ),
+    step(CONFIGS, "--bootstrap-server BOOTSTRAP --describe --entity-type topics --entity-name orders"),
+    step(
+        CONFIGS,
+        "--bootstrap-server BOOTSTRAP --alter --entity-type topics --entity-name orders --add-config segment.bytes=no",
+    ),
+    step(
+        CONFIGS,
+        "--bootstrap-server BOOTSTRAP --alter --entity-type topics --entity-name orders --add-config no.such.config=1",
+    ),
+    step(DELETE_RECORDS, "--bootstrap-server BOOTSTRAP --offset-json-file FOLDER/delete.json"),
+    step(OFFSETS, "--bootstrap-server BOOTSTRAP --topic orders --time earliest"),
+    step(OFFSETS, "--bootstrap-server BOOTSTRAP --topic-partitions nowhere:0"),
+    step(LOG_DIRS, "--bootstrap-server BOOTSTRAP --describe --topic-list orders"),
+    step(REASSIGN, "--bootstrap-server BOOTSTRAP --execute --reassignment-json-file FOLDER/reassign.json"),
+    step(REASSIGN, "--bootstrap-server BOOTSTRAP --verify --reassignment-json-file FOLDER/reassign.json"),
+    step(REASSIGN, "--bootstrap-server BOOTSTRAP --list"),
+    step(ELECTION, "--bootstrap-server BOOTSTRAP --election-type PREFERRED --topic orders --partition 1"),
+    step(ELECTION, "--bootstrap-server BOOTSTRAP --election-type UNCLEAN --topic nowhere --partition 0"),
+    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --status", Shown::Keys),
+    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --replication", Shown::Keys),
+    shown(FEATURES, "--bootstrap-server BOOTSTRAP describe", Shown::Nothing),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --delete --topic orders"),
+    step(TOPICS, "--bootstrap-server BOOTSTRAP --delete --topic orders"),
+];
+
+#[test]
+fn kafkas_tools_say_the_same_of_kafka() {
+    let scratch = TempDir::new();
+    std::fs::write(
+        scratch.path().join("delete.json"),
+        r#"{"version":1,"partitions":[{"topic":"orders","partition":0,"offset":0},{"topic":"orders","partition":1,"offset":99999999},{"topic":"nowhere","partition":0,"offset":1}]}"#,
+    )
+    .expect("target/tmp is writable");
+    std::fs::write(
+        scratch.path().join("reassign.json"),
+        r#"{"version":1,"partitions":[{"topic":"orders","partition":0,"replicas":[1]},{"topic":"orders","partition":2,"replicas":[1]}]}"#,
+    )
+    .expect("target/tmp is writable");
+    let port = free_port();
+    let theirs: Process =
+        kafka().start(port, free_port(), &scratch.path().join("kafka"), None).expect("Kafka starts");
+    let mut ours = Setup::new().shards(2).start();
+
+    let (folder, bootstrap) = (scratch.path().to_owned(), format!("127.0.0.1:{port}"));
+    let kafka = thread::spawn(move || transcript(&bootstrap, &folder));
+    let own = transcript(ours.bootstrap(), scratch.path());
+    let kafka = kafka.join().expect("the script runs against Kafka");
+    let mut differ = Vec::new();
+    for ((step, own), kafka) in SCRIPT.iter().zip(&own).zip(&kafka) {
+        if own != kafka {
+            differ.push(format!("## {} {}\n# corelane\n{own}\n# Kafka\n{kafka}", step.class, step.arguments));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+
+    // what corelane serves, Kafka does in these versions, too, and its own tool finds a usable one of each
+    let [own, kafka] = [ours.bootstrap(), &format!("127.0.0.1:{port}")].map(api_versions);
+    for (api, (first, last)) in &own {
+        let (theirs_first, theirs_last) = kafka.get(api).unwrap_or_else(|| panic!("Kafka has no {api}"));
+        assert!(first >= theirs_first && last <= theirs_last, "{api}: {first} to {last}");
+    }
+    assert!(own.len() > 30, "{own:?}");
+    theirs.stop().expect("Kafka stops");
+    ours.stop();
+}
+
+/// What each step prints, without what differs from broker to broker.
+fn transcript(bootstrap: &str, folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().expect("paths of tests are text");
+    SCRIPT
+        .iter()
+        .map(|step| {
+            let mut command = kafka_tool(step.class);
+            let arguments = step.arguments.replace("BOOTSTRAP", bootstrap).replace("FOLDER", folder);
+            command.args(arguments.split(' '));
+            let output = command.output().expect("java starts");
+            let text = [&output.stdout[..], &output.stderr[..]].concat();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let said = match step.shown {
+                Shown::Whole => plain(&text, bootstrap),
+                Shown::Keys => text.lines().map(key).collect::<Vec<_>>().join("\n"),
+                Shown::Nothing => String::new(),
+            };
+            format!("{said}\n{}", output.status)
+        })
+        .collect()
+}
+
+fn key(line: &str) -> &str {
+    line.split([':', '=', '\t']).next().unwrap_or(line).trim()
+}
+
+/// Ids, addresses, paths, times and Java's stacks left out, and the order of lines and configs.
+fn plain(text: &str, bootstrap: &str) -> String {
+    let mut lines: Vec<String> = (text.lines())
+        .filter(|line| !line.starts_with("\tat ") && !line.trim().is_empty())
+        .map(|line| line.replace(bootstrap, "BOOTSTRAP"))
+        .map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" "))
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+/// A word with what is the broker's own taken out.
+fn word(word: &str) -> String {
+    let mut parts: Vec<String> = word.split_inclusive(['\t', ',', '{', '}', '"', ':']).map(part).collect();
+    if parts.len() > 1 && word.contains('=') {
+        parts.sort();
+    }
+    parts.concat()
+}
+
+fn part(part: &str) -> String {
+    let is_id = |text: &str| {
+        text.len() == 22
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let end = part.trim_end_matches(['\t', ',', '{', '}', '"', ':']).len();
+    let (value, mark) = part.split_at(end);
+    let value = match value {
+        _ if is_id(value) => "ID",
+        _ if value.starts_with('/') => "PATH",
+        _ => value,
+    };
+    format!("{value}{mark}")
+}
+
+/// By API, the versions that the tool is told.
+fn api_versions(bootstrap: &str) -> BTreeMap<String, (i16, i16)> {
+    let mut command = kafka_tool(API_VERSIONS);
+    command.args(["--bootstrap-server", bootstrap]);
+    let output = command.output().expect("java starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut versions = BTreeMap::new();
+    for line in text.lines().map(str::trim) {
+        // Produce(0): 0 to 13 [usable: 13],
+        let Some((api, told)) = line.split_once("): ") else { continue };
+        let Some((range, usable)) = told.split_once(" [usable: ") else { continue };
+        assert!(usable.starts_with(|digit: char| digit.is_ascii_digit()), "{line}");
+        let (first, last) = range.split_once(" to ").unwrap_or((range, range));
+        let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{line}"));
+        versions.insert(format!("{api})"), (number(first), number(last)));
+    }
+    versions
+}
