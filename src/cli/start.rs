@@ -42,7 +42,7 @@ pub(super) struct Arguments {
 /// Returns after a clean stop; an error is one line that says what to change.
 pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let started_ms = reactor::wall_clock_ms();
-    logging::start(arguments.log_format, &arguments.log)?;
+    let loggers = logging::start(arguments.log_format, &arguments.log)?;
     let config = load(arguments)?;
     let cores = cores(arguments, &config)?;
     let addresses = addresses::listeners(&config)?;
@@ -68,6 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         directories,
         stop,
         limits,
+        loggers,
     });
     let shards = Arc::clone(&plan);
     let results = reactor::run(&options, move |context| node::run_shard(context, Arc::clone(&shards)))

@@ -14,6 +14,7 @@ mod ignored;
 mod listeners;
 mod live;
 mod load;
+mod log_levels;
 mod nearest;
 mod properties;
 mod table;
@@ -26,6 +27,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use describe::reference_markdown;
+pub use log_levels::{LogLevel, LogLevels, ROOT};
 pub use nearest::nearest;
 
 use crate::metadata::{Settings, TopicDefaults};

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::incremental_alter_configs::{Named, alter, alterable, named_twice};
+use super::incremental_alter_configs::{Alterable, Named, alter, alterable, named_twice};
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::{Broker, control};
@@ -23,12 +23,15 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let twice = named_twice(&named);
     let plans = (request.resources.iter().zip(&named))
         .map(|(resource, named)| {
-            let asked = alterable(&broker, &context, *named, &twice)?;
+            let Alterable::Stored(asked) = alterable(&broker, &context, *named, &twice)? else {
+                let text = "unknown resource type 8: log levels change with IncrementalAlterConfigs only";
+                return Err((ErrorCode::InvalidRequest, text.to_owned()));
+            };
             let text = ToString::to_string;
             let configs = (resource.configs.iter())
                 .map(|config| (config.name.to_string(), config.value.as_ref().map(text)))
                 .collect();
-            Ok(ReplaceConfigs { resource: asked, configs })
+            Ok(Some(ReplaceConfigs { resource: asked, configs }))
         })
         .collect();
     let validate_only = request.validate_only;

@@ -2,7 +2,7 @@
 //!
 //! A null or empty list of keys means all. v1+ synonyms on demand (KIP-226), v3+ types, and documentation on demand
 //! (KIP-569). Resource types: topic (2), broker (4; the empty name is what is set of every broker while the cluster
-//! runs, and no more), broker logger (8), client metrics (16; there are none, so each has its defaults) and group (32).
+//! runs, and no more), broker logger (8, KIP-412: levels), client metrics (16; there are none, so each has its defaults) and group (32).
 //! Anything else is INVALID_REQUEST. Sensitive values are never told. A resource that is named more than once is told
 //! once: the answer is hundreds of times as long as the question.
 
@@ -53,14 +53,8 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        results.push(match entries(&broker, &context, resource) {
-            Ok(entries) => result.with_error_message(None).with_configs(
-                entries
-                    .into_iter()
-                    .filter(|entry| is_asked_for(resource, entry.name))
-                    .map(|entry| told(entry, &request))
-                    .collect(),
-            ),
+        results.push(match configs(&broker, &context, resource, &request) {
+            Ok(configs) => result.with_error_message(None).with_configs(configs),
             Err((error, text)) => {
                 note(&mut first_error, error);
                 result.with_error_code(error.code()).with_error_message(Some(message(text)))
@@ -68,6 +62,46 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         });
     }
     Ok(context.reply(DescribeConfigsResponse::default().with_results(results), first_error))
+}
+
+fn configs(
+    broker: &Broker,
+    context: &RequestContext,
+    resource: &DescribeConfigsResource,
+    request: &DescribeConfigsRequest,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    let asked = |name: &str| is_asked_for(resource, name);
+    if resource.resource_type == BROKER_LOGGER {
+        let loggers = loggers(broker, context, resource.resource_name.as_str())?;
+        return Ok(loggers.into_iter().filter(|logger| asked(&logger.name)).collect());
+    }
+    let entries = entries(broker, context, resource)?.into_iter().filter(|entry| asked(entry.name));
+    Ok(entries.map(|entry| told(entry, request)).collect())
+}
+
+/// Kafka tells no type of them and no documentation.
+fn loggers(
+    broker: &Broker,
+    context: &RequestContext,
+    name: &str,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    const DYNAMIC_BROKER_LOGGER: i8 = 6;
+    if !allowed(context, Operation::DescribeConfigs, Resource::Cluster) {
+        return Err(cluster_refusal());
+    }
+    check_broker(broker, name)?;
+    let loggers = broker.loggers.list().into_iter().map(|(logger, level)| {
+        DescribeConfigsResourceResult::default()
+            .with_name(StrBytes::from_string(logger))
+            .with_value(Some(StrBytes::from_static_str(level.name())))
+            .with_config_source(DYNAMIC_BROKER_LOGGER)
+            .with_documentation(None)
+    });
+    Ok(loggers.collect())
+}
+
+fn cluster_refusal() -> Refusal {
+    (ErrorCode::ClusterAuthorizationFailed, "cluster authorization failed".to_owned())
 }
 
 fn entries(
@@ -89,10 +123,10 @@ fn entries(
             }
             Ok(topic_config::describe(image.topic_configs(name), image.defaults()))
         }
-        BROKER | BROKER_LOGGER | CLIENT_METRICS | GROUP
+        BROKER | CLIENT_METRICS | GROUP
             if !allowed(context, Operation::DescribeConfigs, Resource::Cluster) =>
         {
-            Err((ErrorCode::ClusterAuthorizationFailed, "cluster authorization failed".to_owned()))
+            Err(cluster_refusal())
         }
         BROKER => {
             let (config, own) = (&broker.settings.config, broker.settings.broker);
@@ -103,7 +137,6 @@ fn entries(
             check_broker(broker, name)?;
             Ok(config.describe(image.live_configs(own)))
         }
-        BROKER_LOGGER => check_broker(broker, name).map(|()| Vec::new()),
         CLIENT_METRICS | GROUP if name.is_empty() => {
             Err((ErrorCode::InvalidRequest, "the resource name must not be empty".to_owned()))
         }

@@ -1,11 +1,11 @@
 //! IncrementalAlterConfigs 0-1 (key 44, KIP-339): set, delete, append to and subtract from configs of topics, of this
-//! broker or all (KIP-226), and of groups.
+//! broker or all (KIP-226), and of groups; and set or delete this broker's log levels (KIP-412), until it ends.
 //!
 //! A resource changes as a whole or not at all; the controller checks and commits, and the change is in force on every
 //! shard when it is answered. Of a broker that may change which Kafka lets change: a setting over that of every broker
-//! (the empty name), and that over the file; a value that is not allowed is INVALID_REQUEST. Left out: loggers and client
-//! metrics (INVALID_REQUEST with a word about it), and of what Kafka lets change the settings of listeners, TLS and
-//! SASL, max.connections.per.ip.overrides and metric.reporters.
+//! (the empty name), and that over the file; a value that is not allowed is INVALID_REQUEST. Left out: client metrics
+//! (INVALID_REQUEST with a word about it), and of what Kafka lets change the settings of listeners, TLS and SASL,
+//! max.connections.per.ip.overrides and metric.reporters.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use crate::metadata::{
 };
 use crate::model::ErrorCode;
 use crate::protocol::StrBytes;
-use crate::protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
+use crate::protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use crate::protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use crate::protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
@@ -46,9 +46,15 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         .collect();
     let twice = named_twice(&named);
     let plans = (request.resources.iter().zip(&named))
-        .map(|(resource, named)| {
-            let changes = changes(resource)?;
-            Ok(AlterConfigs { resource: alterable(&broker, &context, *named, &twice)?, changes })
+        .map(|(resource, named)| match alterable(&broker, &context, *named, &twice)? {
+            Alterable::Loggers => {
+                check_changes(&resource.configs)?;
+                broker.loggers.alter(&resource.configs, request.validate_only)?;
+                Ok(None)
+            }
+            Alterable::Stored(asked) => {
+                Ok(Some(AlterConfigs { resource: asked, changes: changes(resource)? }))
+            }
         })
         .collect();
     let validate_only = request.validate_only;
@@ -68,10 +74,18 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     Ok(context.reply(IncrementalAlterConfigsResponse::default().with_responses(responses), first_error))
 }
 
-/// Has the controller carry out the plans; the outcomes are in their order.
+/// What is named can be changed.
+pub(super) enum Alterable {
+    /// By the controller.
+    Stored(ConfigResource),
+    /// Here: this broker's log levels.
+    Loggers,
+}
+
+/// Has the controller carry out the plans (`None`: it is done); the outcomes are in their order.
 pub(super) async fn alter<T>(
     broker: &Rc<Broker>,
-    plans: Vec<Result<T, Refusal>>,
+    plans: Vec<Result<Option<T>, Refusal>>,
     ask: impl FnOnce(Vec<T>) -> control::Request,
 ) -> Vec<Altered> {
     let mut outcomes = Vec::with_capacity(plans.len());
@@ -79,8 +93,8 @@ pub(super) async fn alter<T>(
     for plan in plans {
         let (error, text) = match plan {
             Ok(plan) => {
-                places.push(outcomes.len());
-                asked.push(plan);
+                places.extend(plan.is_some().then_some(outcomes.len()));
+                asked.extend(plan);
                 (ErrorCode::None, None)
             }
             Err((error, text)) => (error, Some(message(text))),
@@ -121,23 +135,23 @@ pub(super) fn named_twice<'a>(named: &[Named<'a>]) -> HashSet<Named<'a>> {
     named.iter().copied().filter(|&resource| !seen.insert(resource)).collect()
 }
 
-/// The resource whose configs the controller may be asked to change.
+/// Whose configs may be changed.
 pub(super) fn alterable(
     broker: &Broker,
     context: &RequestContext,
     (kind, name): Named<'_>,
     twice: &HashSet<Named<'_>>,
-) -> Result<ConfigResource, Refusal> {
+) -> Result<Alterable, Refusal> {
     let refused = |error, text: &str| Err((error, text.to_owned()));
     if twice.contains(&(kind, name)) {
         return refused(ErrorCode::InvalidRequest, "each resource must appear at most once");
     }
-    let resource = |kind| ConfigResource { kind, name: name.to_owned() };
+    let stored = |kind| Ok(Alterable::Stored(ConfigResource { kind, name: name.to_owned() }));
     match kind {
         TOPIC if !allowed(context, Operation::AlterConfigs, Resource::Topic(name)) => {
             refused(ErrorCode::TopicAuthorizationFailed, "topic authorization failed")
         }
-        TOPIC => Ok(resource(ResourceKind::Topic)),
+        TOPIC => stored(ResourceKind::Topic),
         BROKER | BROKER_LOGGER | CLIENT_METRICS | GROUP
             if !allowed(context, Operation::AlterConfigs, Resource::Cluster) =>
         {
@@ -147,16 +161,36 @@ pub(super) fn alterable(
             if !name.is_empty() {
                 check_broker(broker, name)?;
             }
-            Ok(resource(ResourceKind::Broker))
+            stored(ResourceKind::Broker)
         }
-        GROUP => Ok(resource(ResourceKind::Group)),
-        BROKER_LOGGER => refused(ErrorCode::InvalidRequest, "log levels cannot be changed at run time"),
+        GROUP => stored(ResourceKind::Group),
+        BROKER_LOGGER => check_broker(broker, name).map(|()| Alterable::Loggers),
         CLIENT_METRICS => refused(
             ErrorCode::InvalidRequest,
             "this broker takes no metrics from clients: nothing to configure",
         ),
         other => Err((ErrorCode::InvalidRequest, format!("unknown resource type {other}"))),
     }
+}
+
+/// What the controller checks of the others.
+fn check_changes(configs: &[AlterableConfig]) -> Result<(), Refusal> {
+    const DELETE: i8 = 1;
+    let mut seen = HashSet::new();
+    let (mut twice, mut nulls) = (false, Vec::new());
+    for config in configs {
+        twice |= !seen.insert(config.name.as_str());
+        if config.config_operation != DELETE && config.value.is_none() {
+            nulls.push(config.name.as_str());
+        }
+    }
+    if twice {
+        return Err((ErrorCode::InvalidRequest, "duplicate config keys".to_owned()));
+    }
+    if nulls.is_empty() {
+        return Ok(());
+    }
+    Err((ErrorCode::InvalidRequest, format!("null value not supported for: {}", nulls.join(", "))))
 }
 
 fn changes(resource: &AlterConfigsResource) -> Result<Vec<ConfigChange>, Refusal> {

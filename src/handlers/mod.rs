@@ -15,6 +15,7 @@
 
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 pub mod authorize;
 mod context;
@@ -35,6 +36,7 @@ mod init_producer_id;
 mod list_config_resources;
 mod list_offsets;
 mod list_partition_reassignments;
+mod loggers;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
@@ -42,14 +44,17 @@ mod repack;
 mod service;
 mod throttle;
 mod topic;
+mod update_features;
 
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
 
 pub use context::{ConnectionContext, Principal, RequestContext};
+pub use loggers::Loggers;
 pub use service::{CloseReason, LocalFuture, Outcome, Reply, Request, Service, Stage};
 pub use throttle::Throttled;
 
@@ -64,6 +69,8 @@ use crate::reactor::{sleep, spawn};
 pub struct Broker {
     shard: Rc<Shard>,
     settings: Settings,
+    /// The node's, one for all shards.
+    loggers: Arc<Loggers>,
     room: repack::Room,
 }
 
@@ -79,14 +86,14 @@ struct Settings {
 
 impl Broker {
     #[must_use]
-    pub fn new(config: &Config, shard: Rc<Shard>) -> Broker {
+    pub fn new(config: &Config, shard: Rc<Shard>, loggers: Arc<Loggers>) -> Broker {
         let settings = Settings {
             broker: config.node_id,
             auto_create_topics_enable: config.auto_create_topics_enable,
             fetch_bytes_max: config.fetch_max_bytes,
             config: config.clone(),
         };
-        Broker { shard, settings, room: repack::Room::new() }
+        Broker { shard, settings, loggers, room: repack::Room::new() }
     }
 
     /// Asks the controller and waits for `patience` at most; it carries on when nobody waits any more.
@@ -120,6 +127,7 @@ impl Service for Broker {
             Api::OffsetForLeaderEpoch => whole(offset_for_leader_epoch::handle(self, request)),
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
             Api::AlterConfigs => whole(alter_configs::handle(self, request)),
+            Api::AlterReplicaLogDirs => whole(alter_replica_log_dirs::handle(self, request)),
             Api::DescribeLogDirs => whole(describe_log_dirs::handle(self, request)),
             Api::CreatePartitions => whole(create_partitions::handle(self, request)),
             Api::ElectLeaders => whole(elect_leaders::handle(self, request)),
@@ -127,6 +135,7 @@ impl Service for Broker {
             Api::AlterPartitionReassignments => whole(alter_partition_reassignments::handle(self, request)),
             Api::ListPartitionReassignments => whole(list_partition_reassignments::handle(self, request)),
             Api::DescribeQuorum => whole(describe_quorum::handle(self, request)),
+            Api::UpdateFeatures => whole(update_features::handle(self, request)),
             Api::DescribeCluster => whole(describe_cluster::handle(self, request)),
             Api::ListConfigResources => whole(list_config_resources::handle(self, request)),
             Api::DescribeTopicPartitions => whole(describe_topic_partitions::handle(self, request)),

@@ -29,6 +29,7 @@ impl Throttled for messages::DescribeQuorumResponse {
 throttled! {
     AlterConfigsResponse
     AlterPartitionReassignmentsResponse
+    AlterReplicaLogDirsResponse
     ApiVersionsResponse
     CreatePartitionsResponse
     CreateTopicsResponse
@@ -48,4 +49,5 @@ throttled! {
     MetadataResponse
     OffsetForLeaderEpochResponse
     ProduceResponse
+    UpdateFeaturesResponse
 }

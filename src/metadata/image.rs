@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 
-use super::record::{
-    ConfigResource, METADATA_VERSION, METADATA_VERSION_LEVEL, NewPartition, PartitionChange, Record,
-    Registration, ResourceKind,
-};
+use super::features;
+use super::record::{ConfigResource, NewPartition, PartitionChange, Record, Registration, ResourceKind};
 use super::topic_config::{self, Level, LogSettings, TopicDefaults};
 use crate::model::{
     BrokerEpoch, BrokerId, DirectoryId, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId, ShardId,
@@ -166,8 +164,9 @@ impl Image {
     }
 
     fn replay_feature_level(&mut self, name: &str, level: i16) -> Result<(), Inconsistent> {
+        let supported = features::supported().into_iter().find(|supported| supported.name == name);
         ensure(
-            name != METADATA_VERSION || level <= METADATA_VERSION_LEVEL,
+            supported.is_none_or(|supported| level <= supported.max),
             "a feature level that only a newer version understands",
         )?;
         self.features.insert(name.to_owned(), level);

@@ -12,6 +12,7 @@
 pub mod batch;
 mod codec;
 mod controller;
+pub mod features;
 pub mod group_config;
 mod image;
 pub mod placement;

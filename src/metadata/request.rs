@@ -39,6 +39,10 @@ pub enum Request {
         partitions: Vec<Reassignment>,
         may_change_replication_factor: bool,
     },
+    UpdateFeatures {
+        updates: Vec<FeatureUpdate>,
+        validate_only: bool,
+    },
     /// A block of producer ids for one shard, never given out twice.
     AllocateProducerIds {
         broker: BrokerId,
@@ -137,6 +141,23 @@ pub struct Reassignment {
     pub replicas: Option<Vec<BrokerId>>,
 }
 
+/// A feature's finalized level, as it is to be.
+#[derive(Clone, Debug)]
+pub struct FeatureUpdate {
+    pub feature: String,
+    pub level: i16,
+    /// `None`: one that is unknown here.
+    pub upgrade: Option<UpgradeType>,
+}
+
+/// Kafka's `FeatureUpdate.UpgradeType`: where a level may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeType {
+    Upgrade,
+    SafeDowngrade,
+    UnsafeDowngrade,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AssignedReplica {
     pub partition: PartitionId,
@@ -161,6 +182,8 @@ pub enum Reply {
     Configs(Vec<ConfigResult>),
     /// In the order of the request.
     Partitions(Vec<PartitionResult>),
+    /// All levels are as asked for, or none has changed.
+    Features(Result<(), (ErrorCode, String)>),
     ProducerIds {
         first: ProducerId,
         count: i64,

@@ -24,6 +24,7 @@ pub enum Api {
     OffsetForLeaderEpoch,
     DescribeConfigs,
     AlterConfigs,
+    AlterReplicaLogDirs,
     DescribeLogDirs,
     CreatePartitions,
     ElectLeaders,
@@ -31,6 +32,7 @@ pub enum Api {
     AlterPartitionReassignments,
     ListPartitionReassignments,
     DescribeQuorum,
+    UpdateFeatures,
     DescribeCluster,
     ListConfigResources,
     DescribeTopicPartitions,
@@ -83,7 +85,7 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 22] = [
+const TABLE: [Row; 24] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                     key: 0,  name: "Produce",                     accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                       key: 1,  name: "Fetch",                       accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
@@ -97,6 +99,7 @@ const TABLE: [Row; 22] = [
     Row { api: Api::OffsetForLeaderEpoch,        key: 23, name: "OffsetForLeaderEpoch",        accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeConfigs,             key: 32, name: "DescribeConfigs",             accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
     Row { api: Api::AlterConfigs,                key: 33, name: "AlterConfigs",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::AlterReplicaLogDirs,         key: 34, name: "AlterReplicaLogDirs",         accepted: v(1, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeLogDirs,             key: 35, name: "DescribeLogDirs",             accepted: v(1, 4),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
     Row { api: Api::CreatePartitions,            key: 37, name: "CreatePartitions",            accepted: v(0, 3),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::ElectLeaders,                key: 43, name: "ElectLeaders",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
@@ -104,6 +107,7 @@ const TABLE: [Row; 22] = [
     Row { api: Api::AlterPartitionReassignments, key: 45, name: "AlterPartitionReassignments", accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
     Row { api: Api::ListPartitionReassignments,  key: 46, name: "ListPartitionReassignments",  accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::DescribeQuorum,              key: 55, name: "DescribeQuorum",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::UpdateFeatures,              key: 57, name: "UpdateFeatures",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
     Row { api: Api::DescribeCluster,             key: 60, name: "DescribeCluster",             accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::ListConfigResources,         key: 74, name: "ListConfigResources",         accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::DescribeTopicPartitions,     key: 75, name: "DescribeTopicPartitions",     accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },

@@ -21,6 +21,7 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::OffsetForLeaderEpoch => match version { 2 => OFFSET_FOR_LEADER_EPOCH_2, 3 => OFFSET_FOR_LEADER_EPOCH_3, _ => OFFSET_FOR_LEADER_EPOCH_4 },
         Api::DescribeConfigs => match version { 1..=2 => DESCRIBE_CONFIGS_1, 3 => DESCRIBE_CONFIGS_3, _ => DESCRIBE_CONFIGS_4 },
         Api::AlterConfigs => match version { 0..=1 => ALTER_CONFIGS_0, _ => ALTER_CONFIGS_2 },
+        Api::AlterReplicaLogDirs => match version { 1 => ALTER_REPLICA_LOG_DIRS_1, _ => ALTER_REPLICA_LOG_DIRS_2 },
         Api::DescribeLogDirs => match version { 1 => DESCRIBE_LOG_DIRS_1, _ => DESCRIBE_LOG_DIRS_2 },
         Api::CreatePartitions => match version { 0..=1 => CREATE_PARTITIONS_0, _ => CREATE_PARTITIONS_2 },
         Api::ElectLeaders => match version { 0 => ELECT_LEADERS_0, 1 => ELECT_LEADERS_1, _ => ELECT_LEADERS_2 },
@@ -28,6 +29,7 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::AlterPartitionReassignments => match version { 0 => ALTER_PARTITION_REASSIGNMENTS_0, _ => ALTER_PARTITION_REASSIGNMENTS_1 },
         Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS_0,
         Api::DescribeQuorum => DESCRIBE_QUORUM_0,
+        Api::UpdateFeatures => match version { 0 => UPDATE_FEATURES_0, _ => UPDATE_FEATURES_1 },
         Api::DescribeCluster => match version { 0 => DESCRIBE_CLUSTER_0, 1 => DESCRIBE_CLUSTER_1, _ => DESCRIBE_CLUSTER_2 },
         Api::ListConfigResources => match version { 0 => LIST_CONFIG_RESOURCES_0, _ => LIST_CONFIG_RESOURCES_1 },
         Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS_0,
@@ -598,6 +600,31 @@ const ALTER_CONFIGS_2: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// AlterReplicaLogDirs 1
+const ALTER_REPLICA_LOG_DIRS_1: &[Field] = &[
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::alter_replica_log_dirs_request::AlterReplicaLogDir>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::alter_replica_log_dirs_request::AlterReplicaLogDirTopic>(), element: &[
+            Field::String { nullable: false },
+            Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        ] }),
+    ] }),
+];
+
+/// AlterReplicaLogDirs 2
+const ALTER_REPLICA_LOG_DIRS_2: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::alter_replica_log_dirs_request::AlterReplicaLogDir>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::alter_replica_log_dirs_request::AlterReplicaLogDirTopic>(), element: &[
+            Field::CompactString { nullable: false },
+            Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
 /// DescribeLogDirs 1
 const DESCRIBE_LOG_DIRS_1: &[Field] = &[
     Field::Array(Array { nullable: true, wire_bytes_min: 6, memory_bytes: size_of::<messages::describe_log_dirs_request::DescribableLogDirTopic>(), element: &[
@@ -756,6 +783,29 @@ const DESCRIBE_QUORUM_0: &[Field] = &[
         ] }),
         Field::Tags(&[]),
     ] }),
+    Field::Tags(&[]),
+];
+
+/// UpdateFeatures 0
+const UPDATE_FEATURES_0: &[Field] = &[
+    Field::Fixed(4),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 5, memory_bytes: size_of::<messages::update_features_request::FeatureUpdateKey>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::Fixed(3),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// UpdateFeatures 1-2
+const UPDATE_FEATURES_1: &[Field] = &[
+    Field::Fixed(4),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 5, memory_bytes: size_of::<messages::update_features_request::FeatureUpdateKey>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::Fixed(3),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(1),
     Field::Tags(&[]),
 ];
 

@@ -37,7 +37,7 @@ use futures_lite::future::or;
 pub use limits::Limits;
 
 use crate::config::Config;
-use crate::handlers::{Broker, Service};
+use crate::handlers::{Broker, Loggers, Service};
 use crate::metadata::Endpoint;
 use crate::metrics::snapshot::{self, ServerCounters};
 use crate::network::{ReceiveBuffers, RequestBudget};
@@ -115,15 +115,17 @@ impl Settings {
 }
 
 impl Server {
-    /// Accepts and serves connections on this shard from now on. `limits` is the node's, one for all shards.
+    /// Accepts and serves connections on this shard from now on. `limits` and `loggers` are the
+    /// node's, one for all shards.
     #[must_use]
     pub fn start(
         config: &Config,
         shard: Rc<Shard>,
         listeners: Vec<BoundListener>,
         limits: Arc<Limits>,
+        loggers: Arc<Loggers>,
     ) -> Server {
-        let service = Rc::new(Broker::new(config, shard));
+        let service = Rc::new(Broker::new(config, shard, loggers));
         Server::with_service(Settings::of(config), service, listeners, limits)
     }
 

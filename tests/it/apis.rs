@@ -71,7 +71,7 @@ fn api_versions() {
         let keys: Vec<i16> = answer.api_keys.iter().map(|key| key.api_key).collect();
         assert_eq!(
             keys,
-            [0, 1, 2, 3, 18, 19, 20, 21, 22, 23, 32, 33, 35, 37, 43, 44, 45, 46, 55, 60, 74, 75]
+            [0, 1, 2, 3, 18, 19, 20, 21, 22, 23, 32, 33, 34, 35, 37, 43, 44, 45, 46, 55, 57, 60, 74, 75]
         );
         let produce = &answer.api_keys[0];
         assert_eq!((produce.min_version, produce.max_version), (0, 13));
@@ -79,6 +79,16 @@ fn api_versions() {
             assert!(version >= 4 || feature.min_version > 0, "v{version} must not see {feature:?}");
         }
         if version >= 3 {
+            let supported = answer.supported_features.iter();
+            let supported: Vec<_> =
+                supported.map(|known| (known.name.as_str(), known.min_version, known.max_version)).collect();
+            assert_eq!(supported, [("corelane.metadata.version", 1, 1), ("metadata.version", 25, 25)]);
+            let finalized = answer.finalized_features.iter();
+            let finalized: Vec<_> = finalized
+                .map(|level| (level.name.as_str(), level.min_version_level, level.max_version_level))
+                .collect();
+            assert_eq!(finalized, supported, "v{version}: each has one level");
+            assert!(answer.finalized_features_epoch >= 0, "v{version}");
             for odd in ["", "-a", "a client", "\u{fc}"] {
                 let answer = wire.call(&software(odd), version);
                 assert_eq!((answer.error_code, answer.api_keys.len()), (INVALID_REQUEST, 0), "{odd:?}");
@@ -686,7 +696,7 @@ fn incremental_alter_configs() {
             altered(2, &topic, &[("retention.ms", 0, Some("never"))]),
             altered(2, "nowhere", &[("retention.ms", 0, Some("7"))]),
             altered(4, "1", &[("retention.ms", 0, Some("7"))]),
-            altered(8, "1", &[("root", 0, Some("DEBUG"))]),
+            altered(8, "2", &[("root", 0, Some("DEBUG"))]),
             altered(99, "", &[]),
             altered(2, "twice", &[]),
             altered(2, "twice", &[]),

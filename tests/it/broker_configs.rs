@@ -15,6 +15,10 @@ use kafka_protocol::records::Compression;
 use crate::harness::{Broker, Setup};
 use crate::wire::{self, Wire, batch, keyed_batch, string};
 use bytes::Bytes;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{MetadataRequest, TopicName};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 const NONE: i16 = 0;
 const MESSAGE_TOO_LARGE: i16 = 10;
@@ -22,6 +26,7 @@ const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
 
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
 
@@ -368,4 +373,94 @@ fn groups_have_configs() {
         alter(&mut wire, 1, CLIENT_METRICS, "subscription", &[Do::Set("interval.ms", "100")], false).0,
         INVALID_REQUEST
     );
+}
+
+/// Every folder of the source that logs, and `root`.
+fn expected_loggers() -> BTreeSet<String> {
+    fn logs(path: &Path) -> bool {
+        if !path.is_dir() {
+            return std::fs::read_to_string(path).is_ok_and(|text| text.contains("tracing::"));
+        }
+        std::fs::read_dir(path).expect("a folder").any(|entry| logs(&entry.expect("an entry").path()))
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let folders = std::fs::read_dir(source).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let folders = folders.filter(|path| path.is_dir() && logs(path));
+    let names = folders.map(|path| path.file_name().expect("a name").to_string_lossy().into_owned());
+    let loggers = names.map(|name| format!("corelane::{name}"));
+    loggers.chain(["corelane".to_owned(), "root".to_owned()]).collect()
+}
+
+#[test]
+fn log_levels_change_while_the_broker_runs() {
+    const LINE: &str = "topic cannot be created automatically";
+    let mut broker = Broker::start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    let level = |wire: &mut Wire, logger: &str| show(&describe(wire, 4, BROKER_LOGGER, "1"), logger);
+    for version in 1..=4 {
+        let configs = describe(&mut wire, version, BROKER_LOGGER, "1");
+        let told: BTreeSet<String> = configs.iter().map(|config| config.name.to_string()).collect();
+        assert_eq!(told, expected_loggers(), "v{version}");
+        for config in &configs {
+            assert_eq!(show(&configs, &config.name), "INFO 6: ", "v{version}: {}", &*config.name);
+            assert!(!config.read_only && !config.is_sensitive, "v{version}");
+        }
+    }
+    // a topic whose name collides with another's: told on debug level
+    wire.create_topic("logged.topic", 1, &[]);
+    let cannot_be_created = |wire: &mut Wire| {
+        let topic = MetadataRequestTopic::default().with_name(Some(TopicName(string("logged_topic"))));
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(true);
+        wire.call(&request, 12);
+    };
+    cannot_be_created(&mut wire);
+    let mut lines = 0;
+    let logger = "corelane::handlers";
+    for version in 0..=1 {
+        let set = [Do::Set(logger, "DEBUG")];
+        assert_eq!(alter(&mut wire, version, BROKER_LOGGER, "1", &set, true).0, NONE, "v{version}");
+        assert_eq!(level(&mut wire, logger), "INFO 6: ", "v{version}: only tried");
+        cannot_be_created(&mut wire);
+        assert_eq!(alter(&mut wire, version, BROKER_LOGGER, "1", &set, false).0, NONE, "v{version}");
+        assert_eq!(level(&mut wire, logger), "DEBUG 6: ", "v{version}");
+        cannot_be_created(&mut wire);
+        lines += 1;
+        broker.wait_logged(LINE, lines);
+        for (of, changes, code) in [
+            ("1", &[Do::Set(logger, "TRACE"), Do::Set("no.such", "INFO")][..], INVALID_CONFIG),
+            ("1", &[Do::Delete("no.such")], INVALID_CONFIG),
+            ("1", &[Do::Set(logger, "OFF")], INVALID_CONFIG),
+            ("1", &[Do::Set(logger, "debug")], INVALID_CONFIG),
+            ("1", &[Do::Append(logger, "INFO")], INVALID_REQUEST),
+            ("1", &[Do::Delete("root")], INVALID_REQUEST),
+            ("1", &[Do::Set(logger, "INFO"), Do::Set(logger, "WARN")], INVALID_REQUEST),
+            ("2", &[Do::Set(logger, "INFO")], INVALID_REQUEST),
+            ("", &[Do::Set(logger, "INFO")], INVALID_REQUEST),
+        ] {
+            assert_eq!(alter(&mut wire, version, BROKER_LOGGER, of, changes, false).0, code, "v{version}");
+        }
+        assert_eq!(level(&mut wire, logger), "DEBUG 6: ", "v{version}: all or nothing");
+        set_levels(&mut wire, &[Do::Set("root", "FATAL")]);
+        assert_eq!(level(&mut wire, "corelane::storage"), "FATAL 6: ", "v{version}");
+        set_levels(&mut wire, &[Do::Delete(logger), Do::Set("root", "INFO")]);
+        assert_eq!(level(&mut wire, logger), "INFO 6: ", "v{version}");
+        cannot_be_created(&mut wire);
+    }
+    set_levels(&mut wire, &[Do::Set("corelane", "DEBUG")]);
+    cannot_be_created(&mut wire);
+    broker.wait_logged(LINE, lines + 1);
+    assert_eq!(broker.stderr().matches(LINE).count(), lines + 1, "nothing while the level was INFO");
+    for version in 0..=2 {
+        let told = replace(&mut wire, version, BROKER_LOGGER, "1", &[("root", "DEBUG")], false);
+        assert_eq!(told, INVALID_REQUEST, "v{version}");
+    }
+    broker.stop();
+    broker.restart();
+    let mut wire = Wire::connect(broker.bootstrap());
+    assert_eq!(level(&mut wire, "corelane"), "INFO 6: ", "levels are forgotten");
+}
+
+fn set_levels(wire: &mut Wire, changes: &[Do]) {
+    set(wire, BROKER_LOGGER, "1", changes);
 }

@@ -6,12 +6,12 @@ use corelane::protocol::api::Api;
 use corelane::protocol::codec::Request;
 use corelane::protocol::guard::{self, Array, Error, Field, MEMORY_MAX_BYTES};
 use corelane::protocol::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-    DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
-    ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    ListConfigResourcesRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest,
+    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
+    DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
+    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, UpdateFeaturesRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -42,6 +42,7 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::OffsetForLeaderEpoch => with::<OffsetForLeaderEpochRequest>(version, body),
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),
         Api::AlterConfigs => with::<AlterConfigsRequest>(version, body),
+        Api::AlterReplicaLogDirs => with::<AlterReplicaLogDirsRequest>(version, body),
         Api::DescribeLogDirs => with::<DescribeLogDirsRequest>(version, body),
         Api::CreatePartitions => with::<CreatePartitionsRequest>(version, body),
         Api::ElectLeaders => with::<ElectLeadersRequest>(version, body),
@@ -49,6 +50,7 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::AlterPartitionReassignments => with::<AlterPartitionReassignmentsRequest>(version, body),
         Api::ListPartitionReassignments => with::<ListPartitionReassignmentsRequest>(version, body),
         Api::DescribeQuorum => with::<DescribeQuorumRequest>(version, body),
+        Api::UpdateFeatures => with::<UpdateFeaturesRequest>(version, body),
         Api::DescribeCluster => with::<DescribeClusterRequest>(version, body),
         Api::ListConfigResources => with::<ListConfigResourcesRequest>(version, body),
         Api::DescribeTopicPartitions => with::<DescribeTopicPartitionsRequest>(version, body),

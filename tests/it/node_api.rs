@@ -3,15 +3,24 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
-use kafka_protocol::messages::{BrokerId, DescribeLogDirsRequest, DescribeQuorumRequest, TopicName};
+use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
+use kafka_protocol::messages::{
+    AlterReplicaLogDirsRequest, BrokerId, DescribeLogDirsRequest, DescribeQuorumRequest, TopicName,
+    UpdateFeaturesRequest,
+};
 
 use crate::harness::Setup;
 use crate::wire::{self, Wire, batch, string};
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const REPLICA_NOT_AVAILABLE: i16 = 9;
+const KAFKA_STORAGE_ERROR: i16 = 56;
+const LOG_DIR_NOT_FOUND: i16 = 57;
+const INVALID_UPDATE_VERSION: i16 = 95;
 
 fn name(topic: &str) -> TopicName {
     TopicName(string(topic))
@@ -140,4 +149,147 @@ fn quorum_of(topics: &[(&str, &[i32])]) -> DescribeQuorumRequest {
             .with_partitions(partitions.iter().map(partition).collect())
     });
     DescribeQuorumRequest::default().with_topics(topics.collect())
+}
+
+#[test]
+fn update_features() {
+    let broker = Setup::new().start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    const UPGRADE: i8 = 1;
+    const SAFE: i8 = 2;
+    const UNSAFE: i8 = 3;
+    for version in 0..=2 {
+        let mut update = |updates: &[(&str, i16, i8)], validate_only: bool| {
+            let updates = updates.iter().map(|(feature, level, upgrade)| {
+                let key =
+                    FeatureUpdateKey::default().with_feature(string(feature)).with_max_version_level(*level);
+                if version == 0 {
+                    key.with_allow_downgrade(*upgrade != UPGRADE)
+                } else {
+                    key.with_upgrade_type(*upgrade)
+                }
+            });
+            let mut request = UpdateFeaturesRequest::default().with_feature_updates(updates.collect());
+            if version >= 1 {
+                request = request.with_validate_only(validate_only);
+            }
+            let answer = wire.call(&request, version);
+            assert_eq!(answer.error_message.is_some(), answer.error_code != NONE, "v{version}: {answer:?}");
+            let results = answer.results.iter().map(|result| (result.feature.to_string(), result.error_code));
+            (answer.error_code, results.collect::<Vec<_>>())
+        };
+        let told = |names: &[&str]| {
+            // since version 2 nothing is told of each
+            let names = if version <= 1 { names } else { &[] };
+            names.iter().map(|name| ((*name).to_owned(), NONE)).collect::<Vec<_>>()
+        };
+        let both = ["metadata.version", "corelane.metadata.version"];
+        for validate_only in [true, false] {
+            for upgrade in [UPGRADE, SAFE] {
+                let updates = [(both[0], 25, upgrade), (both[1], 1, upgrade)];
+                assert_eq!(update(&updates, validate_only), (NONE, told(&both)), "v{version}");
+            }
+            for (feature, level, upgrade) in [
+                ("metadata.version", 26, UPGRADE),
+                ("metadata.version", 24, SAFE),
+                ("metadata.version", 0, UNSAFE),
+                ("metadata.version", -1, SAFE),
+                ("corelane.metadata.version", 2, UPGRADE),
+                ("group.version", 1, UPGRADE),
+            ] {
+                let updates = [(both[1], 1, UPGRADE), (feature, level, upgrade)];
+                let refused = (INVALID_UPDATE_VERSION, Vec::new());
+                assert_eq!(update(&updates, validate_only), refused, "v{version}: {feature} {level}");
+            }
+        }
+        if version >= 1 {
+            assert_eq!(update(&[(both[0], 25, 4)], false).0, INVALID_UPDATE_VERSION, "v{version}");
+        }
+        assert_eq!(update(&[], false), (NONE, Vec::new()), "v{version}");
+    }
+}
+
+#[test]
+fn alter_replica_log_dirs() {
+    let second = crate::harness::TempDir::new();
+    let broker = Setup::new().start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    let topic = wire::unique("moved");
+    wire.create_topic(&topic, 3, &[]);
+    let (here, elsewhere) = (broker.data(), second.path().to_path_buf());
+    for version in 1..=2 {
+        let mut alter = |dirs: &[(&std::path::Path, &str, &[i32])]| {
+            let dirs = dirs.iter().map(|(path, topic, partitions)| {
+                let topic = AlterReplicaLogDirTopic::default()
+                    .with_name(name(topic))
+                    .with_partitions(partitions.to_vec());
+                AlterReplicaLogDir::default()
+                    .with_path(string(&path.to_string_lossy()))
+                    .with_topics(vec![topic])
+            });
+            let request = AlterReplicaLogDirsRequest::default().with_dirs(dirs.collect());
+            let mut told = Vec::new();
+            for topic in wire.call(&request, version).results {
+                for partition in topic.partitions {
+                    told.push((
+                        topic.topic_name.to_string(),
+                        partition.partition_index,
+                        partition.error_code,
+                    ));
+                }
+            }
+            told
+        };
+        let told = |of: &[(&str, i32, i16)]| {
+            of.iter().map(|(topic, index, error)| ((*topic).to_owned(), *index, *error)).collect::<Vec<_>>()
+        };
+        assert_eq!(alter(&[]), [], "v{version}");
+        let already = told(&[(&topic, 0, NONE), (&topic, 2, NONE), (&topic, 3, REPLICA_NOT_AVAILABLE)]);
+        assert_eq!(alter(&[(&here, &topic, &[0, 2, 3])]), already, "v{version}");
+        assert_eq!(
+            alter(&[(&elsewhere, &topic, &[1])]),
+            told(&[(&topic, 1, LOG_DIR_NOT_FOUND)]),
+            "v{version}: none of the broker's"
+        );
+        assert_eq!(alter(&[(&here, "nowhere", &[0])]), told(&[("nowhere", 0, REPLICA_NOT_AVAILABLE)]));
+        let last = [(&*elsewhere, topic.as_str(), &[1][..]), (&*here, &topic, &[1])];
+        assert_eq!(alter(&last), told(&[(&topic, 1, NONE)]), "v{version}: the last directory counts");
+    }
+}
+
+/// A real move is refused, and nothing moves.
+#[test]
+fn a_replica_is_not_moved_between_directories() {
+    let second = crate::harness::TempDir::new();
+    let mut broker = Setup::new().start();
+    broker.stop();
+    let dirs = format!("log.dirs={},{}", broker.data().display(), second.path().display());
+    broker.restart_with(&["--set", &dirs]);
+    let mut wire = Wire::connect(broker.bootstrap());
+    let topic = wire::unique("stays");
+    wire.create_topic(&topic, 2, &[]);
+    let place = |wire: &mut Wire| {
+        let answer = wire.call(&DescribeLogDirsRequest::default().with_topics(None), 4);
+        let logs = answer.results.into_iter().flat_map(|directory| {
+            let path = directory.log_dir.to_string();
+            let logs = directory.topics.into_iter().flat_map(|topic| topic.partitions);
+            logs.map(move |log| (log.partition_index, path.clone())).collect::<Vec<_>>()
+        });
+        logs.collect::<HashMap<i32, String>>()
+    };
+    let before = place(&mut wire);
+    assert_ne!(before[&0], before[&1], "the partitions are spread over the directories");
+    for version in 1..=2 {
+        for (index, other) in [(0, 1), (1, 0)] {
+            for (path, expected) in [(&before[&other], KAFKA_STORAGE_ERROR), (&before[&index], NONE)] {
+                let of =
+                    AlterReplicaLogDirTopic::default().with_name(name(&topic)).with_partitions(vec![index]);
+                let to = AlterReplicaLogDir::default().with_path(string(path)).with_topics(vec![of]);
+                let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![to]);
+                let told = wire.call(&request, version).results.remove(0).partitions.remove(0);
+                assert_eq!((told.partition_index, told.error_code), (index, expected), "v{version}");
+            }
+        }
+        assert_eq!(place(&mut wire), before, "v{version}");
+    }
 }

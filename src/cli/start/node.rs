@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::stop::StopSignal;
 use crate::cluster::{self, Boot, ControllerHost, Directories, SnapshotSettings};
 use crate::config::{Config, Listener, Live};
+use crate::handlers::Loggers;
 use crate::metadata::{self, Endpoint, Image, LiveConfigs};
 use crate::metrics::snapshot;
 use crate::model::{DirectoryId, ShardId};
@@ -38,6 +39,7 @@ pub(super) struct NodePlan {
     pub(super) stop: StopSignal,
     /// Connections of the whole node.
     pub(super) limits: Arc<Limits>,
+    pub(super) loggers: Arc<Loggers>,
 }
 
 /// How a shard ended.
@@ -161,8 +163,9 @@ impl Node {
             Lifecycle::Serve(addresses) => {
                 self.shard().storage().boot_is_done().await;
                 let listeners = self.bind(&addresses);
-                let server =
-                    Server::start(&self.plan.config, self.shard(), listeners, Arc::clone(&self.plan.limits));
+                let NodePlan { config, limits, loggers, .. } = &*self.plan;
+                let (limits, loggers) = (Arc::clone(limits), Arc::clone(loggers));
+                let server = Server::start(config, self.shard(), listeners, limits, loggers);
                 assert!(self.server.set(server).is_ok(), "a node serves once");
             }
             Lifecycle::StopServing => {

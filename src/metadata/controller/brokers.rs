@@ -1,10 +1,8 @@
 //! What brokers ask for themselves: registration, producer id blocks, where their replicas live.
 
 use super::Controller;
-use crate::metadata::record::{
-    METADATA_VERSION, METADATA_VERSION_LEVEL, PartitionChange, Record, Registration, SupportedFeature,
-};
-use crate::metadata::{AssignedReplica, Endpoint, Partition, Reply};
+use crate::metadata::record::{PartitionChange, Record, Registration};
+use crate::metadata::{AssignedReplica, Endpoint, Partition, Reply, features};
 use crate::model::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionId, ProducerId};
 
 /// Kafka's block size.
@@ -30,13 +28,14 @@ impl Controller {
         let Some(changes) = self.leadership_starts(broker) else {
             return Reply::Failed(ErrorCode::UnknownServerError);
         };
-        if self.image.feature_level(METADATA_VERSION) == 0 {
-            // the first record of a new log
-            let name = METADATA_VERSION.to_owned();
-            self.append(Record::FeatureLevel { name, level: METADATA_VERSION_LEVEL }, records);
+        let features = features::supported();
+        for feature in &features {
+            // the first records of a new log, or of the first version that knows the feature
+            if self.image.feature_level(&feature.name) == 0 {
+                let level = feature.max;
+                self.append(Record::FeatureLevel { name: feature.name.clone(), level }, records);
+            }
         }
-        let features =
-            vec![SupportedFeature { name: METADATA_VERSION.to_owned(), min: 1, max: METADATA_VERSION_LEVEL }];
         let epoch = BrokerEpoch(epoch);
         let registration =
             Registration { broker, incarnation, epoch, rack, endpoints, features, fenced: false };

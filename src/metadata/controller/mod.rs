@@ -9,6 +9,7 @@ mod configs;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod features;
 mod partition_leaders;
 mod reassignments;
 mod replica_assignment;
@@ -119,6 +120,9 @@ impl Controller {
             }
             Request::ReassignPartitions { partitions, may_change_replication_factor } => {
                 self.reassign_partitions(partitions, may_change_replication_factor, &mut records)
+            }
+            Request::UpdateFeatures { updates, validate_only } => {
+                self.update_features(&updates, validate_only, &mut records)
             }
             Request::AllocateProducerIds { broker, shard: _ } => {
                 self.allocate_producer_ids(broker, &mut records)

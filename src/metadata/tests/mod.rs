@@ -4,6 +4,7 @@ mod configs;
 mod controller;
 mod create_partitions;
 mod decisions;
+mod features;
 mod image;
 mod partition_leaders;
 mod placement;
@@ -92,6 +93,8 @@ impl Cluster {
     /// - `delete a #b #0`: by name, by the id of b, by the zero id
     /// - `alter [validate] a k=v +k=v -k=v !k k; broker/1 …; broker/ …; group/g …`: set, append, subtract, delete, set
     ///   null
+    /// - `finalize [validate] f=2 g=1/safe h=0/unsafe i=1/odd`: levels of features, by an upgrade, a downgrade, or
+    ///   nothing that is known
     /// - `register 1 77`: broker, incarnation
     /// - `ids 1`: producer ids for a broker
     /// - `assign 1 a/0:200:3`: broker, topic, partition, directory, shard
@@ -110,6 +113,9 @@ impl Cluster {
             }
             "replace" => {
                 Request::ReplaceConfigs { resources: items.map(replace_configs).collect(), validate_only }
+            }
+            "finalize" => {
+                Request::UpdateFeatures { updates: words.map(feature_update).collect(), validate_only }
             }
             "alter" => Request::AlterConfigs { resources: items.map(alter_configs).collect(), validate_only },
             "delete" => Request::DeleteTopics {
@@ -178,6 +184,8 @@ impl Cluster {
             Reply::Topics(results) => results.iter().map(show_result).collect::<Vec<_>>().join("\n"),
             Reply::Configs(results) => results.iter().map(show_configs).collect::<Vec<_>>().join("\n"),
             Reply::Partitions(results) => results.iter().map(show_partition).collect::<Vec<_>>().join("\n"),
+            Reply::Features(Ok(())) => "done".to_owned(),
+            Reply::Features(Err((error, message))) => format!("{error:?}: {message}"),
             Reply::ProducerIds { first, count } => format!("{}+{count}", first.0),
             Reply::Done => "done".to_owned(),
             Reply::Failed(error) => format!("failed {error:?}"),
@@ -251,6 +259,18 @@ fn create_topic(text: &str) -> CreateTopic {
         }
     }
     topic
+}
+
+fn feature_update(text: &str) -> FeatureUpdate {
+    let (feature, level) = text.split_once('=').unwrap();
+    let (level, upgrade) = level.split_once('/').unwrap_or((level, "upgrade"));
+    let upgrade = match upgrade {
+        "upgrade" => Some(UpgradeType::Upgrade),
+        "safe" => Some(UpgradeType::SafeDowngrade),
+        "unsafe" => Some(UpgradeType::UnsafeDowngrade),
+        _ => None,
+    };
+    FeatureUpdate { feature: feature.to_owned(), level: level.parse().unwrap(), upgrade }
 }
 
 fn create_partitions(text: &str) -> CreatePartitions {
