@@ -322,7 +322,10 @@ fn describe_one(
         topic.synonyms.iter().map(move |s| synonym(s.name, set.get(s.name).map(String::as_str), source))
     });
     let default = topic.synonyms.iter().map(|s| synonym(s.name, s.default, ConfigSource::Default));
-    let synonyms: Vec<_> = std::iter::once(own).chain(set).chain(default).flatten().collect();
+    // Kafka begins with the setting that changes while the broker runs: hours alone, or minutes, it does not tell.
+    let first = topic.synonyms.first().map(|first| first.name);
+    let inherited = set.chain(default).flatten().skip_while(|synonym| Some(synonym.name) != first);
+    let synonyms: Vec<_> = own.into_iter().chain(inherited).collect();
     ConfigEntry {
         name,
         value: Some(effective(topic, overrides, defaults)),

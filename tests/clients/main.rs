@@ -10,6 +10,7 @@ mod dump_log;
 mod harness;
 mod install;
 mod kafka_tools;
+mod kafka_tools_agree;
 mod kcat;
 #[path = "../it/load.rs"]
 mod load;

@@ -84,7 +84,7 @@ fn describe_log_dirs() {
 #[test]
 fn describe_quorum() {
     let mut broker = Setup::new().shards(2).start();
-    for epoch in 0..2 {
+    for epoch in 1..3 {
         // a connection of each shard
         for _ in 0..4 {
             let mut wire = Wire::connect(broker.bootstrap());

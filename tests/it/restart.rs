@@ -45,6 +45,7 @@ fn a_clean_restart_scans_no_log() {
     for shards in [2, 1, 3] {
         broker.stop();
         broker.restart_on_with(shards, &TELL);
+        broker.wait_logged("opened the logs", 1);
         let log = broker.stderr();
         assert!(log.contains("after_clean_stop=true") && !log.contains(SCANNED), "{log}");
         assert!(log.contains("partitions=200 offline=0"), "{log}");
@@ -69,6 +70,7 @@ fn a_thousand_partitions() {
         let begun = Instant::now();
         broker.restart_with(&TELL);
         let ready = begun.elapsed();
+        broker.wait_logged("opened the logs", 1);
         let log = broker.stderr();
         assert!(log.contains("after_clean_stop=true") && !log.contains(SCANNED), "{log}");
         let opened = log.lines().find(|line| line.contains("opened the logs")).expect("it says so");

@@ -175,7 +175,10 @@ fn tests_may_have_small_segments() {
 
 #[test]
 fn describes_where_a_value_comes_from() {
-    let entries = describe(&overrides("retention.ms=4"), &defaults("log.retention.hours=1 log.roll.hours=2"));
+    let entries = describe(
+        &overrides("retention.ms=4"),
+        &defaults("log.retention.ms=5 log.retention.hours=1 log.roll.hours=2"),
+    );
     assert_eq!(entries.len(), TABLE.len());
     let entry = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap();
     let synonyms = |name: &str| {
@@ -191,10 +194,17 @@ fn describes_where_a_value_comes_from() {
     assert_eq!(entry("retention.ms").kind, ConfigType::Long);
     assert_eq!(
         synonyms("retention.ms"),
-        ["retention.ms=4 Topic", "log.retention.hours=1 StaticBroker", "log.retention.hours=168 Default"]
+        [
+            "retention.ms=4 Topic",
+            "log.retention.ms=5 StaticBroker",
+            "log.retention.hours=1 StaticBroker",
+            "log.retention.hours=168 Default"
+        ]
     );
     assert_eq!(entry("segment.ms").value.as_deref(), Some("7200000"));
-    assert_eq!(entry("segment.ms").source, ConfigSource::StaticBroker);
+    // as Kafka tells it: the hours count, but only log.roll.ms would be named
+    assert_eq!(entry("segment.ms").source, ConfigSource::Default);
+    assert!(synonyms("segment.ms").is_empty());
     assert_eq!(synonyms("segment.bytes"), ["log.segment.bytes=1073741824 Default"]);
     assert_eq!(entry("segment.bytes").source, ConfigSource::Default);
     assert_eq!(entry("remote.storage.enable").source, ConfigSource::Default);
