@@ -96,7 +96,7 @@ impl Loop {
         let now_ms = reactor::wall_clock_ms();
         let decision = self.controller.handle(now_ms, &mut reactor::random_u64, request);
         self.commit(decision.records.clone()).await;
-        let created = self.place_new(&decision.records);
+        let created = self.place_new(&decision.records).await;
         if created.is_empty() {
             return decision.reply;
         }
@@ -156,7 +156,7 @@ impl Loop {
     }
 
     /// Places the replicas that these records give this node.
-    fn place_new(&self, records: &[Record]) -> Vec<Placed> {
+    async fn place_new(&self, records: &[Record]) -> Vec<Placed> {
         let new: Vec<PartitionId> = (records.iter())
             .filter_map(|record| match record {
                 Record::Partition(new) if new.replicas.contains(&self.broker()) => Some(new.partition),
@@ -166,7 +166,8 @@ impl Loop {
         if new.is_empty() {
             return Vec::new();
         }
-        let mut load = Load::new(self.image(), self.broker(), self.shard_count, &self.log_dirs);
+        let activity = self.activity().await;
+        let mut load = Load::new(self.image(), self.broker(), &activity, &self.log_dirs);
         let mut placed = Vec::with_capacity(new.len());
         for of_topic in new.chunk_by(|a, b| a.topic == b.topic) {
             let shards = load.place(of_topic[0].topic, of_topic.len());
@@ -176,13 +177,38 @@ impl Loop {
                 placed.push(Placed { shard, open });
             }
         }
+        self.expect(&placed, load.expected()).await;
         placed
+    }
+
+    /// What the partitions of each shard have had to do of late, in bytes.
+    async fn activity(&self) -> Vec<u64> {
+        let mut activity = Vec::with_capacity(self.shard_count);
+        for index in 0..self.shard_count {
+            let to = ShardId(u16::try_from(index).expect("shards are few"));
+            let ShardReply::Activity(bytes) = self.shard.ask(to, ShardRequest::Activity).await else {
+                unreachable!("Activity is answered in kind")
+            };
+            activity.push(bytes);
+        }
+        activity
+    }
+
+    /// Until new partitions show what they do, they count as the others do, or the next ones would go to the same shard.
+    async fn expect(&self, placed: &[Placed], each: u64) {
+        for index in 0..self.shard_count {
+            let to = ShardId(u16::try_from(index).expect("shards are few"));
+            let count = placed.iter().filter(|placed| placed.shard == to).count() as u64;
+            if count > 0 && each > 0 {
+                self.shard.ask(to, ShardRequest::Expect(count * each)).await;
+            }
+        }
     }
 
     /// Every replica of this node with its shard and directory, for boot: where it was, unless the number of shards
     /// has changed and calls for another spread.
     pub(super) fn place_all(&self) -> Vec<Placed> {
-        let mut load = Load::new(self.image(), self.broker(), self.shard_count, &self.log_dirs);
+        let mut load = Load::new(self.image(), self.broker(), &vec![0; self.shard_count], &self.log_dirs);
         let (mut opens, mut recorded_shards) = (Vec::new(), Vec::new());
         for topic in self.image().topics() {
             for (index, state) in (0..).zip(&topic.partitions) {

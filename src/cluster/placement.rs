@@ -6,19 +6,27 @@ use crate::metadata::{Image, placement};
 use crate::model::{BrokerId, DirectoryId, PartitionId, ShardId, TopicId};
 use crate::storage::LogDir;
 
-/// How many replicas every shard and directory of this node carries.
+/// What a partition that does nothing counts as, in bytes: idle ones are balanced by their number.
+const IDLE_BYTES: u64 = 4096;
+
+/// What every shard of this node has to do, and how many replicas every shard and directory carries.
 pub(super) struct Load {
     broker: BrokerId,
-    shards: Vec<usize>,
+    /// By shard, in bytes: what it had to do of late, what is expected of new replicas, and a little for each.
+    shards: Vec<u64>,
+    /// What is expected of a new replica beside that little: the mean of those that are there.
+    expected: u64,
     topics: HashMap<TopicId, Vec<usize>>,
     directories: Vec<(DirectoryId, usize)>,
 }
 
 impl Load {
-    pub(super) fn new(image: &Image, broker: BrokerId, shard_count: usize, log_dirs: &[LogDir]) -> Load {
+    /// `activity`: by shard, in bytes.
+    pub(super) fn new(image: &Image, broker: BrokerId, activity: &[u64], log_dirs: &[LogDir]) -> Load {
         let mut load = Load {
             broker,
-            shards: vec![0; shard_count],
+            shards: activity.to_vec(),
+            expected: 0,
             topics: HashMap::new(),
             directories: log_dirs.iter().map(|directory| (directory.id, 0)).collect(),
         };
@@ -33,6 +41,8 @@ impl Load {
                 load.add_directory(directory.unwrap_or(DirectoryId::UNASSIGNED));
             }
         }
+        let replicas: usize = load.topics.values().flatten().sum();
+        load.expected = activity.iter().sum::<u64>() / (replicas as u64).max(1);
         load
     }
 
@@ -41,13 +51,19 @@ impl Load {
         shard.filter(|shard| shard.index() < self.shards.len())
     }
 
-    /// Shards for `count` new replicas of a topic, even within the topic and over the node.
+    /// What is expected of a new replica, in bytes.
+    pub(super) fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// Shards for `count` new replicas of a topic, even within the topic, then where there is least to do.
     pub(super) fn place(&mut self, topic: TopicId, count: usize) -> Vec<ShardId> {
         let none = vec![0; self.shards.len()];
         let topic_load = self.topics.get(&topic).unwrap_or(&none);
-        let placed = placement::place(&self.shards, topic_load, count);
+        let placed = placement::place(&self.shards, topic_load, count, self.expected + IDLE_BYTES);
         for &shard in &placed {
             self.add_shard(topic, shard);
+            self.shards[shard.index()] += self.expected;
         }
         placed
     }
@@ -61,7 +77,7 @@ impl Load {
     }
 
     fn add_shard(&mut self, topic: TopicId, shard: ShardId) {
-        self.shards[shard.index()] += 1;
+        self.shards[shard.index()] += IDLE_BYTES;
         let shards = self.shards.len();
         self.topics.entry(topic).or_insert_with(|| vec![0; shards])[shard.index()] += 1;
     }

@@ -1,23 +1,24 @@
-//! Which shard of this node carries a partition: even within a topic, balanced over the shards in total.
+//! Which shard of this node carries a partition: even within a topic, then where there is least to do.
 
 use std::collections::HashMap;
 
 use crate::model::{PartitionId, ShardId, TopicId};
 
-/// Shards for `partitions` new partitions of one topic, in their order. `load[shard]` is how many partitions the
-/// shard carries already, `topic_load[shard]` how many of this topic's. Each partition goes where the topic has
-/// fewest, among those where there are fewest in all, among those to the lowest.
+/// Shards for `partitions` new partitions of one topic, in their order. `load[shard]` is what the shard has to do
+/// already, in any unit, `topic_load[shard]` how many of this topic's partitions it carries. Each partition goes where the
+/// topic has fewest, among those where there is least to do, among those to the lowest; it counts as `expected` from then
+/// on.
 ///
 /// ```
 /// # use corelane::{metadata::placement::place, model::ShardId};
-/// // 3 partitions on 2 shards: shard 0 carries 4 others, shard 1 carries 1
-/// assert_eq!(place(&[4, 1], &[0, 0], 3), [ShardId(1), ShardId(0), ShardId(1)]);
+/// // 3 partitions on 2 shards: shard 0 has four times as much to do
+/// assert_eq!(place(&[4, 1], &[0, 0], 3, 1), [ShardId(1), ShardId(0), ShardId(1)]);
 /// ```
 ///
 /// # Panics
 /// Panics if `load` is empty or the two differ in length.
 #[must_use]
-pub fn place(load: &[usize], topic_load: &[usize], partitions: usize) -> Vec<ShardId> {
+pub fn place(load: &[u64], topic_load: &[usize], partitions: usize, expected: u64) -> Vec<ShardId> {
     assert!(!load.is_empty() && load.len() == topic_load.len(), "one load per shard");
     let mut load = load.to_vec();
     let mut topic_load = topic_load.to_vec();
@@ -25,7 +26,7 @@ pub fn place(load: &[usize], topic_load: &[usize], partitions: usize) -> Vec<Sha
         .map(|_| {
             let shard =
                 (0..load.len()).min_by_key(|&shard| (topic_load[shard], load[shard])).expect("not empty");
-            load[shard] += 1;
+            load[shard] += expected;
             topic_load[shard] += 1;
             ShardId(u16::try_from(shard).expect("shards are numbered in 16 bits"))
         })
@@ -91,7 +92,7 @@ fn spread(
     mut topics: HashMap<TopicId, TopicSpread>,
     keep: Keep,
 ) -> Vec<Placed> {
-    let mut extra = vec![0; shards];
+    let mut extra = vec![0_u64; shards];
     let mut placed = vec![None; recorded.len()];
     for beyond_base in [false, keep == Keep::All] {
         for (&(partition, shard), placed) in recorded.iter().zip(&mut placed) {
@@ -110,7 +111,7 @@ fn spread(
     let settle = |(&(partition, _), stays): (&(PartitionId, _), Option<ShardId>)| {
         let shard = stays.unwrap_or_else(|| {
             let topic = topics.get_mut(&partition.topic).expect("has an entry");
-            let shard = place(&extra, &topic.load, 1)[0];
+            let shard = place(&extra, &topic.load, 1, 1)[0];
             topic.settle(shard.index(), topic.total / shards, &mut extra);
             shard
         });
@@ -120,7 +121,7 @@ fn spread(
 }
 
 impl TopicSpread {
-    fn settle(&mut self, at: usize, base: usize, extra: &mut [usize]) {
+    fn settle(&mut self, at: usize, base: usize, extra: &mut [u64]) {
         if self.load[at] == base {
             extra[at] += 1;
             self.over -= 1;

@@ -255,6 +255,7 @@ impl Shard {
         };
         match slices {
             Ok(slices) => {
+                self.measures.activity.add(slices.bytes);
                 outcome.records_bytes = slices.bytes;
                 outcome.record_count = u64::try_from(slices.next.0 - read.fetch_offset.0).unwrap_or(0);
                 outcome.has_more = slices.next < limit;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::METADATA_PARTITION;
 use super::error::error_code;
 use super::leader::{Partition, PendingAppend};
 use super::message::{
@@ -70,6 +71,9 @@ impl Shard {
                 Ok(appended) => {
                     if !appended.duplicate {
                         partition.topic.count_received(bytes, appended.record_count());
+                        if batch.partition != METADATA_PARTITION {
+                            self.measures.activity.add(bytes);
+                        }
                     }
                     outcomes.push(AppendOutcome {
                         error: ErrorCode::None,

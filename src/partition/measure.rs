@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::METADATA_PARTITION;
+use super::activity::Activity;
 use super::fetch::Plan;
 use super::leader::Partition;
 use super::message::ReadOutcome;
@@ -25,6 +26,7 @@ const TOPICS_IN_A_ROW: usize = 512;
 #[derive(Default)]
 pub(super) struct Measures {
     pub(super) counters: PartitionCounters,
+    pub(super) activity: Activity,
     pub(super) metadata: snapshot::Metadata,
     /// Partitions without a log.
     offline: Gauge,

@@ -62,6 +62,10 @@ pub enum ShardRequest {
     Metrics,
     /// Whether it is there, and what it cannot write.
     Ping,
+    /// How much the shard's partitions have had to do of late, in bytes.
+    Activity,
+    /// Partitions are about to come of which so much is expected, in bytes.
+    Expect(u64),
 }
 
 #[derive(Debug)]
@@ -80,6 +84,7 @@ pub enum ShardReply {
     Metrics(Box<Snapshot>),
     /// With the log directories that are offline for writing here.
     Pong(Vec<DirectoryId>),
+    Activity(u64),
     Done,
 }
 

@@ -12,6 +12,7 @@
 //!
 //! Never here: wire formats, segment files, decisions about the cluster.
 
+mod activity;
 mod describe;
 mod error;
 mod fetch;

@@ -388,6 +388,14 @@ impl Shard {
                 done()
             }
             ShardRequest::Metrics => Box::pin(async move { ShardReply::Metrics(shard.measure().await) }),
+            ShardRequest::Activity => {
+                let activity = self.measures.activity.fade();
+                Box::pin(std::future::ready(ShardReply::Activity(activity)))
+            }
+            ShardRequest::Expect(bytes) => {
+                self.measures.activity.expect(bytes);
+                Box::pin(std::future::ready(ShardReply::Done))
+            }
             ShardRequest::Ping => {
                 let offline = self.storage().offline_directories();
                 Box::pin(std::future::ready(ShardReply::Pong(offline)))

@@ -16,6 +16,7 @@ use kafka_protocol::messages::{
     ElectLeadersRequest, ListPartitionReassignmentsRequest, TopicName,
 };
 
+use crate::admin::Scrape;
 use crate::harness::Setup;
 use crate::wire::{self, Wire, batch, string};
 
@@ -387,4 +388,34 @@ fn partition_reassignments() {
     }
     let told = wire.metadata("a").topics.remove(0);
     assert_eq!((&told.partitions[0].replica_nodes, told.partitions[0].leader_epoch), (&brokers(&[1]), 0));
+}
+
+/// New topics go where there is less to do, not only where there are fewer partitions.
+#[test]
+fn new_partitions_go_where_there_is_less_to_do() {
+    let broker = Setup::new().shards(2).start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    let on = |shard: &str| Scrape::of(&broker).sum("corelane_partitions", &[("shard", shard)]);
+    let create = |wire: &mut Wire, count: usize| {
+        (0..count).for_each(|_| wire.create_topic(&wire::unique("one"), 1, &[]));
+    };
+    let before = [on("0"), on("1")];
+    create(&mut wire, 6);
+    assert_eq!([on("0") - before[0], on("1") - before[1]], [3.0, 3.0], "none has done anything yet");
+    // a topic of one partition does it all; where it is, is seen from what comes next
+    let busy = wire::unique("busy");
+    wire.create_topic(&busy, 1, &[]);
+    let value = Bytes::from(vec![b'~'; 500_000]);
+    (0..20).for_each(|_| {
+        assert_eq!(wire.produce(&busy, 0, -1, batch(std::slice::from_ref(&value))).error_code, NONE)
+    });
+    let before = [on("0"), on("1")];
+    create(&mut wire, 4);
+    let mut came = [on("0") - before[0], on("1") - before[1]];
+    came.sort_by(f64::total_cmp);
+    assert_eq!(came, [0.0, 4.0], "each counts as a seventh of it");
+    // a topic of several is spread all the same
+    let before = [on("0"), on("1")];
+    wire.create_topic(&wire::unique("four"), 4, &[]);
+    assert_eq!([on("0") - before[0], on("1") - before[1]], [2.0, 2.0]);
 }

@@ -18,11 +18,25 @@ fn places_evenly_per_topic_then_in_total() {
         (vec![5, 5], vec![0, 0], 0, vec![]),
     ] {
         assert_eq!(
-            shards(&place(&load, &topic_load, partitions)),
+            shards(&place(&load, &topic_load, partitions, 1)),
             expected,
             "{load:?} {topic_load:?} {partitions}"
         );
     }
+}
+
+#[test]
+fn a_busy_shard_is_given_less() {
+    // three times as much to do as is expected of each: three topics of one partition go elsewhere first
+    let (mut load, mut placed) = (vec![30, 0], Vec::new());
+    for _ in 0..6 {
+        let shard = place(&load, &[0, 0], 1, 10)[0];
+        load[shard.index()] += 10;
+        placed.push(shard.0);
+    }
+    assert_eq!(placed, [1, 1, 1, 0, 1, 0]);
+    // but a topic is spread evenly whatever the load
+    assert_eq!(shards(&place(&[1_000, 0], &[0, 0], 4, 1)), [1, 0, 1, 0]);
 }
 
 fn random_topics(random: &mut Random) -> Vec<usize> {
@@ -34,7 +48,7 @@ fn create_all(topics: &[usize], shard_count: usize) -> Vec<(PartitionId, Option<
     let mut load = vec![0; shard_count];
     let mut recorded = Vec::new();
     for (topic, &partitions) in topics.iter().enumerate() {
-        for (index, shard) in place(&load, &vec![0; shard_count], partitions).into_iter().enumerate() {
+        for (index, shard) in place(&load, &vec![0; shard_count], partitions, 1).into_iter().enumerate() {
             load[shard.index()] += 1;
             recorded.push((partition(topic, index), Some(shard)));
         }

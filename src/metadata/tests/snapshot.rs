@@ -33,7 +33,7 @@ fn it_comes_back() {
     let image = image();
     let (found, records) = snapshot::decode(&file(&image)).unwrap();
     assert_eq!(found, header(&image));
-    let mut again = Image::new("cluster", TopicDefaults::default());
+    let mut again = Image::new("cluster", TopicDefaults::default()).of_broker(BrokerId(1));
     records.iter().for_each(|record| again.replay(record).unwrap());
     assert_eq!(again, image);
     assert_eq!(image.records().len(), image.record_count());

@@ -131,16 +131,21 @@ fn opening_survives_a_name_that_comes_and_goes() {
                 std::fs::remove_file(&name).unwrap();
             }
         });
-        let mut opened = 0;
-        for _ in 0..300 {
+        let (mut opened, mut missed) = (0, 0);
+        let begun = std::time::Instant::now();
+        // a busy machine may not run the other thread for a while
+        while opened < 100 || missed < 100 {
             match File::open(&path, OpenMode::ReadWrite).await {
                 Ok(_) => opened += 1,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::NotFound);
+                    missed += 1;
+                }
             }
+            assert!(begun.elapsed().as_secs() < 60, "{opened} times there, {missed} times not");
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         flicker.join().unwrap();
-        assert!(opened > 0, "the name was never there");
     });
 }
 
