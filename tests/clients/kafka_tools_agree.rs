@@ -162,7 +162,7 @@ fn kafkas_tools_say_the_same_of_kafka() {
         let (theirs_first, theirs_last) = kafka.get(api).unwrap_or_else(|| panic!("Kafka has no {api}"));
         assert!(first >= theirs_first && last <= theirs_last, "{api}: {first} to {last}");
     }
-    assert!(own.len() > 25, "{own:?}");
+    assert!(own.contains_key("Produce(0)") && own.contains_key("Fetch(1)"), "{own:?}");
     theirs.stop().expect("Kafka stops");
     ours.stop();
 }
