@@ -9,7 +9,7 @@ use super::placement::Load;
 use super::quorum::Quorum;
 use crate::metadata::{AssignedReplica, Controller, Image, Record, Reply, Request, placement};
 use crate::model::{BrokerId, DirectoryId, ErrorCode, PartitionId, ShardId};
-use crate::partition::{OpenPartition, Shard, ShardReply, ShardRequest};
+use crate::partition::{OpenPartition, Shard, ShardReply, ShardRequest, Work};
 use crate::reactor;
 use crate::reactor::sync::{Notify, Sender, oneshot};
 use crate::storage::{Create, LogDir};
@@ -166,8 +166,8 @@ impl Loop {
         if new.is_empty() {
             return Vec::new();
         }
-        let activity = self.activity().await;
-        let mut load = Load::new(self.image(), self.broker(), &activity, &self.log_dirs);
+        let work = self.work().await;
+        let mut load = Load::new(self.image(), self.broker(), &work, new.len(), &self.log_dirs);
         let mut placed = Vec::with_capacity(new.len());
         for of_topic in new.chunk_by(|a, b| a.topic == b.topic) {
             let shards = load.place(of_topic[0].topic, of_topic.len());
@@ -181,17 +181,17 @@ impl Loop {
         placed
     }
 
-    /// What the partitions of each shard have had to do of late, in bytes.
-    async fn activity(&self) -> Vec<u64> {
-        let mut activity = Vec::with_capacity(self.shard_count);
+    /// What the partitions of each shard have to do.
+    async fn work(&self) -> Vec<Work> {
+        let mut work_of = Vec::with_capacity(self.shard_count);
         for index in 0..self.shard_count {
             let to = ShardId(u16::try_from(index).expect("shards are few"));
-            let ShardReply::Activity(bytes) = self.shard.ask(to, ShardRequest::Activity).await else {
+            let ShardReply::Activity(work) = self.shard.ask(to, ShardRequest::Activity).await else {
                 unreachable!("Activity is answered in kind")
             };
-            activity.push(bytes);
+            work_of.push(work);
         }
-        activity
+        work_of
     }
 
     /// Until new partitions show what they do, they count as the others do, or the next ones would go to the same shard.
@@ -200,7 +200,7 @@ impl Loop {
             let to = ShardId(u16::try_from(index).expect("shards are few"));
             let count = placed.iter().filter(|placed| placed.shard == to).count() as u64;
             if count > 0 && each > 0 {
-                self.shard.ask(to, ShardRequest::Expect(count * each)).await;
+                self.shard.ask(to, ShardRequest::Expect(each.saturating_mul(count))).await;
             }
         }
     }
@@ -208,7 +208,13 @@ impl Loop {
     /// Every replica of this node with its shard and directory, for boot: where it was, unless the number of shards
     /// has changed and calls for another spread.
     pub(super) fn place_all(&self) -> Vec<Placed> {
-        let mut load = Load::new(self.image(), self.broker(), &vec![0; self.shard_count], &self.log_dirs);
+        let mut load = Load::new(
+            self.image(),
+            self.broker(),
+            &vec![Work::default(); self.shard_count],
+            0,
+            &self.log_dirs,
+        );
         let (mut opens, mut recorded_shards) = (Vec::new(), Vec::new());
         for topic in self.image().topics() {
             for (index, state) in (0..).zip(&topic.partitions) {

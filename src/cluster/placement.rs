@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::metadata::{Image, placement};
 use crate::model::{BrokerId, DirectoryId, PartitionId, ShardId, TopicId};
+use crate::partition::Work;
 use crate::storage::LogDir;
 
 /// What a partition that does nothing counts as, in bytes: idle ones are balanced by their number.
@@ -14,18 +15,25 @@ pub(super) struct Load {
     broker: BrokerId,
     /// By shard, in bytes: what it had to do of late, what is expected of new replicas, and a little for each.
     shards: Vec<u64>,
-    /// What is expected of a new replica beside that little: the mean of those that are there.
+    /// What is expected of a new replica beside that little: as much as the others have done, on average, but of all new
+    /// ones together no more than of all the others. (Work of deleted topics takes minutes to fade.)
     expected: u64,
     topics: HashMap<TopicId, Vec<usize>>,
     directories: Vec<(DirectoryId, usize)>,
 }
 
 impl Load {
-    /// `activity`: by shard, in bytes.
-    pub(super) fn new(image: &Image, broker: BrokerId, activity: &[u64], log_dirs: &[LogDir]) -> Load {
+    /// `work`: by shard. `new`: how many replicas are to be placed.
+    pub(super) fn new(
+        image: &Image,
+        broker: BrokerId,
+        work: &[Work],
+        new: usize,
+        log_dirs: &[LogDir],
+    ) -> Load {
         let mut load = Load {
             broker,
-            shards: activity.to_vec(),
+            shards: work.iter().map(|work| work.done.saturating_add(work.expected)).collect(),
             expected: 0,
             topics: HashMap::new(),
             directories: log_dirs.iter().map(|directory| (directory.id, 0)).collect(),
@@ -42,7 +50,8 @@ impl Load {
             }
         }
         let replicas: usize = load.topics.values().flatten().sum();
-        load.expected = activity.iter().sum::<u64>() / (replicas as u64).max(1);
+        let done = work.iter().fold(0_u64, |sum, work| sum.saturating_add(work.done));
+        load.expected = done / (replicas.max(new) as u64).max(1);
         load
     }
 
@@ -63,7 +72,7 @@ impl Load {
         let placed = placement::place(&self.shards, topic_load, count, self.expected + IDLE_BYTES);
         for &shard in &placed {
             self.add_shard(topic, shard);
-            self.shards[shard.index()] += self.expected;
+            self.add_load(shard, self.expected);
         }
         placed
     }
@@ -77,14 +86,45 @@ impl Load {
     }
 
     fn add_shard(&mut self, topic: TopicId, shard: ShardId) {
-        self.shards[shard.index()] += IDLE_BYTES;
+        self.add_load(shard, IDLE_BYTES);
         let shards = self.shards.len();
         self.topics.entry(topic).or_insert_with(|| vec![0; shards])[shard.index()] += 1;
+    }
+
+    fn add_load(&mut self, shard: ShardId, bytes: u64) {
+        let load = &mut self.shards[shard.index()];
+        *load = load.saturating_add(bytes);
     }
 
     fn add_directory(&mut self, id: DirectoryId) {
         if let Some((_, count)) = self.directories.iter_mut().find(|(known, _)| *known == id) {
             *count += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::TopicDefaults;
+
+    fn load(work: &[Work], new: usize) -> Load {
+        let image = Image::new("cluster", TopicDefaults::default());
+        Load::new(&image, BrokerId(1), work, new, &[])
+    }
+
+    /// Topics that come and go by the thousand leave work behind them that nobody does any more.
+    #[test]
+    fn what_is_expected_does_not_feed_on_itself() {
+        let mut work = [Work { done: 1 << 40, expected: 0 }, Work::default()];
+        for round in 0..1_000 {
+            let mut load = load(&work, 10_000);
+            assert!(load.expected() <= (1 << 40) / 10_000, "round {round}: {}", load.expected());
+            for shard in load.place(TopicId(1000), 10_000) {
+                work[shard.index()].expected += load.expected();
+            }
+        }
+        let most = Work { done: u64::MAX, expected: u64::MAX };
+        assert_eq!(load(&[most; 2], 3).place(TopicId(1000), 3).len(), 3);
     }
 }

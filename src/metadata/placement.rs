@@ -26,7 +26,7 @@ pub fn place(load: &[u64], topic_load: &[usize], partitions: usize, expected: u6
         .map(|_| {
             let shard =
                 (0..load.len()).min_by_key(|&shard| (topic_load[shard], load[shard])).expect("not empty");
-            load[shard] += expected;
+            load[shard] = load[shard].saturating_add(expected);
             topic_load[shard] += 1;
             ShardId(u16::try_from(shard).expect("shards are numbered in 16 bits"))
         })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::activity::Work;
 use crate::metadata;
 use crate::metrics::Snapshot;
 use crate::model::{
@@ -62,7 +63,7 @@ pub enum ShardRequest {
     Metrics,
     /// Whether it is there, and what it cannot write.
     Ping,
-    /// How much the shard's partitions have had to do of late, in bytes.
+    /// How much the shard's partitions have to do.
     Activity,
     /// Partitions are about to come of which so much is expected, in bytes.
     Expect(u64),
@@ -84,7 +85,7 @@ pub enum ShardReply {
     Metrics(Box<Snapshot>),
     /// With the log directories that are offline for writing here.
     Pong(Vec<DirectoryId>),
-    Activity(u64),
+    Activity(Work),
     Done,
 }
 

@@ -27,6 +27,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 
+pub use activity::Work;
 pub use fetch::Fetched;
 pub use message::*;
 pub use router::MESH_DEPTH;
