@@ -43,7 +43,8 @@ impl Shard {
             let bytes: usize = outcomes.iter().map(|outcome| outcome.records_bytes).sum();
             let urgent = outcomes.iter().any(ReadOutcome::is_urgent);
             let read = reactor::now();
-            if bytes >= min_bytes || urgent || outcomes.is_empty() || read >= deadline {
+            let no_more = read >= deadline || self.waits_ended.get();
+            if bytes >= min_bytes || urgent || outcomes.is_empty() || no_more {
                 let outcomes = within_budget(outcomes, max_bytes);
                 self.count_sent(&plan, &outcomes);
                 return Fetched { outcomes, waited };

@@ -54,6 +54,8 @@ pub struct Shard {
     /// Fetches of this shard's connections that other shards have parked, by the number we gave them.
     pub(super) waits: RefCell<HashMap<u64, Rc<Notify>>>,
     pub(super) next_wait: Cell<u64>,
+    /// No fetch waits any more.
+    pub(super) waits_ended: Cell<bool>,
     /// Fetches of other shards' connections that wait here.
     pub(super) parked_for: RefCell<HashMap<(ShardId, u64), Rc<Parked>>>,
     producer_ids: ProducerIdBlock,
@@ -90,6 +92,7 @@ impl Shard {
             host: OnceCell::new(),
             waits: RefCell::default(),
             next_wait: Cell::new(0),
+            waits_ended: Cell::new(false),
             parked_for: RefCell::default(),
             producer_ids: ProducerIdBlock { next: Cell::new(0), end: Cell::new(0), turn: Credits::new(1) },
             control_room: Credits::new(CONTROL_REQUESTS_MAX),
@@ -126,6 +129,12 @@ impl Shard {
                 shard.expire_appends();
             }
         });
+    }
+
+    /// From now on a fetch is answered with what there is: the node stops, and has no time for what may come.
+    pub fn end_waits(&self) {
+        self.waits_ended.set(true);
+        self.waits.borrow().values().for_each(|wait| wait.notify());
     }
 
     #[must_use]

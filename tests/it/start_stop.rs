@@ -1,5 +1,6 @@
 //! Start and stop: what the banner says, what is refused and in which words, and what a stop leaves behind.
 
+use crate::admin::Scrape;
 use crate::harness::{Broker, Ended, Setup, TempDir, binary, run_to_end};
 use crate::wire::{self, Wire, batch};
 use bytes::Bytes;
@@ -429,4 +430,28 @@ fn log_lines_can_be_json() {
         let object = line.starts_with('{') && line.ends_with('}') && line.contains("\"level\":");
         assert!(object, "not a JSON object: {line}");
     }
+}
+
+/// Consumers wait for records nearly all the time, some of them long.
+#[test]
+fn a_stop_answers_fetches_that_wait() {
+    let mut broker = Setup::new().shards(2).start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic("empty", 4, &[]);
+    let mut waiting: Vec<(Wire, i32)> = (0..4)
+        .map(|partition| {
+            let mut wire = Wire::connect(broker.bootstrap());
+            let id = wire.send(&wire::fetch_request("empty", partition, 0, 600_000), wire::FETCH);
+            (wire, id)
+        })
+        .collect();
+    while Scrape::of(&broker).sum("corelane_waiting_fetches", &[]) < 4.0 {}
+    broker.stop();
+    for (wire, id) in &mut waiting {
+        let answer = wire.receive::<FetchRequest>(*id, wire::FETCH);
+        let partition = &answer.responses[0].partitions[0];
+        assert_eq!((answer.error_code, partition.error_code), (0, 0));
+        assert!(partition.records.as_ref().is_none_or(Bytes::is_empty));
+    }
+    assert!(!broker.stderr().contains("cutting their connections"), "{}", broker.stderr());
 }

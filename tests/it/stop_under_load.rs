@@ -25,7 +25,7 @@ const PASSING: [i16; 5] = [3, 5, 6, 7, 56];
 const CONSUMERS: usize = 3;
 /// Answers that each client has had, at least, before the signal comes.
 const ANSWERS: usize = 40;
-/// How long a consumer's fetch waits for records: Kafka's default. A stop lets it wait to its end, up to five seconds.
+/// How long a consumer's fetch waits for records: Kafka's default. A stop ends the wait.
 const MAX_WAIT_MS: i32 = 500;
 const PATIENCE: Duration = Duration::from_secs(60);
 

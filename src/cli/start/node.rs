@@ -169,6 +169,7 @@ impl Node {
                 assert!(self.server.set(server).is_ok(), "a node serves once");
             }
             Lifecycle::StopServing => {
+                self.shard().end_waits();
                 if let Some(server) = self.server.get() {
                     server.stop().await;
                 }
