@@ -4,13 +4,11 @@
 //! Between a batch and the consensus engine, a decision is *data*: its encoded records, one behind the other. Data
 //! without records is the entry with which a leader begins; its batch has one record with an empty value.
 
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::records::{
-    Compression, Record as BatchRecord, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
+use bytes::Bytes;
 
 use super::record::{self, DecodeError, Record};
-use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
+use crate::protocol::batch::{BatchHeader, Codec, HEADER_BYTES};
+use crate::protocol::compose::{NewRecord, compose};
 use crate::protocol::records::Records;
 
 /// The records, one behind the other.
@@ -43,31 +41,13 @@ pub fn encode(data: &[u8], now_ms: i64) -> Result<Bytes, DecodeError> {
     if values.is_empty() {
         values.push(&[]);
     }
-    let records: Vec<BatchRecord> =
-        (0..).zip(values).map(|(offset, value)| batch_record(offset, value, now_ms)).collect();
-    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
-    let mut batch = BytesMut::new();
-    RecordBatchEncoder::encode(&mut batch, &records, &options).expect("small uncompressed records encode");
-    Ok(batch.freeze())
-}
-
-fn batch_record(offset: i64, value: &[u8], now_ms: i64) -> BatchRecord {
-    BatchRecord {
-        transactional: false,
-        control: false,
-        delete_horizon: false,
-        partition_leader_epoch: 0,
-        producer_id: -1,
-        producer_epoch: -1,
-        timestamp_type: TimestampType::Creation,
-        offset,
-        // the encoder starts a new batch where the sequence does not go on
-        sequence: i32::try_from(offset).expect("a decision is small") - 1,
+    let record = |value: &[u8]| NewRecord {
         timestamp: now_ms,
-        key: None,
         value: Some(Bytes::copy_from_slice(value)),
-        headers: Default::default(),
-    }
+        ..NewRecord::default()
+    };
+    let records: Vec<NewRecord> = values.into_iter().map(record).collect();
+    Ok(compose(&records, Codec::None).expect("a decision fits a batch").into())
 }
 
 /// What [`encode`] was given. `bytes` is the whole batch.

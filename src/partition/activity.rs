@@ -41,7 +41,7 @@ impl Activity {
         self.expected.set(self.expected.get() + bytes as f64);
     }
 
-    /// What it comes to now.
+    /// What it comes to now. To be asked often: what was added since the last time fades as if it had been there all along.
     pub(super) fn fade(&self) -> Work {
         let at = now();
         let halves = at.since(self.faded_at.replace(at)).as_secs_f64() / HALF_LIFE.as_secs_f64();

@@ -127,6 +127,7 @@ impl Shard {
                 reactor::sleep(EXPIRY_TICK).await;
                 let Some(shard) = shard.upgrade() else { return };
                 shard.expire_appends();
+                shard.measures.activity.fade();
             }
         });
     }

@@ -337,3 +337,21 @@ fn a_fetch_that_a_limit_stops_is_answered_at_once() {
         });
     }
 }
+
+/// Also where nobody has asked for a long time.
+#[test]
+fn what_was_done_last_counts_most() {
+    sim::check_seeds(3, |seed| {
+        let (trace, work) = with_two_shards(seed, async |shard| {
+            reactor::sleep(Duration::from_secs(500)).await;
+            shard.append(Acks::Leader, 0, vec![append(0, 1)]).await.await;
+            let ShardReply::Activity(work) = shard.ask(ShardId::ZERO, ShardRequest::Activity).await else {
+                unreachable!("Activity is answered in kind")
+            };
+            work
+        });
+        let work = work.expect("it ends");
+        assert!(work.done > 65_000 && work.expected == 0, "{work:?}");
+        trace
+    });
+}

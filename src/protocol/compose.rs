@@ -1,4 +1,5 @@
-//! What a client does with records and the broker never does: a batch made of new ones, and a record's headers read.
+//! What a client does with records, and the broker with those of its metadata: a batch made of new ones; and a record's
+//! headers read.
 
 use bytes::Bytes;
 

@@ -1,6 +1,6 @@
 //! max.connections and max.connections.per.ip: the node's counts of connections.
 //!
-//! The only state that shards share above the reactor. It is touched when a connection is accepted and when it
+//! With the free space of a log directory (`storage/space.rs`) the only state that shards share above the reactor. It is touched when a connection is accepted and when it
 //! ends, never by a request, so a lock and atomics do no harm here. Connections are counted by address whether or not
 //! there is a limit, for it may be set while they last. The overrides stay as they are at the start: their host names
 //! are looked up then.

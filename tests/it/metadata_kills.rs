@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -20,7 +19,9 @@ use uuid::Uuid;
 use crate::harness::{Broker, Setup};
 use crate::wire::{Wire, string};
 
-const TOPICS: u64 = 12;
+/// That change things side by side, each its own topics: when one of them is answered, the others are anywhere.
+const CLIENTS: usize = 3;
+const TOPICS: u64 = 4;
 const TOPIC_RESOURCE: i8 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,9 @@ struct Topic {
 
 type Topics = BTreeMap<String, Topic>;
 
-/// What one client was told, and what it asked for last and was not told about.
+/// What a client was told, and what it asked for last and was not told about.
 struct Known {
+    client: usize,
     answered: Topics,
     asked: Option<Topics>,
     changes: usize,
@@ -71,27 +73,38 @@ fn survive(changes: usize) {
     let seed = u64::from(std::process::id());
     let setup = Setup::new().shards(2).set("metadata.log.max.record.bytes.between.snapshots", 8_192);
     let mut broker = setup.start();
-    let mut known = Known { answered: Topics::new(), asked: None, changes: 0, noise: Noise(seed) };
+    let mut noise = Noise(seed);
+    let mut clients: Vec<Known> = (0..CLIENTS)
+        .map(|client| Known {
+            client,
+            answered: Topics::new(),
+            asked: None,
+            changes: 0,
+            noise: Noise(seed + 1 + client as u64),
+        })
+        .collect();
     let mut kills = 0;
-    while known.changes < changes {
-        let wire = Wire::connect(broker.bootstrap());
-        let moment = Duration::from_micros(known.noise.below(100_000));
-        let (begins, begun) = mpsc::channel();
-        let client = std::thread::spawn(move || {
-            known.change_until_killed(wire, &begins);
-            known
-        });
-        begun.recv().expect("the client begins");
-        // no event to wait for: any moment amid the changes is as good as any other
-        std::thread::sleep(moment);
+    let done = |clients: &[Known]| clients.iter().map(|known| known.changes).sum::<usize>();
+    while done(&clients) < changes {
+        let (answers, answered) = mpsc::channel();
+        let running: Vec<_> = (clients.into_iter())
+            .map(|mut known| {
+                let (wire, answers) = (Wire::connect(broker.bootstrap()), answers.clone());
+                std::thread::spawn(move || {
+                    known.change_until_killed(wire, &answers);
+                    known
+                })
+            })
+            .collect();
+        (0..noise.below(30)).for_each(|_| answered.recv().expect("the clients go on"));
         broker.kill();
         kills += 1;
-        known = client.join().expect("the client ends when its broker does");
-        let shards = 1 + usize::try_from(known.noise.below(3)).expect("small");
-        broker.restart_on(shards);
-        known.check(&broker, &format!("seed {seed}, kill {kills}"));
+        clients = running.into_iter().map(|client| client.join().expect("it ends with its broker")).collect();
+        broker.restart_on(1 + usize::try_from(noise.below(3)).expect("small"));
+        let place = format!("seed {seed}, kill {kills}");
+        clients.iter_mut().for_each(|known| known.check(&broker, &place));
     }
-    println!("{kills} kills amid {} changes, seed {seed}", known.changes);
+    println!("{kills} kills amid {} changes, seed {seed}", done(&clients));
     let folder = broker.data().join("__cluster_metadata-0");
     let files = std::fs::read_dir(&folder).expect("the metadata log has a folder");
     let names = files.map(|file| file.expect("a name").file_name().into_string().expect("text"));
@@ -101,15 +114,20 @@ fn survive(changes: usize) {
 }
 
 impl Known {
-    fn change_until_killed(&mut self, mut wire: Wire, begins: &mpsc::Sender<()>) {
-        begins.send(()).expect("the test waits for it");
+    fn change_until_killed(&mut self, mut wire: Wire, answers: &mpsc::Sender<()>) {
         while let Ok(()) = self.change(&mut wire) {
             self.changes += 1;
+            // after the kill nobody counts them
+            let _ = answers.send(());
         }
     }
 
+    fn prefix(&self) -> String {
+        format!("t{}-", self.client)
+    }
+
     fn change(&mut self, wire: &mut Wire) -> io::Result<()> {
-        let name = format!("t{}", self.noise.below(TOPICS));
+        let name = format!("{}{}", self.prefix(), self.noise.below(TOPICS));
         let mut asked = self.answered.clone();
         let retention = (1 + self.noise.below(1_000_000)).to_string();
         let what = self.noise.below(4);
@@ -148,7 +166,7 @@ impl Known {
 
     fn check(&mut self, broker: &Broker, place: &str) {
         let mut wire = Wire::connect(broker.bootstrap());
-        let found = found(&mut wire);
+        let found = found(&mut wire, &self.prefix());
         let as_asked = self.asked.take().map(|mut asked| {
             for (name, topic) in asked.iter_mut().filter(|(_, topic)| topic.id.is_nil()) {
                 topic.id = found.get(name).map_or(Uuid::nil(), |topic| topic.id);
@@ -214,11 +232,14 @@ fn alter(wire: &mut Wire, name: &str, retention: &str) -> Told {
     Ok((try_call(wire, &request, 1)?.responses.remove(0).error_code, None))
 }
 
-fn found(wire: &mut Wire) -> Topics {
+fn found(wire: &mut Wire, prefix: &str) -> Topics {
     let topics = wire.call(&MetadataRequest::default().with_topics(None), 12).topics;
     let mut found = Topics::new();
     for topic in topics {
         let name = topic.name.expect("a topic has a name").to_string();
+        if !name.starts_with(prefix) {
+            continue;
+        }
         assert!(topic.partitions.iter().all(|partition| partition.error_code == 0), "{name} is served");
         let resource = DescribeConfigsResource::default()
             .with_resource_type(TOPIC_RESOURCE)

@@ -25,7 +25,7 @@ fn a_slow_request_is_told_with_the_stage_that_took_the_time() {
     let end = wire.end_offset("slow", 0);
     assert!(wire.fetch("slow", 0, end, 600).records.unwrap_or_default().is_empty());
 
-    // a client that does not take its reply makes it slow
+    // a client that does not take its reply for a while makes it slow: there is no event, the time itself is what is tested
     let mut request = fetch_request("slow", 0, 0, 0);
     request.max_bytes = 40 << 20;
     request.topics[0].partitions[0].partition_max_bytes = 40 << 20;
