@@ -2,8 +2,9 @@
 //!
 //! What is in the directory already is done. Left out: the move. It is refused with KAFKA_STORAGE_ERROR, as Kafka refuses
 //! it while a directory is offline, and the log says why; the response has no room for words. A path that is none of
-//! log.dirs is LOG_DIR_NOT_FOUND; a directory or a log that is offline is KAFKA_STORAGE_ERROR; a partition without a
-//! replica here is REPLICA_NOT_AVAILABLE. A partition that is named for several directories is meant for the last.
+//! log.dirs is LOG_DIR_NOT_FOUND; a directory or a log that is offline is KAFKA_STORAGE_ERROR; a partition that there is
+//! not is UNKNOWN_TOPIC_OR_PARTITION, one without a replica here REPLICA_NOT_AVAILABLE. A partition that is named for
+//! several directories is meant for the last.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -105,10 +106,12 @@ impl Broker {
         };
         let image = self.shard.image();
         let id = image.topic_by_name(topic).map(|topic| PartitionId { topic: topic.id, index });
-        let is_replica = |id| {
-            image.partition(id).is_some_and(|partition| partition.replicas.contains(&self.settings.broker))
+        let Some((id, partition)) = id.and_then(|id| Some((id, image.partition(id)?))) else {
+            return ErrorCode::UnknownTopicOrPartition;
         };
-        let Some(id) = id.filter(|&id| is_replica(id)) else { return ErrorCode::ReplicaNotAvailable };
+        if !partition.replicas.contains(&self.settings.broker) {
+            return ErrorCode::ReplicaNotAvailable;
+        }
         match node.directory_of.get(&id) {
             Some(&now) if now == directory => ErrorCode::None,
             Some(_) => {

@@ -17,7 +17,6 @@ use crate::wire::{self, Wire, batch, string};
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-const REPLICA_NOT_AVAILABLE: i16 = 9;
 const KAFKA_STORAGE_ERROR: i16 = 56;
 const LOG_DIR_NOT_FOUND: i16 = 57;
 const INVALID_UPDATE_VERSION: i16 = 95;
@@ -244,14 +243,15 @@ fn alter_replica_log_dirs() {
             of.iter().map(|(topic, index, error)| ((*topic).to_owned(), *index, *error)).collect::<Vec<_>>()
         };
         assert_eq!(alter(&[]), [], "v{version}");
-        let already = told(&[(&topic, 0, NONE), (&topic, 2, NONE), (&topic, 3, REPLICA_NOT_AVAILABLE)]);
+        let already = told(&[(&topic, 0, NONE), (&topic, 2, NONE), (&topic, 3, UNKNOWN_TOPIC_OR_PARTITION)]);
         assert_eq!(alter(&[(&here, &topic, &[0, 2, 3])]), already, "v{version}");
         assert_eq!(
             alter(&[(&elsewhere, &topic, &[1])]),
             told(&[(&topic, 1, LOG_DIR_NOT_FOUND)]),
             "v{version}: none of the broker's"
         );
-        assert_eq!(alter(&[(&here, "nowhere", &[0])]), told(&[("nowhere", 0, REPLICA_NOT_AVAILABLE)]));
+        let unknown = told(&[("nowhere", 0, UNKNOWN_TOPIC_OR_PARTITION)]);
+        assert_eq!(alter(&[(&here, "nowhere", &[0])]), unknown, "v{version}");
         let last = [(&*elsewhere, topic.as_str(), &[1][..]), (&*here, &topic, &[1])];
         assert_eq!(alter(&last), told(&[(&topic, 1, NONE)]), "v{version}: the last directory counts");
     }
