@@ -12,7 +12,7 @@ use crate::model::{
     BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs,
 };
 use crate::protocol::batch::BatchHeader;
-use crate::storage::{Create, DirectoryState};
+use crate::storage::{Create, DirectoryState, FutureLog};
 
 /// What travels between two shards. A request holds a credit for its reply's place, so neither ever waits for
 /// room (see `router`).
@@ -48,6 +48,7 @@ pub enum ShardRequest {
     ListOffsets(Vec<OffsetQueryPartition>),
     EpochEndOffsets(Vec<EpochQueryPartition>),
     DeleteRecords(Vec<DeleteRecordsPartition>),
+    Relocate(Vec<RelocatePartition>),
     /// What the logs here are like: of these partitions, or all but the metadata log.
     DescribeLogs(Option<Arc<Vec<PartitionId>>>),
     /// To shard 0 only.
@@ -78,6 +79,8 @@ pub enum ShardReply {
     EpochEndOffsets(Vec<EpochAnswer>),
     /// In the order of the request.
     DeleteRecords(Vec<DeleteRecordsOutcome>),
+    /// In the order of the request.
+    Relocate(Vec<ErrorCode>),
     Logs(ShardLogs),
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
@@ -308,6 +311,13 @@ impl DeleteRecordsOutcome {
     }
 }
 
+/// In which log directory of this node a partition's log is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelocatePartition {
+    pub partition: PartitionId,
+    pub directory: DirectoryId,
+}
+
 /// Logs, in no order, and the log directories they are in.
 #[derive(Clone, Debug)]
 pub struct ShardLogs {
@@ -325,4 +335,6 @@ pub struct LogDescription {
     pub end_offset: Offset,
     pub high_watermark: Offset,
     pub leader_epoch: LeaderEpoch,
+    /// Where it is on its way to.
+    pub future: Option<FutureLog>,
 }
