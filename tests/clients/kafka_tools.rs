@@ -150,7 +150,7 @@ fn kafkas_tool_moves_a_replica_to_another_log_directory() {
         stdout(run(tool(&broker, REASSIGN, &format!("{what} --reassignment-json-file {}", plan.display()))))
     };
     let executed = reassign("--execute");
-    assert!(executed.contains("Successfully started log directory move for: "), "{executed}");
+    assert!(executed.contains("Successfully started moving log directory to "), "{executed}");
     // each run takes the tool a second or two
     let told = (0..30).map(|_| reassign("--verify")).find(|told| !told.contains("is still in progress"));
     let told = told.expect("a small log moves in less than a minute");
