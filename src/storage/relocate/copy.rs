@@ -48,8 +48,9 @@ pub struct Copy<'a> {
     /// How often the log had been cut when this began.
     truncations: u64,
     haste: Haste,
-    /// When the limit allows the next slice.
-    next: Instant,
+    /// When the last slice began, and what it took of the limit.
+    since: Instant,
+    owed: u64,
 }
 
 /// One segment's copy.
@@ -93,8 +94,18 @@ impl<'a> Copy<'a> {
     pub fn new(log: &'a Rc<LogState>, relocation: &'a Relocation) -> Copy<'a> {
         let truncations = log.borrow().truncations;
         let (segments, snapshots) = (BTreeMap::new(), BTreeSet::new());
-        let next = reactor::now();
-        Copy { log, relocation, segments, snapshots, has_rest: false, truncations, haste: Haste::None, next }
+        let (since, owed) = (reactor::now(), 0);
+        Copy {
+            log,
+            relocation,
+            segments,
+            snapshots,
+            has_rest: false,
+            truncations,
+            haste: Haste::None,
+            since,
+            owed,
+        }
     }
 
     /// Copies what can be copied now. What the log has given up since the last time is given up here, too.
@@ -199,9 +210,10 @@ impl<'a> Copy<'a> {
                 self.snapshot(base).await?;
                 self.create(&source).await?;
             }
-            let copied = &self.segments[&base];
-            if copied.bytes < source.bytes {
-                self.slice(source).await?;
+            if self.segments[&base].bytes < source.bytes {
+                drop(source);
+                self.pace().await?;
+                self.slice(base).await?;
                 continue;
             }
             if !source.is_whole {
@@ -228,13 +240,16 @@ impl<'a> Copy<'a> {
     }
 
     /// Copies a slice. Nobody is kept from removing the segment for longer than that.
-    async fn slice(&mut self, source: Source) -> Result<(), End> {
-        let base = source.segment.base;
+    async fn slice(&mut self, base: Offset) -> Result<(), End> {
+        let Some(source) = self.source(base) else { return Ok(()) };
         let (file, position) = {
             let copied = &self.segments[&base];
             (copied.file.clone(), copied.bytes)
         };
-        let bytes = (source.bytes - position).min(SLICE_BYTES);
+        let bytes = source.bytes.saturating_sub(position).min(SLICE_BYTES);
+        if bytes == 0 {
+            return Ok(());
+        }
         self.reserve(bytes).await?;
         let begun = reactor::now();
         let read = read(&source.segment, self.log, position, bytes).await;
@@ -267,29 +282,31 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// As long as the slice took, and as long as the limit asks for.
-    async fn rest(&mut self, begun: Instant, bytes: u64) {
-        if self.haste == Haste::Appends {
-            return;
-        }
-        let now = reactor::now();
-        let took = now.since(begun).min(REST_MAX);
-        let called = &self.relocation.called;
-        or(reactor::sleep(took), called.notified()).await;
-        // from one slice to the next: the limit may change at any time, and 0 is none at all
-        let begin = begun.max(self.next);
-        loop {
-            let limit = self.log.shard.live.get().relocation_bytes_per_second;
-            let due = match limit {
-                0 => reactor::now().after(PACE_MAX),
-                limit => begin.after(Duration::from_secs_f64(bytes as f64 / limit as f64)),
+    /// Waits until the limit allows the next slice. It may change at any time, and 0 allows none.
+    pub async fn pace(&mut self) -> Result<(), End> {
+        while self.haste == Haste::None {
+            check(self.log, self.relocation)?;
+            let left = match self.log.shard.live.get().relocation_bytes_per_second {
+                0 => PACE_MAX,
+                limit => {
+                    let takes = Duration::from_secs_f64(self.owed as f64 / limit as f64);
+                    self.since.after(takes).since(reactor::now())
+                }
             };
-            let left = due.since(reactor::now());
-            if left.is_zero() || check(self.log, self.relocation).is_err() {
-                self.next = due;
-                return;
+            if left.is_zero() {
+                break;
             }
-            or(reactor::sleep(left.min(PACE_MAX)), called.notified()).await;
+            or(reactor::sleep(left.min(PACE_MAX)), self.relocation.called.notified()).await;
+        }
+        Ok(())
+    }
+
+    /// As long as the slice took.
+    async fn rest(&mut self, begun: Instant, bytes: u64) {
+        (self.since, self.owed) = (begun, bytes);
+        if self.haste == Haste::None {
+            let took = reactor::now().since(begun).min(REST_MAX);
+            or(reactor::sleep(took), self.relocation.called.notified()).await;
         }
     }
 
@@ -407,6 +424,7 @@ impl<'a> Copy<'a> {
         let mut position = 0;
         while position < bytes {
             check(self.log, self.relocation)?;
+            self.pace().await?;
             let length = (bytes - position).min(SLICE_BYTES);
             self.reserve(length).await?;
             let begun = reactor::now();

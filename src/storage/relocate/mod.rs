@@ -246,6 +246,7 @@ async fn relocate(shard: &Rc<Shard>, relocation: &Rc<Relocation>) -> Result<(), 
     log.settled.notify();
     remove_others(relocation).await.map_err(|error| End::destination(relocation, shard, &error))?;
     let mut copy = Copy::new(&log, relocation);
+    copy.pace().await?;
     loop {
         copy.catch_up().await?;
         if copy.left() <= LEFT_BYTES_MAX {
