@@ -284,7 +284,10 @@ impl<'a> Copy<'a> {
 
     /// Waits until the limit allows the next slice. It may change at any time, and 0 allows none.
     pub async fn pace(&mut self) -> Result<(), End> {
-        while self.haste == Haste::None {
+        if self.haste != Haste::None {
+            return Ok(());
+        }
+        loop {
             check(self.log, self.relocation)?;
             let left = match self.log.shard.live.get().relocation_bytes_per_second {
                 0 => PACE_MAX,
@@ -294,11 +297,10 @@ impl<'a> Copy<'a> {
                 }
             };
             if left.is_zero() {
-                break;
+                return Ok(());
             }
             or(reactor::sleep(left.min(PACE_MAX)), self.relocation.called.notified()).await;
         }
-        Ok(())
     }
 
     /// As long as the slice took.
