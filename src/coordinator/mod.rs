@@ -1,8 +1,8 @@
 //! Coordinators: what consumer groups agree on, as state machines that keep their state in a compacted topic.
 //!
-//! A machine takes a request and the time, and gives [`Effects`]: records to append, and replies. It changes its state
-//! by replaying the records it has just made, so that a machine that reads its log from the front ends in the same
-//! state. What it holds beside (who waits, when who was heard last) is not in the log and is lost with the broker.
+//! A machine takes a request and the time, and gives [`Effects`]: records to append, and replies. Its state and its records
+//! change in the same call, so that a machine that reads its log from the front ends in the same state (the tests compare
+//! the two after every step). What it holds beside (who waits, when who was heard last) is not in the log and is lost with the broker.
 //!
 //! Invariants:
 //! * A reply, also one to a question, is released when everything that was appended before it is durable: nobody sees

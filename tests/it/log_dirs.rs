@@ -77,7 +77,6 @@ impl Places {
                 return places;
             }
             assert!(Instant::now() < deadline, "not moved after {PATIENCE:?}: {:?}", places.future);
-            thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -196,7 +195,6 @@ fn a_replica_moves_is_called_off_and_sent_elsewhere() {
         let deadline = Instant::now() + PATIENCE;
         while !is_in(&Places::of(&mut wire, &topic).future, 0, others[1]) {
             assert!(Instant::now() < deadline, "the move is not wanted any more");
-            thread::sleep(Duration::from_millis(5));
         }
     }
     limit(&mut wire, 1 << 40);
@@ -249,6 +247,7 @@ impl Mover {
             let (partition, to) = (random() % self.partitions, random() % self.directories.len());
             let error = relocate(&mut wire, &self.topic, partition as i32, &self.directories[to])?;
             assert_eq!(error, NONE, "partition {partition}");
+            // so that moves are called off, sent elsewhere, and let come to their end
             thread::sleep(Duration::from_millis(random() as u64 % 20));
         }
         Ok(())

@@ -310,3 +310,25 @@ fn the_lag_of_every_group_is_told() {
     assert_eq!(all.sum("corelane_group_committed_offsets_total", &[]), 4.0);
     assert_eq!(all.sum("corelane_group_coordinators", &[]), 8.0);
 }
+
+/// Groups may be loading still when a broker that has just started is asked to delete a topic.
+#[test]
+fn offsets_go_with_a_topic_that_is_deleted_while_groups_are_loaded() {
+    let (mut broker, mut wire) = started(3);
+    let ids: Vec<String> = (0..50).map(|_| wire::unique("group")).collect();
+    for round in 0..5 {
+        let topic = wire::unique("gone");
+        wire.create_topic(&topic, 1, &[]);
+        for id in &ids {
+            while commit(&mut wire, &commit_request(id, &topic, &[(0, round)], ""), 9) != [NONE] {}
+        }
+        broker.kill();
+        broker.restart();
+        wire = Wire::connect(broker.bootstrap());
+        wire.delete_topic(&topic);
+        wire.create_topic(&topic, 1, &[]);
+        for id in &ids {
+            assert_eq!(loaded_offsets(&mut wire, id), BTreeMap::new(), "round {round}");
+        }
+    }
+}

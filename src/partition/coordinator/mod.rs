@@ -61,6 +61,10 @@ struct GroupHost {
     changed: Notify,
     /// When the timers' task wakes; `None`: it does not by itself.
     wakes: Cell<Option<u64>>,
+    /// Topics that were removed while there was no machine to tell.
+    untold: RefCell<Vec<String>>,
+    /// Who waits until it is told.
+    telling: RefCell<Vec<Sender<()>>>,
 }
 
 struct Waiting {
@@ -112,6 +116,8 @@ impl GroupHost {
             next_ticket: Cell::new(0),
             changed: Notify::default(),
             wakes: Cell::new(None),
+            untold: RefCell::default(),
+            telling: RefCell::default(),
         })
     }
 
@@ -122,7 +128,19 @@ impl GroupHost {
         }
         *self.machine.borrow_mut() = now;
         self.waiting.borrow_mut().clear();
+        self.telling.borrow_mut().clear();
         self.changed.notify();
+    }
+
+    /// `None`: it may take long.
+    fn tell_later(&self, topics: &[String]) -> Option<Receiver<()>> {
+        self.untold.borrow_mut().extend_from_slice(topics);
+        let (sender, receiver) = oneshot();
+        let is_loading = matches!(*self.machine.borrow(), Machine::Loading);
+        is_loading.then(|| {
+            self.telling.borrow_mut().push(sender);
+            receiver
+        })
     }
 
     /// What a turn has appended is durable, or it is lost; then the machine is ahead of its log, and may not answer once more.
@@ -177,18 +195,22 @@ impl Shard {
         }
     }
 
-    /// What the topics' removal writes is durable when the future ends.
+    /// What the topics' removal writes is durable when the future ends, also where groups are being loaded. A coordinator that
+    /// cannot be loaded or written is told when it can, and nobody waits for that.
     pub(super) fn topics_removed(self: &Rc<Self>, topics: &[String]) -> impl Future<Output = ()> + use<> {
-        let written: Vec<_> = (self.coordinators().all().iter())
-            .filter_map(|host| {
-                self.turn(host, |machine, context| machine.topics_removed(context, topics)).ok()
-            })
-            .collect();
+        let (mut written, mut told) = (Vec::new(), Vec::new());
+        for host in self.coordinators().all() {
+            match self.turn(&host, |machine, context| machine.topics_removed(context, topics)) {
+                Ok(Settled(task)) => written.extend(task),
+                Err(_) => told.extend(host.tell_later(topics)),
+            }
+        }
         async move {
-            for Settled(written) in written {
-                if let Some(written) = written {
-                    written.await;
-                }
+            for task in written {
+                task.await;
+            }
+            for told in told {
+                told.await;
             }
         }
     }
@@ -358,5 +380,17 @@ impl Shard {
         }
         *host.machine.borrow_mut() = Machine::Running(machine);
         let _ = self.turn(host, |machine, context| machine.loaded(context));
+        let (topics, telling) = (host.untold.take(), host.telling.take());
+        // a topic of the same name may be there again; nobody could commit anything of it yet
+        if let Ok(Settled(task)) =
+            self.turn(host, |machine, context| machine.topics_removed(context, &topics))
+        {
+            reactor::spawn(async move {
+                if let Some(task) = task {
+                    task.await;
+                }
+                telling.into_iter().for_each(|sender| sender.send(()));
+            });
+        }
     }
 }
