@@ -28,7 +28,7 @@ pub mod header;
 pub mod records;
 #[cfg(test)]
 pub(crate) mod test_batch;
-mod wire;
+pub(crate) mod wire;
 
 pub use kafka_protocol::messages;
 pub use kafka_protocol::protocol::StrBytes;
