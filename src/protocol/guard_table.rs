@@ -33,6 +33,7 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::DescribeCluster => match version { 0 => DESCRIBE_CLUSTER_0, 1 => DESCRIBE_CLUSTER_1, _ => DESCRIBE_CLUSTER_2 },
         Api::ListConfigResources => match version { 0 => LIST_CONFIG_RESOURCES_0, _ => LIST_CONFIG_RESOURCES_1 },
         Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS_0,
+        _ => &[],
     }
 }
 

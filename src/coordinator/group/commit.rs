@@ -41,7 +41,8 @@ fn not_deleted(error: ErrorCode) -> Reply {
 }
 
 /// The same error for everything.
-pub(crate) fn refused(request: &OffsetCommitRequest, error: ErrorCode) -> OffsetCommitResponse {
+#[must_use]
+pub fn refused(request: &OffsetCommitRequest, error: ErrorCode) -> OffsetCommitResponse {
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
             OffsetCommitResponsePartition::default()

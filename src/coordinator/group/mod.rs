@@ -18,6 +18,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use commit::refused;
 pub use request::{Body, Client, Reply, Request};
 pub use settings::{Migration, Settings};
 
