@@ -1,7 +1,7 @@
-//! OffsetCommit 2-9 (key 8): how far a group has read. Answered when it is durable.
+//! OffsetCommit 2-10 (key 8): how far a group has read. Answered when it is durable.
 //!
-//! v2-4 may say how long to keep it; v6+ leader epochs (KIP-320), v7+ static members (KIP-345), v9+ member epochs (KIP-848). A topic or
-//! partition that is not there is UNKNOWN_TOPIC_OR_PARTITION. Left out: v10 (topic ids).
+//! v2-4 may say how long to keep it; v6+ leader epochs (KIP-320), v7+ static members (KIP-345), v9+ member epochs, v10+ topics by id
+//! (KIP-848). A topic or partition that is not there is UNKNOWN_TOPIC_OR_PARTITION, an id UNKNOWN_TOPIC_ID.
 
 use std::rc::Rc;
 
@@ -10,9 +10,13 @@ use super::authorize::{Operation, Resource, allowed};
 use super::groups::may;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
+use super::topic::topic_id;
 use crate::coordinator::group::{Body, Reply, refused};
 use crate::model::ErrorCode;
-use crate::protocol::messages::OffsetCommitRequest;
+use crate::protocol::StrBytes;
+use crate::protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
+use crate::protocol::messages::{OffsetCommitRequest, TopicName};
+use crate::protocol::topic_ids::TOPIC_IDS_FROM;
 
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, mut request) = request.decode::<OffsetCommitRequest>()?;
@@ -21,6 +25,8 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         let error = ErrorCode::GroupAuthorizationFailed;
         return Ok(context.reply(refused(&request, error), error));
     }
+    let unknown =
+        if context.version() >= TOPIC_IDS_FROM { broker.name_topics(&mut request) } else { Vec::new() };
     let (allowed, unreadable) = std::mem::take(&mut request.topics)
         .into_iter()
         .partition(|topic| allowed(&context, Operation::Read, Resource::Topic(&topic.name)));
@@ -35,6 +41,8 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         Err(error) => refused(&asked, error),
     };
     response.topics.extend(refused(&unreadable, ErrorCode::TopicAuthorizationFailed).topics);
+    let unknown = OffsetCommitRequest::default().with_topics(unknown);
+    response.topics.extend(refused(&unknown, ErrorCode::UnknownTopicId).topics);
     let mut first_error = ErrorCode::None;
     for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
         note(
@@ -43,4 +51,20 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         );
     }
     Ok(context.reply(response, first_error))
+}
+
+impl Broker {
+    /// Gives each topic the name of its id; those that have none are taken out.
+    fn name_topics(&self, request: &mut OffsetCommitRequest) -> Vec<OffsetCommitRequestTopic> {
+        let image = self.shard.image();
+        let (known, unknown) = std::mem::take(&mut request.topics)
+            .into_iter()
+            .partition(|topic| image.topic(topic_id(topic.topic_id)).is_some());
+        request.topics = known;
+        for topic in &mut request.topics {
+            let name = image.topic(topic_id(topic.topic_id)).map(|known| known.name.clone());
+            topic.name = TopicName(StrBytes::from_string(name.unwrap_or_default()));
+        }
+        unknown
+    }
 }

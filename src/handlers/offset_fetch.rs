@@ -1,7 +1,7 @@
-//! OffsetFetch 1-9 (key 9): how far groups have read.
+//! OffsetFetch 1-10 (key 9): how far groups have read.
 //!
 //! v2+ all topics of a group (null), v5+ leader epochs (KIP-320), v7+ only stable offsets on demand (KIP-447), v8+ several groups
-//! (KIP-709), v9+ member epochs (KIP-848). What was never committed is -1. Left out: v10 (topic ids).
+//! (KIP-709), v9+ member epochs, v10+ topics by id (KIP-848). What was never committed is -1.
 
 use std::rc::Rc;
 
@@ -11,14 +11,17 @@ use super::context::RequestContext;
 use super::groups::may;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
+use super::topic::{topic_id, wire_id};
 use crate::coordinator::group::{Body, Reply};
 use crate::model::ErrorCode;
+use crate::protocol::StrBytes;
 use crate::protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use crate::protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
+use crate::protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use crate::protocol::topic_ids::TOPIC_IDS_FROM;
 use crate::reactor::spawn;
 
 /// From here on a request asks for several groups.
@@ -62,11 +65,15 @@ async fn fetch(
     }
     let may_see = |topic: &str| allowed(&context, Operation::Describe, Resource::Topic(topic));
     let mut refused = Vec::new();
+    let by_id = context.version() >= TOPIC_IDS_FROM;
+    if let Some(topics) = group.topics.as_mut().filter(|_| by_id) {
+        refused.extend(broker.name_fetched(topics));
+    }
     if let Some(topics) = &mut group.topics {
         topics.retain(|topic| {
             let may_see = may_see(&topic.name);
             if !may_see {
-                refused.push(refusal(topic));
+                refused.push(refusal(topic, ErrorCode::TopicAuthorizationFailed));
             }
             may_see
         });
@@ -74,6 +81,9 @@ async fn fetch(
     match broker.ask_group(&context, &id, Body::FetchOffsets { group, require_stable }).await {
         Ok(Reply::FetchOffsets(mut fetched)) => {
             fetched.topics.retain(|topic| may_see(&topic.name));
+            if by_id {
+                broker.tell_ids(&mut fetched.topics);
+            }
             if fetched.error_code == ErrorCode::None.code() {
                 fetched.topics.extend(refused);
             }
@@ -84,14 +94,17 @@ async fn fetch(
     }
 }
 
-fn refusal(topic: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+fn refusal(topic: &OffsetFetchRequestTopics, error: ErrorCode) -> OffsetFetchResponseTopics {
     let partitions = topic.partition_indexes.iter().map(|&index| {
         OffsetFetchResponsePartitions::default()
             .with_partition_index(index)
             .with_committed_offset(-1)
-            .with_error_code(ErrorCode::TopicAuthorizationFailed.code())
+            .with_error_code(error.code())
     });
-    OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    OffsetFetchResponseTopics::default()
+        .with_name(topic.name.clone())
+        .with_topic_id(topic.topic_id)
+        .with_partitions(partitions.collect())
 }
 
 /// A request of the older form, as one for a group.
@@ -125,4 +138,35 @@ fn as_one_group(fetched: OffsetFetchResponseGroup) -> OffsetFetchResponse {
         OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
     });
     OffsetFetchResponse::default().with_error_code(fetched.error_code).with_topics(topics.collect())
+}
+
+impl Broker {
+    /// Gives each topic the name of its id. Those that have none are taken out, and answered here.
+    fn name_fetched(&self, topics: &mut Vec<OffsetFetchRequestTopics>) -> Vec<OffsetFetchResponseTopics> {
+        let image = self.shard.image();
+        let mut unknown = Vec::new();
+        topics.retain_mut(|topic| match image.topic(topic_id(topic.topic_id)) {
+            Some(known) => {
+                topic.name = TopicName(StrBytes::from_string(known.name.clone()));
+                true
+            }
+            None => {
+                unknown.push(refusal(topic, ErrorCode::UnknownTopicId));
+                false
+            }
+        });
+        unknown
+    }
+
+    /// Gives each topic the id of its name. One that has none any more cannot be told.
+    fn tell_ids(&self, topics: &mut Vec<OffsetFetchResponseTopics>) {
+        let image = self.shard.image();
+        topics.retain_mut(|topic| match image.topic_by_name(&topic.name) {
+            Some(known) => {
+                topic.topic_id = wire_id(known.id);
+                true
+            }
+            None => false,
+        });
+    }
 }

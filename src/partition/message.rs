@@ -73,6 +73,8 @@ pub enum ShardRequest {
         states: Vec<String>,
         types: Vec<String>,
     },
+    /// How far the groups of the shard's coordinators have come.
+    GroupProgress,
     /// To shard 0 only.
     Control(metadata::Request),
     /// Committed metadata records, in commit order.
@@ -104,6 +106,7 @@ pub enum ShardReply {
     Logs(ShardLogs),
     Coordinate(Result<group::Reply, ErrorCode>),
     Groups(Result<Vec<ListedGroup>, ErrorCode>),
+    GroupProgress(Vec<group::GroupProgress>),
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
     Open(Vec<Result<DirectoryId, ErrorCode>>),

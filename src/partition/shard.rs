@@ -402,6 +402,9 @@ impl Shard {
             ShardRequest::ListGroups { states, types } => {
                 Box::pin(async move { ShardReply::Groups(shard.list_groups_local(states, types).await) })
             }
+            ShardRequest::GroupProgress => {
+                Box::pin(async move { ShardReply::GroupProgress(shard.group_progress().await) })
+            }
             ShardRequest::Control(request) => {
                 let reply = self.host().control(request);
                 Box::pin(async move { ShardReply::Control(reply.await) })

@@ -28,6 +28,7 @@ pub mod header;
 pub mod records;
 #[cfg(test)]
 pub(crate) mod test_batch;
+pub mod topic_ids;
 pub(crate) mod wire;
 
 pub use kafka_protocol::messages;

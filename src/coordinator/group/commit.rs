@@ -51,6 +51,7 @@ pub fn refused(request: &OffsetCommitRequest, error: ErrorCode) -> OffsetCommitR
         });
         OffsetCommitResponseTopic::default()
             .with_name(topic.name.clone())
+            .with_topic_id(topic.topic_id)
             .with_partitions(partitions.collect())
     });
     OffsetCommitResponse::default().with_topics(topics.collect())

@@ -1,5 +1,7 @@
 //! Groups as they are listed and described, and how a deletion is told.
 
+use std::ops::Bound;
+
 use super::{Group, GroupCoordinator, Members};
 use crate::metadata::Image;
 use crate::model::ErrorCode;
@@ -9,6 +11,18 @@ use crate::protocol::messages::consumer_group_describe_response::DescribedGroup 
 use crate::protocol::messages::delete_groups_response::DeletableGroupResult;
 use crate::protocol::messages::describe_groups_response::DescribedGroup;
 use crate::protocol::messages::list_groups_response::ListedGroup;
+
+/// A group and its committed offsets, for watching.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupProgress {
+    pub group: String,
+    pub state: &'static str,
+    /// `classic` or `consumer`.
+    pub protocol: &'static str,
+    pub members: usize,
+    /// Topic, partition, offset.
+    pub offsets: Vec<(String, i32, i64)>,
+}
 
 /// DescribeGroups' from which a group that is not there is an error.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 6;
@@ -29,6 +43,22 @@ impl Group {
         }
     }
 
+    fn progress(&self, id: &str) -> GroupProgress {
+        let offsets = self.offsets.iter().flat_map(|(topic, partitions)| {
+            partitions.iter().map(|(partition, value)| (topic.to_owned(), *partition, value.offset))
+        });
+        GroupProgress {
+            group: id.to_owned(),
+            state: self.state(),
+            protocol: self.type_name(),
+            members: match &self.members {
+                Members::Classic(members) => members.len(),
+                Members::Consumer(members) => members.len(),
+            },
+            offsets: offsets.collect(),
+        }
+    }
+
     fn type_name(&self) -> &'static str {
         match &self.members {
             Members::Classic(_) => "classic",
@@ -38,6 +68,14 @@ impl Group {
 }
 
 impl GroupCoordinator {
+    /// The next `count` groups behind this one, in the order of their ids.
+    #[must_use]
+    pub fn progress(&self, behind: Option<&str>, count: usize) -> Vec<GroupProgress> {
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let groups = self.groups.range::<str, _>((from, Bound::Unbounded)).take(count);
+        groups.map(|(id, group)| group.progress(id)).collect()
+    }
+
     pub(super) fn list(&self, states: &[String], types: &[String]) -> Vec<ListedGroup> {
         let is_in = |filter: &[String], name: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))

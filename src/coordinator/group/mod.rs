@@ -19,6 +19,7 @@ mod settings;
 mod tests;
 
 pub use commit::refused;
+pub use describe::GroupProgress;
 pub use request::{Body, Client, Reply, Request};
 pub use settings::{Migration, Settings};
 

@@ -11,6 +11,7 @@
 //!
 //! Never here: what a group is, which error a client sees.
 
+mod lag;
 mod load;
 mod route;
 
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use futures_lite::future::or;
 
 use super::local::LocalAppend;
-use super::message::{Acks, AppendPartition};
+use super::message::{Acks, AppendOutcome, AppendPartition};
 use super::shard::Shard;
 use crate::coordinator::group::{GroupCoordinator, Reply, Request, Settings};
 use crate::coordinator::record::Record;
@@ -122,6 +123,20 @@ impl GroupHost {
         *self.machine.borrow_mut() = now;
         self.waiting.borrow_mut().clear();
         self.changed.notify();
+    }
+
+    /// What a turn has appended is durable, or it is lost; then the machine is ahead of its log, and may not answer once more.
+    fn settle(&self, replies: Vec<(Ticket, Reply)>, outcomes: &[AppendOutcome]) {
+        match outcomes.iter().find(|outcome| !outcome.error.is_none()) {
+            None => self.release(replies),
+            Some(failed) => {
+                tracing::error!(
+                    partition = self.partition.index, error = ?failed.error,
+                    "what consumer groups have agreed on cannot be written; they are loaded again from __consumer_offsets"
+                );
+                self.fail(Machine::Failed);
+            }
+        }
     }
 
     fn release(&self, replies: Vec<(Ticket, Reply)>) {
@@ -232,29 +247,17 @@ impl Shard {
 
     fn take_effect(self: &Rc<Self>, host: &Rc<GroupHost>, effects: Effects<Reply>) -> Settled {
         let Effects { records, replies } = effects;
-        let written = self.write(host.partition, &records);
-        let is_durable =
-            matches!(&written, LocalAppend::Settled(outcomes) if outcomes.iter().all(|o| o.error.is_none()));
-        let mut task = None;
-        if is_durable {
-            host.release(replies);
-        } else {
-            let host = Rc::clone(host);
-            task = Some(reactor::spawn(async move {
-                let outcomes = written.outcomes().await;
-                match outcomes.iter().find(|outcome| !outcome.error.is_none()) {
-                    None => host.release(replies),
-                    Some(failed) => {
-                        tracing::error!(
-                            partition = host.partition.index, error = ?failed.error,
-                            "what consumer groups have agreed on cannot be written; they are loaded again from __consumer_offsets"
-                        );
-                        host.fail(Machine::Failed);
-                    }
-                }
-            }));
+        match self.write(host.partition, &records) {
+            LocalAppend::Settled(outcomes) => {
+                host.settle(replies, &outcomes);
+                Settled(None)
+            }
+            waiting @ LocalAppend::Waiting(_) => {
+                let host = Rc::clone(host);
+                let waits = async move { host.settle(replies, &waiting.outcomes().await) };
+                Settled(Some(reactor::spawn(waits)))
+            }
         }
-        Settled(task)
     }
 
     /// Appends the records, in batches; without any, waits for what was appended before.
@@ -282,26 +285,34 @@ impl Shard {
                 AppendPartition { partition, batch, header }
             })
             .collect();
-        // Every in-sync replica, however long it takes: what a turn has done cannot be taken back when time is over.
+        // To the high watermark, however long it takes: what a turn has done cannot be taken back when a time is over.
         self.append_local(Acks::Leader, 0, batches)
     }
 }
 
 /// A host's task: loads the machine, then calls it when something is due, until the partition goes.
 async fn run(shard: Weak<Shard>, host: Rc<GroupHost>) {
+    let mut told = None;
     loop {
         let Some(strong) = shard.upgrade() else { return };
         if matches!(*host.machine.borrow(), Machine::Gone) {
             return;
         }
         match load::load(&strong, host.partition).await {
-            Ok(machine) => strong.began(&host, machine),
+            Ok(machine) => {
+                told = None;
+                strong.began(&host, machine);
+            }
             Err(reason) => {
-                tracing::error!(
-                    partition = host.partition.index,
-                    reason,
-                    "the consumer groups of a partition of __consumer_offsets cannot be served; trying again"
-                );
+                if told.as_ref() != Some(&reason) {
+                    tracing::error!(
+                        partition = host.partition.index,
+                        reason,
+                        "the consumer groups of a partition of __consumer_offsets cannot be served until it can be read and \
+                         written; trying on"
+                    );
+                    told = Some(reason);
+                }
                 host.fail(Machine::Failed);
             }
         }

@@ -75,6 +75,11 @@ impl ClassicGroup {
         self.value.is_none()
     }
 
+    /// Members.
+    pub fn len(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| value.members.len())
+    }
+
     /// Without members, and none about to come.
     pub fn is_empty(&self) -> bool {
         self.value.as_ref().is_none_or(|value| value.members.is_empty())

@@ -41,6 +41,11 @@ impl ConsumerGroup {
         true
     }
 
+    /// Members.
+    pub fn len(&self) -> usize {
+        0
+    }
+
     /// Without members.
     pub fn is_empty(&self) -> bool {
         true
