@@ -9,8 +9,8 @@ use kafka_protocol::messages::offset_commit_request::{
 };
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest};
-use kafka_protocol::protocol::types::{Boolean, CompactArray, CompactString, Int32, UnsignedVarInt, Uuid};
-use kafka_protocol::protocol::{Decodable as _, Decoder as _, StrBytes};
+use kafka_protocol::protocol::{Decodable as _, StrBytes};
+use uuid::Uuid;
 
 use super::wire::take_unsigned_varint;
 
@@ -24,12 +24,12 @@ const PARTITIONS: i16 = 9;
 pub(super) fn offset_commit(body: &mut Bytes) -> Option<OffsetCommitRequest> {
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(text(body)?))
-        .with_generation_id_or_member_epoch(Int32.decode(body).ok()?)
+        .with_generation_id_or_member_epoch(number(body)?)
         .with_member_id(text(body)?)
         .with_group_instance_id(nullable_text(body)?)
         .with_retention_time_ms(-1);
     let topics = items(body, |body| {
-        let id = Uuid.decode(body).ok()?;
+        let id = Uuid::from_bytes(take(body)?);
         let partition = |body: &mut Bytes| OffsetCommitRequestPartition::decode(body, PARTITIONS).ok();
         let topic =
             OffsetCommitRequestTopic::default().with_topic_id(id).with_partitions(items(body, partition)??);
@@ -46,48 +46,72 @@ pub(super) fn offset_fetch(body: &mut Bytes) -> Option<OffsetFetchRequest> {
         let group = OffsetFetchRequestGroup::default()
             .with_group_id(GroupId(text(body)?))
             .with_member_id(nullable_text(body)?)
-            .with_member_epoch(Int32.decode(body).ok()?);
+            .with_member_epoch(number(body)?);
         let topics = items(body, |body| {
-            let id = Uuid.decode(body).ok()?;
-            let indexes: Vec<i32> = CompactArray(Int32).decode(body).ok()?;
+            let id = Uuid::from_bytes(take(body)?);
+            let indexes = items(body, number)??;
             skip_tagged(body)?;
             Some(OffsetFetchRequestTopics::default().with_topic_id(id).with_partition_indexes(indexes))
         })?;
         skip_tagged(body)?;
         Some(group.with_topics(topics))
     })??;
-    let require_stable = Boolean.decode(body).ok()?;
+    let require_stable = take::<1>(body)? != [0];
     skip_tagged(body)?;
     Some(OffsetFetchRequest::default().with_groups(groups).with_require_stable(require_stable))
 }
 
-fn text(body: &mut Bytes) -> Option<StrBytes> {
-    CompactString.decode(body).ok()
+fn take<const N: usize>(body: &mut Bytes) -> Option<[u8; N]> {
+    let taken = *body.first_chunk()?;
+    body.advance(N);
+    Some(taken)
 }
 
-fn nullable_text(body: &mut Bytes) -> Option<Option<StrBytes>> {
-    CompactString.decode(body).ok()
+fn number(body: &mut Bytes) -> Option<i32> {
+    take(body).map(i32::from_be_bytes)
+}
+
+fn text(body: &mut Bytes) -> Option<StrBytes> {
+    nullable_text(body)?
 }
 
 /// `Some(None)`: null.
+fn nullable_text(body: &mut Bytes) -> Option<Option<StrBytes>> {
+    let Some(length) = length(body)? else { return Some(None) };
+    let text = (length <= body.len()).then(|| body.split_to(length))?;
+    StrBytes::from_utf8(text).ok().map(Some)
+}
+
+/// As [`nullable_text`]. The guard has seen that there are so many.
 fn items<T>(body: &mut Bytes, item: impl Fn(&mut Bytes) -> Option<T>) -> Option<Option<Vec<T>>> {
-    let Some(count) = UnsignedVarInt.decode(body).ok()?.checked_sub(1) else { return Some(None) };
-    let mut items = Vec::new();
+    let Some(count) = length(body)? else { return Some(None) };
+    let mut items = Vec::with_capacity(count);
     for _ in 0..count {
         items.push(item(body)?);
     }
     Some(Some(items))
 }
 
-fn skip_tagged(body: &mut Bytes) -> Option<()> {
+/// `Some(None)`: null.
+fn length(body: &mut Bytes) -> Option<Option<usize>> {
+    let one_more = varint(body)?;
+    Some(usize::try_from(one_more).ok()?.checked_sub(1))
+}
+
+fn varint(body: &mut Bytes) -> Option<u32> {
     let mut rest: &[u8] = body;
-    for _ in 0..take_unsigned_varint(&mut rest)? {
-        take_unsigned_varint(&mut rest)?;
-        let length = usize::try_from(take_unsigned_varint(&mut rest)?).ok()?;
-        rest = rest.get(length..)?;
-    }
+    let value = take_unsigned_varint(&mut rest)?;
     let read = body.len() - rest.len();
     body.advance(read);
+    Some(value)
+}
+
+fn skip_tagged(body: &mut Bytes) -> Option<()> {
+    for _ in 0..varint(body)? {
+        varint(body)?;
+        let length = usize::try_from(varint(body)?).ok()?;
+        (length <= body.len()).then(|| body.advance(length))?;
+    }
     Some(())
 }
 
