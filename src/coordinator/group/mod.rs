@@ -408,7 +408,8 @@ impl Group {
                 Members::Consumer(members) => members.is_subscribed(topic),
             });
         }
-        if self.offsets.is_empty() {
+        let is_awaited = matches!(&self.members, Members::Classic(members) if members.is_awaited());
+        if self.offsets.is_empty() && !is_awaited {
             self.remove_if_empty(turn);
         }
     }
