@@ -16,6 +16,8 @@ mod offsets;
 mod request;
 mod settings;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use commit::refused;
