@@ -16,6 +16,8 @@ mod offsets;
 mod request;
 mod settings;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use commit::refused;
@@ -408,7 +410,8 @@ impl Group {
                 Members::Consumer(members) => members.is_subscribed(topic),
             });
         }
-        if self.offsets.is_empty() {
+        let is_awaited = matches!(&self.members, Members::Classic(members) if members.is_awaited());
+        if self.offsets.is_empty() && !is_awaited {
             self.remove_if_empty(turn);
         }
     }
