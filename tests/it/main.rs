@@ -28,6 +28,7 @@ mod load;
 mod many_partitions;
 mod metadata_kills;
 mod node_api;
+mod offsets;
 mod partitions_api;
 mod producers;
 mod records;
