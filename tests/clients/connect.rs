@@ -10,25 +10,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{Broker, Process, Setup, free_port};
-use crate::install::connect;
+use crate::install::{connect, kafka};
 use crate::wire::{self, Wire};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a worker says is waited for.
-const LOGGING: &str = "Configuration:
-  Appenders:
-    Console:
-      name: STDERR
-      target: SYSTEM_ERR
-      PatternLayout:
-        Pattern: \"[%d] %p %m (%c)%n\"
-  Loggers:
-    Root:
-      level: WARN
-      AppenderRef:
-        - ref: STDERR
-    Logger:
+/// Beside what Kafka's programs say: what is waited for.
+const LOGGING: &str = "    Logger:
       - name: org.apache.kafka.connect.runtime
         level: INFO
 ";
@@ -65,7 +53,8 @@ impl Worker {
         );
         std::fs::write(&properties, text).expect("target/tmp is writable");
         let logging = folder.join("connect-log4j2.yaml");
-        std::fs::write(&logging, LOGGING).expect("target/tmp is writable");
+        let all = std::fs::read_to_string(kafka().logging()).expect("Kafka is installed") + LOGGING;
+        std::fs::write(&logging, all).expect("target/tmp is writable");
         let mut command = connect(&logging, "org.apache.kafka.connect.cli.ConnectDistributed");
         command.arg(&properties);
         let process = Process::spawn(command);

@@ -61,7 +61,9 @@ class Reading:
         self.commit, self.commit_async, self.refusals = commit, commit_async, refusals
         self.ranges, self.count = {}, 0
         # By partition, the offset that follows what was read, was asked to be committed, and is.
-        self.next, self.asked, self.committed = {}, {}, {}
+        self.next, self.committed = {}, {}
+        # One asynchronous commit at a time: a client that tries again could bring them out of order.
+        self.waiting = False
 
     def take(self, partition, offset, value):
         assert value == b"%d" % offset, f"partition {partition} has {value!r} at offset {offset}"
@@ -76,9 +78,9 @@ class Reading:
     def done(self):
         """Says what has been read, and has it committed."""
         self.say()
-        offsets = {p: offset for p, offset in self.next.items() if self.asked.get(p) != offset}
-        if offsets:
-            self.asked.update(offsets)
+        offsets = {p: offset for p, offset in self.next.items() if self.committed.get(p) != offset}
+        if offsets and not self.waiting:
+            self.waiting = True
             self.commit_async(offsets)
 
     def say(self):
@@ -87,17 +89,18 @@ class Reading:
         self.ranges, self.count = {}, 0
 
     def answered(self, offsets, error):
+        self.waiting = False
         if error is None:
             say("committed", offsets=offsets)
-            self.committed.update(offsets)
+            # An answer may come when the partition has gone, and come again.
+            self.committed.update({p: offset for p, offset in offsets.items() if p in self.next})
         else:
             say("uncommitted", reason=str(error))
-            self.asked = {p: offset for p, offset in self.asked.items() if p not in offsets}
 
     def give_up(self, partitions):
         """Commits before the partitions go; nobody may hear any more of what is on its way."""
         self.say()
-        offsets = {p: self.next[p] for p in partitions if self.committed.get(p) != self.next.get(p)}
+        offsets = {p: self.next[p] for p in partitions if p in self.next and self.committed.get(p) != self.next[p]}
         for _ in range(TRIES if offsets else 0):
             try:
                 self.commit(offsets)
@@ -112,5 +115,5 @@ class Reading:
         """They are gone."""
         self.say()
         for partition in partitions:
-            for known in (self.next, self.asked, self.committed):
+            for known in (self.next, self.committed):
                 known.pop(partition, None)

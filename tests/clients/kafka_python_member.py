@@ -1,4 +1,7 @@
-"""A member of a consumer group by kafka-python; see group_member.py."""
+"""A member of a consumer group by kafka-python; see group_member.py.
+
+Its listener cannot commit, so what a poll gave is committed before the next, which is what calls the listener.
+"""
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -20,7 +23,7 @@ class Listener(ConsumerRebalanceListener):
 
     def on_partitions_revoked(self, revoked):
         going = [p.partition for p in revoked]
-        self.reading.give_up(going)
+        self.reading.lose(going)
         say("revoked", partitions=going)
 
     def on_partitions_lost(self, lost):
@@ -51,13 +54,15 @@ def main():
     def commit(offsets):
         consumer.commit(wanted(offsets))
 
-    def commit_async(offsets):
-        def answered(_, answer):
-            reading.answered(offsets, answer if isinstance(answer, Exception) else None)
+    def commit_now(offsets):
+        try:
+            commit(offsets)
+        except KafkaError as error:
+            reading.answered(offsets, error)
+        else:
+            reading.answered(offsets, None)
 
-        consumer.commit_async(wanted(offsets), callback=answered)
-
-    reading = Reading(commit, commit_async, KafkaError)
+    reading = Reading(commit, commit_now, KafkaError)
     consumer.subscribe([options.topic], listener=Listener(reading))
     leave = leaving()
     while not leave.is_set():
@@ -65,8 +70,6 @@ def main():
             for record in records:
                 reading.take(partition.partition, record.offset, record.value)
         reading.done()
-    # The listener cannot commit while the consumer is closed.
-    reading.give_up(list(reading.next))
     consumer.close()
     say("left")
 

@@ -18,12 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::{ConsumerGroupDescribeRequest, DescribeGroupsRequest};
 use serde_json::Value;
 
 use super::clients::Client;
 use crate::run::run_with;
-use crate::wire::{self, Wire, string};
+use crate::wire::Wire;
 
 /// Nothing that a test waits for takes this long, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -53,6 +52,8 @@ struct Partition {
     unread: usize,
     /// The last answered commit.
     committed: usize,
+    /// Who read it last was killed, and may have committed more than it has said.
+    reader_died: bool,
 }
 
 struct Member {
@@ -185,6 +186,9 @@ impl Group {
     pub fn kill(&mut self, number: usize) {
         self.members[number].signal(libc::SIGKILL);
         self.members[number].state = State::Killed;
+        for partition in self.members[number].partitions() {
+            self.partitions[partition].reader_died = true;
+        }
         self.note(number, "is killed");
         self.crashed = true;
     }
@@ -236,43 +240,34 @@ impl Group {
     /// Waits until everything written has been read, and committed.
     pub fn caught_up(&mut self) {
         self.until("all is read and committed", |group| {
-            group.partitions.iter().all(|part| part.unread == 0 && part.committed == part.times_read.len())
+            let committed = |part: &Partition| part.committed == part.times_read.len() || part.reader_died;
+            group.partitions.iter().all(|part| part.unread == 0 && committed(part))
         });
     }
 
-    /// Waits until members that were not frozen have read all that was written to their partitions; nobody must have got
-    /// those of the frozen one by then.
+    /// Writes a little, again and again, until the partitions of the frozen member are others': for as long as the
+    /// coordinator waited for it, those who run have read what they had.
     pub fn reads_on(&mut self, frozen: usize) {
         let waiting = self.members[frozen].partitions();
-        let theirs = waiting.clone();
-        self.until("those who are not frozen read on", move |group| {
-            let mut parts = group.partitions.iter().enumerate();
-            parts.all(|(part, state)| state.unread == 0 || theirs.contains(&part))
-        });
-        for number in self.running() {
-            let taken: Vec<_> = waiting.intersection(&self.members[number].partitions()).copied().collect();
-            assert!(taken.is_empty(), "m{number} has got {taken:?}: the others did not read before");
-        }
-    }
-
-    /// Waits until the coordinator knows of that many members. Each look waits for the broker, so this does not spin.
-    pub fn known(&mut self, members: usize) {
-        let mut wire = Wire::connect(&self.bootstrap);
-        let deadline = Instant::now() + PATIENCE;
+        let held: BTreeSet<usize> =
+            self.running().flat_map(|number| self.members[number].partitions()).collect();
+        let taken = |group: &Group| {
+            group.running().any(|number| !group.members[number].partitions().is_disjoint(&waiting))
+        };
+        let (begun, mut read) = (Instant::now(), Duration::ZERO);
         loop {
-            let known = if self.client.protocol == "consumer" {
-                let ask =
-                    ConsumerGroupDescribeRequest::default().with_group_ids(vec![string(&self.name).into()]);
-                wire.call(&ask, 0).groups[0].members.len()
-            } else {
-                let ask = DescribeGroupsRequest::default().with_groups(vec![string(&self.name).into()]);
-                wire.call(&ask, 5).groups[0].members.len()
-            };
-            if known == members {
-                return;
+            self.write(self.partitions.len());
+            self.until("those who run read on", |group| {
+                taken(group) || held.iter().all(|partition| group.partitions[*partition].unread == 0)
+            });
+            if taken(self) {
+                break;
             }
-            assert!(Instant::now() < deadline, "{known} members, not {members}");
+            read = begun.elapsed();
         }
+        let waited = begun.elapsed();
+        // stopped, they would have read until their next heartbeat, a twelfth of a session
+        assert!(read > waited / 2, "they read for {read:?} of the {waited:?} that the group waited");
     }
 
     /// How many records were read more than once.
@@ -349,6 +344,7 @@ impl Group {
             ),
         }
         *next = Some(last + 1);
+        state.reader_died &= self.members[number].state == State::Killed;
         assert!(last < state.times_read.len(), "partition {partition}: nobody wrote {last}");
         for offset in first..=last {
             let times = &mut state.times_read[offset];

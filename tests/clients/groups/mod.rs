@@ -81,21 +81,23 @@ fn life(client: Client, size: &Size) {
     }
 }
 
-/// A member stands still, one joins, so the partitions are shared out anew; in a cooperative group the others read on
-/// while the coordinator waits for it.
+/// A member stands still and another leaves, so the partitions are shared out anew; in a cooperative group the others read
+/// on while the coordinator waits for the one.
 fn frozen(group: &mut Group, records: usize) {
     let members = group.running().count();
-    let Some(frozen) = group.running().last() else { return };
+    group.grow(members + 1, 0);
+    let running: Vec<usize> = group.running().collect();
+    let (frozen, leaving) = (running[members], running[members - 1]);
     group.freeze(frozen);
-    group.start();
-    group.known(members + 1);
-    group.write(records);
+    group.leave(leaving);
     if group.reads_on_while_rebalanced() {
         group.reads_on(frozen);
     }
+    group.write(records);
     group.settled();
     group.caught_up();
     group.kill(frozen);
+    group.grow(members, 0);
 }
 
 /// A library by each of its protocols, with a broker for each, side by side: they wait most of the time.
