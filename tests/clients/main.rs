@@ -5,6 +5,7 @@
 mod admin;
 mod bench;
 mod cli;
+mod cli_groups;
 mod dump_log;
 mod franz_go;
 #[path = "../it/harness.rs"]
