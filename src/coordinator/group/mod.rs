@@ -8,6 +8,7 @@
 //! * Nothing is done for groups that nobody asks about but what a timer calls for; the sweep for expired offsets takes
 //!   so many groups at a time.
 
+mod assignor;
 mod classic;
 mod commit;
 mod consumer;
