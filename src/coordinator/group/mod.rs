@@ -402,7 +402,7 @@ impl Group {
     fn expire(&mut self, turn: &mut Turn) {
         let expiry = match &self.members {
             Members::Classic(members) => members.expiry(),
-            Members::Consumer(_) => Some(Expiry::FromCommit),
+            Members::Consumer(members) => Some(members.expiry()),
         };
         let members = &self.members;
         if let Some(expiry) = expiry {

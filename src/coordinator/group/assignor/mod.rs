@@ -34,6 +34,9 @@ const ASSIGNORS: &[Assignor] = &[
     Assignor { name: "range", assign: range::assign },
 ];
 
+/// Of a broker whose settings name none.
+pub(super) const DEFAULT: &Assignor = &ASSIGNORS[0];
+
 pub(super) fn find(name: &str) -> Option<&'static Assignor> {
     ASSIGNORS.iter().find(|assignor| assignor.name == name)
 }
