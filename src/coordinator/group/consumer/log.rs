@@ -196,4 +196,13 @@ impl ConsumerGroup {
         }
         self.set_regex_timer(turn);
     }
+
+    /// What the log holds of it, and what follows from that.
+    #[cfg(test)]
+    pub fn durable(&self) -> impl PartialEq + std::fmt::Debug {
+        let mut index = self.index.clone();
+        index.topics_version = 0;
+        let epochs = (self.epoch.clone(), self.target_epoch.clone());
+        (epochs, self.members.clone(), self.targets.clone(), self.regexes.clone(), index)
+    }
 }
