@@ -221,21 +221,28 @@ impl World {
         self.check();
     }
 
-    /// A request of a member comes a second time. If it says less than the member uses by now, a real client would have had
-    /// it refused by its connection's order; so only those that are still true, or that the epoch refuses.
+    /// A request of a member comes a second time: a client whose connection broke sends the same again, and sees to it that
+    /// it says no less than is true.
     fn repeat(&mut self, request: ConsumerGroupHeartbeatRequest) {
-        let consumer = self.consumers.iter().find(|consumer| consumer.id == request.member_id.as_str());
-        let is_true = consumer.is_none_or(|consumer| {
+        let is_sender = |consumer: &&mut Consumer| consumer.id == request.member_id.as_str();
+        if let Some(consumer) = self.consumers.iter_mut().find(is_sender) {
+            let topics: Vec<&str> = consumer.topics.iter().map(String::as_str).collect();
             let says: Has = (request.topic_partitions.iter().flatten())
                 .map(|topic| {
                     (TopicId(topic.topic_id.as_u128()), topic.partitions.iter().copied().collect())
                 })
                 .collect();
-            consumer.uses.iter().all(|(topic, uses)| says.get(topic).is_some_and(|says| uses.is_subset(says)))
-        });
-        if is_true {
-            self.broker.beat(request);
+            let is_true = (consumer.uses.iter())
+                .all(|(topic, uses)| says.get(topic).is_some_and(|says| uses.is_subset(says)));
+            let names_topics = request.subscribed_topic_names.is_some();
+            let is_old = names_topics && request.subscribed_topic_names != names(&topics)
+                || names_topics && request.subscribed_topic_regex.as_deref() != Some(consumer.regex.as_deref().unwrap_or_default());
+            if !is_true || is_old {
+                return;
+            }
+            consumer.is_full = true;
         }
+        self.broker.beat(request);
     }
 
     /// What a member uses is its own in the coordinator's eyes, as long as the coordinator has it as a member: so no two use
