@@ -113,6 +113,10 @@ impl Turn<'_> {
         self.timers.set(Timer::Group(Rc::clone(&self.group), due), self.now.steady.saturating_add(after_ms));
     }
 
+    fn has_timer(&self, due: Due) -> bool {
+        self.timers.is_set(&Timer::Group(Rc::clone(&self.group), due))
+    }
+
     fn cancel_timer(&mut self, due: Due) {
         self.timers.cancel(&Timer::Group(Rc::clone(&self.group), due));
     }

@@ -108,7 +108,8 @@ fn uniform_gives_everybody_the_same_number_and_moves_no_more_than_it_must() {
         group.assign("uniform");
         for step in 0..6 {
             let before = group.clone();
-            let total: usize = group.partition_counts.values().map(|count| usize::try_from(*count).unwrap()).sum();
+            let total: usize =
+                group.partition_counts.values().map(|count| usize::try_from(*count).unwrap()).sum();
             let leaver = group.members.keys().nth(random.below(group.members.len() as u64) as usize).cloned();
             // how many partitions have to move from members who stay
             let must_move = match random.below(3) {
@@ -202,7 +203,8 @@ fn range_gives_the_same_ranges_of_topics_that_are_alike() {
                 assert!(range.windows(2).all(|pair| pair[0] + 1 == pair[1]), "seed {seed}: {range:?}");
             }
         }
-        let sizes: Vec<usize> = group.targets.values().map(|target| target.values().map(Vec::len).max().unwrap_or(0)).collect();
+        let sizes: Vec<usize> =
+            group.targets.values().map(|target| target.values().map(Vec::len).max().unwrap_or(0)).collect();
         assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "seed {seed}: {sizes:?}");
     }
 }

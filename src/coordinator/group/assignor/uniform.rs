@@ -59,8 +59,7 @@ impl Draft {
                 let topic = &mut topics[place.expect("a subscription is counted")];
                 topic.subscribers.push(at);
                 for &partition in member.target.get(id).into_iter().flatten() {
-                    let owner =
-                        usize::try_from(partition).ok().and_then(|index| topic.owners.get_mut(index));
+                    let owner = usize::try_from(partition).ok().and_then(|index| topic.owners.get_mut(index));
                     if let Some(owner) = owner.filter(|owner| **owner == NOBODY) {
                         *owner = at;
                         sizes[at] += 1;
@@ -163,7 +162,9 @@ impl Draft {
             topic.subscribers.iter().map(|&member| Reverse((sizes[member], member))).collect();
         let mut has_moved = false;
         // an entry whose size is not its member's any more goes back with the right one
-        while let (Some(&(size, Reverse(giver))), Some(&Reverse((small, taker)))) = (most.peek(), least.peek()) {
+        while let (Some(&(size, Reverse(giver))), Some(&Reverse((small, taker)))) =
+            (most.peek(), least.peek())
+        {
             if size != sizes[giver] {
                 most.pop();
                 most.push((sizes[giver], Reverse(giver)));

@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use super::member::{AWAY, Member, State};
 use super::reconcile::{Step, is_within};
-use super::{Claim, ConsumerGroup, Partitions, Refusal, config, member, regexes};
+use super::{
+    Claim, ConsumerGroup, MEMBER_ID_BYTES_MAX, Partitions, Refusal, config, member, migration, regexes,
+};
 use crate::coordinator::group::{Client, Group, Members, Turn};
 use crate::coordinator::record::MemberValue;
 use crate::model::{ErrorCode, TopicId};
@@ -34,6 +36,9 @@ pub(super) fn check_request(
     let epoch = request.member_epoch;
     if (version >= MEMBER_ID_FROM || epoch > 0 || epoch == LEAVES) && is_blank(&request.member_id) {
         return invalid("MemberId can't be empty.");
+    }
+    if request.member_id.len() > MEMBER_ID_BYTES_MAX {
+        return invalid("MemberId is too long.");
     }
     if is_blank(&request.group_id) {
         return invalid("GroupId can't be empty.");
@@ -67,10 +72,8 @@ pub(super) fn check_request(
     if let Some(assignor) = request.server_assignor.as_deref()
         && !known.iter().any(|name| name == assignor)
     {
-        let message = format!(
-            "ServerAssignor {assignor} is not supported. Supported assignors: {}.",
-            known.join(", ")
-        );
+        let message =
+            format!("ServerAssignor {assignor} is not supported. Supported assignors: {}.", known.join(", "));
         return Err(Refusal::new(ErrorCode::UnsupportedAssignor, message));
     }
     Ok(())
@@ -81,8 +84,8 @@ fn is_blank(text: &str) -> bool {
     text.chars().all(|character| character <= ' ')
 }
 
-/// Where a heartbeat finds its member.
-enum Arrival {
+/// Where a request finds its member.
+pub(super) enum Arrival {
     /// It is new.
     Joins,
     Known,
@@ -135,6 +138,14 @@ pub(super) fn heartbeat(
             group.get_or_insert_with(Group::new).members = Members::Consumer(members);
             Ok(response)
         }
+        Some(Members::Classic(classic)) if is_joining => {
+            let upgrade = migration::upgrade(turn, classic)?;
+            let accepted = upgrade.group.check(turn, client, request, claim)?;
+            let mut members = upgrade.perform(turn, classic);
+            let response = members.accept(turn, request, claim, accepted);
+            group.get_or_insert_with(Group::new).members = Members::Consumer(members);
+            Ok(response)
+        }
         Some(Members::Classic(_)) | None => Err(not_found()),
     }
 }
@@ -159,13 +170,7 @@ impl ConsumerGroup {
             None if request.member_epoch == 0 => Arrival::Joins,
             None => return Err(self.unknown_member(turn, &id)),
         };
-        let before = match &arrival {
-            Arrival::Joins => self.members.get(&id).cloned().unwrap_or_else(Member::new),
-            Arrival::Known => self.members[&id].clone(),
-            Arrival::Replaces(other) => {
-                Member { epoch: 0, previous_epoch: 0, ..self.members[other].clone() }
-            }
-        };
+        let before = self.before(&id, &arrival);
         check_epoch(&before, request.member_epoch, claim)?;
         let about = said(&before.about, client, request);
         if let Some(regex) = about.regex.as_deref().filter(|regex| !regex.is_empty())
@@ -185,6 +190,14 @@ impl ConsumerGroup {
         Ok(Accepted { id, arrival, before, about })
     }
 
+    /// The member as it is, or begins.
+    pub(super) fn before(&self, id: &str, arrival: &Arrival) -> Member {
+        match arrival {
+            Arrival::Joins | Arrival::Known => self.members.get(id).cloned().unwrap_or_else(Member::new),
+            Arrival::Replaces(other) => Member { epoch: 0, previous_epoch: 0, ..self.members[other].clone() },
+        }
+    }
+
     /// A static member that comes back has its place.
     pub(super) fn check_size(&self, turn: &Turn, id: &str, instance: Option<&str>) -> Result<(), Refusal> {
         let max = turn.settings.consumer_max_size;
@@ -197,13 +210,7 @@ impl ConsumerGroup {
         Err(Refusal::new(ErrorCode::GroupMaxSizeReached, message))
     }
 
-    fn static_arrival(
-        &self,
-        turn: &Turn,
-        id: &str,
-        instance: &str,
-        epoch: i32,
-    ) -> Result<Arrival, Refusal> {
+    fn static_arrival(&self, turn: &Turn, id: &str, instance: &str, epoch: i32) -> Result<Arrival, Refusal> {
         let holder = self.index.instances.get(instance);
         if epoch != 0 {
             self.check_instance(turn, id, instance)?;
@@ -375,9 +382,7 @@ fn said(before: &MemberValue, client: &Client, request: &ConsumerGroupHeartbeatR
 
 fn assignment(member: &Member) -> Assignment {
     let topics = member::partitions(&member.assigned).into_iter().map(|(topic, partitions)| {
-        TopicPartitions::default()
-            .with_topic_id(uuid::Uuid::from_u128(topic.0))
-            .with_partitions(partitions)
+        TopicPartitions::default().with_topic_id(uuid::Uuid::from_u128(topic.0)).with_partitions(partitions)
     });
     Assignment::default().with_topic_partitions(topics.collect())
 }

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use super::classic::Rebalance;
 use super::member::{AWAY, Member, Owned};
-use super::{ConsumerGroup, Refusal};
+use super::{ConsumerGroup, Refusal, migration};
 use crate::coordinator::group::{Due, Group, Members, Turn};
 use crate::model::ErrorCode;
 use crate::protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
@@ -39,10 +40,15 @@ pub(super) fn leave(
         .with_member_epoch(request.member_epoch))
 }
 
-/// Takes members out of the group; they are its members.
+/// Takes members of the group out of it. If only such are left as use the classic protocol, it becomes a classic group.
 pub(super) fn fence(group: &mut Group, turn: &mut Turn, ids: &[Rc<str>]) {
     let Members::Consumer(members) = &mut group.members else { return };
-    if !ids.is_empty() {
+    if ids.is_empty() {
+        return;
+    }
+    if members.may_downgrade_without(turn, ids) {
+        migration::downgrade(group, turn, ids, Rebalance::Now);
+    } else {
         members.remove_members(turn, ids);
     }
 }
@@ -52,7 +58,11 @@ impl ConsumerGroup {
     /// when it is back; what it had to give up it has given up by going.
     fn go_away(&mut self, turn: &mut Turn, id: &Rc<str>) {
         let mut member = Member { epoch: AWAY, revoking: Owned::new(), ..self.members[id].clone() };
-        member.assigned.values_mut().flat_map(|partitions| partitions.values_mut()).for_each(|since| *since = 0);
+        member
+            .assigned
+            .values_mut()
+            .flat_map(|partitions| partitions.values_mut())
+            .for_each(|since| *since = 0);
         turn.cancel_timer(Due::Rebalance(Rc::clone(id)));
         self.write_current(turn, id, &member);
     }

@@ -48,10 +48,9 @@ impl ConsumerGroup {
     }
 
     pub fn write_target(&mut self, turn: &mut Turn, id: &str, target: &Partitions) {
-        let value = target.iter().map(|(topic, partitions)| TopicPartitions {
-            topic: *topic,
-            partitions: partitions.clone(),
-        });
+        let value = target
+            .iter()
+            .map(|(topic, partitions)| TopicPartitions { topic: *topic, partitions: partitions.clone() });
         let (group, value) = (turn.group.to_string(), Some(value.collect()));
         self.write(turn, Record::TargetMember { group, member: id.to_owned(), value });
     }
@@ -160,7 +159,9 @@ impl ConsumerGroup {
                     self.regexes.insert(regex.clone(), value);
                 }
             }
-            Record::Offset { .. } | Record::ClassicGroup { .. } => unreachable!("no record of a consumer group"),
+            Record::Offset { .. } | Record::ClassicGroup { .. } => {
+                unreachable!("no record of a consumer group")
+            }
         }
     }
 

@@ -123,7 +123,8 @@ impl Member {
             let mut owned = Owned::new();
             for of_topic in list.iter().filter(|of_topic| !of_topic.partitions.is_empty()) {
                 // brokers before Kafka 4.3 have not written since when
-                let since = |at: usize| of_topic.epochs.as_ref().map_or(value.epoch.max(0), |epochs| epochs[at]);
+                let since =
+                    |at: usize| of_topic.epochs.as_ref().map_or(value.epoch.max(0), |epochs| epochs[at]);
                 let partitions = of_topic.partitions.iter().enumerate();
                 owned.insert(of_topic.topic, partitions.map(|(at, index)| (*index, since(at))).collect());
             }

@@ -9,9 +9,12 @@
 //! * No two members have one partition, where "has" includes what a member was told to give up and has not yet said
 //!   that it did, and what a static member that is away has left.
 //! * Epochs do not go back, the group's nor the target's.
+//! * A member of the classic protocol ([`classic`]) is one like the others, whose generation is its epoch; a group without any
+//!   other member becomes a classic group ([`migration`]).
 //! * Whatever a request is refused for is found before anything is changed.
 //! * A heartbeat that brings nothing new writes nothing and looks at no other member.
 
+mod classic;
 mod config;
 mod describe;
 mod heartbeat;
@@ -19,6 +22,7 @@ mod index;
 mod leave;
 mod log;
 mod member;
+mod migration;
 mod offsets;
 mod reconcile;
 mod regexes;
@@ -36,8 +40,12 @@ use crate::coordinator::record::{GroupEpochValue, RegexValue, TargetEpochValue};
 use crate::model::{ErrorCode, TopicId};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
+pub(super) use classic::{classic_leave, join};
 use index::Index;
 use member::{Member, State};
+
+/// Of a member's id, which is in the keys of records.
+const MEMBER_ID_BYTES_MAX: usize = 4_096;
 
 /// What a member says that it has.
 type Claim<'a> = &'a [(TopicId, &'a [i32])];
@@ -96,7 +104,9 @@ pub(super) fn due(group: &mut Group, turn: &mut Turn, due: Due) {
     match due {
         Due::Session(id) if members.members.contains_key(&id) => leave::fence(group, turn, &[id]),
         Due::Rebalance(id) => {
-            let is_late = |member: &Member| member.state == State::Unrevoked;
+            // one of the classic protocol has not joined, or not synced
+            let is_late =
+                |member: &Member| member.uses_classic_protocol() || member.state == State::Unrevoked;
             if members.members.get(&id).is_some_and(is_late) {
                 leave::fence(group, turn, &[id]);
             }

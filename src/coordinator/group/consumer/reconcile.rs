@@ -81,13 +81,7 @@ impl ConsumerGroup {
         }
         if has_any(step.claim, &revoking) {
             let previous_epoch = member.epoch;
-            return Member {
-                previous_epoch,
-                state: State::Unrevoked,
-                assigned,
-                revoking,
-                ..member.clone()
-            };
+            return Member { previous_epoch, state: State::Unrevoked, assigned, revoking, ..member.clone() };
         }
         let epoch = self.target_epoch();
         let mut state = State::Stable;

@@ -102,7 +102,9 @@ impl ConsumerGroup {
     pub fn assignor_name<'a>(&'a self, settings: &'a Settings) -> &'a str {
         let preferred = self.index.preferred_assignor();
         let default = settings.consumer_assignors.first().map_or(assignor::DEFAULT.name, String::as_str);
-        preferred.filter(|name| settings.consumer_assignors.iter().any(|known| known == name)).unwrap_or(default)
+        preferred
+            .filter(|name| settings.consumer_assignors.iter().any(|known| known == name))
+            .unwrap_or(default)
     }
 }
 

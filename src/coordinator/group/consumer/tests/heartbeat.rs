@@ -76,7 +76,10 @@ fn requests_that_make_no_sense() {
     for request in invalid {
         assert_eq!(broker.refused(request.clone()), ErrorCode::InvalidRequest, "{request:?}");
     }
-    assert_eq!(broker.refused(join().with_server_assignor(Some(text("best")))), ErrorCode::UnsupportedAssignor);
+    assert_eq!(
+        broker.refused(join().with_server_assignor(Some(text("best")))),
+        ErrorCode::UnsupportedAssignor
+    );
     for epoch in [1, -1] {
         assert_eq!(broker.refused(heartbeat("m", epoch)), ErrorCode::GroupIdNotFound);
     }
@@ -208,7 +211,8 @@ fn members_leave() {
 
 #[test]
 fn topics_that_are_not_subscribed_to_any_more_go_at_once() {
-    let mut broker = Broker::new(Settings { consumer_assignment_interval_ms: 1_000_000, ..Settings::default() });
+    let mut broker =
+        Broker::new(Settings { consumer_assignment_interval_ms: 1_000_000, ..Settings::default() });
     broker.create("a", 2);
     broker.create("b", 2);
     broker.beat(join("m", &["a", "b"]));
@@ -244,7 +248,8 @@ fn groups_are_described_and_listed() {
     let list = Body::List { states: vec!["reconciling".to_owned()], types: vec!["consumer".to_owned()] };
     let ticket = broker.send(5, list);
     let Reply::List(listed) = broker.reply(ticket) else { panic!() };
-    let listed: Vec<_> = listed.iter().map(|group| (group.protocol_type.as_str(), group.group_type.as_str())).collect();
+    let listed: Vec<_> =
+        listed.iter().map(|group| (group.protocol_type.as_str(), group.group_type.as_str())).collect();
     assert_eq!(listed, [("consumer", "consumer")]);
 }
 

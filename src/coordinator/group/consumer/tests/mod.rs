@@ -2,6 +2,7 @@
 //! second coordinator is loaded after every step.
 
 mod heartbeat;
+mod migration;
 mod offsets;
 mod regexes;
 mod simulation;
@@ -15,7 +16,9 @@ use bytes::Bytes;
 use crate::coordinator::group::{Body, Client, GroupCoordinator, Members, Reply, Request, Settings};
 use crate::coordinator::record::Record;
 use crate::coordinator::{Context, Effects, Now, Ticket};
-use crate::metadata::{ConfigResource, Image, NewPartition, Record as MetadataRecord, ResourceKind, TopicDefaults};
+use crate::metadata::{
+    ConfigResource, Image, NewPartition, Record as MetadataRecord, ResourceKind, TopicDefaults,
+};
 use crate::model::{ErrorCode, PartitionId, TopicId};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::consumer_group_describe_response::DescribedGroup;
@@ -245,7 +248,9 @@ impl Broker {
         for (id, group) in &self.coordinator.groups {
             let Members::Consumer(members) = &group.members else { continue };
             let in_log = loaded.groups.get(id).unwrap_or_else(|| panic!("{id} is not in the log"));
-            let Members::Consumer(loaded_members) = &in_log.members else { panic!("{id} is no consumer group") };
+            let Members::Consumer(loaded_members) = &in_log.members else {
+                panic!("{id} is no consumer group")
+            };
             assert_eq!(members.durable(), loaded_members.durable(), "{id}");
             assert_eq!(group.offsets, in_log.offsets, "{id}");
         }

@@ -79,7 +79,9 @@ fn a_member_changes_its_expression() {
     let moved = broker.beat(heartbeat("m", 2).with_topic_partitions(owned(&[])));
     assert_eq!(told(&moved), Some(has(&[(2, &[0, 1])])));
     // and takes names instead
-    let named = heartbeat("m", 3).with_subscribed_topic_regex(Some(text(""))).with_subscribed_topic_names(names(&["b"]));
+    let named = heartbeat("m", 3)
+        .with_subscribed_topic_regex(Some(text("")))
+        .with_subscribed_topic_names(names(&["b"]));
     assert_eq!(told(&broker.beat(named)), None);
     assert_eq!(kinds(&broker.records), "MrEPTC".replace("P", ""));
 }
@@ -111,7 +113,8 @@ fn a_broker_that_takes_over_looks_again() {
     broker.beat(join_regex("m", "a.*"));
     broker.pass(10_000);
     broker.checks_log = false;
-    let coordinator = std::mem::replace(&mut broker.coordinator, GroupCoordinator::new(broker.settings.clone()));
+    let coordinator =
+        std::mem::replace(&mut broker.coordinator, GroupCoordinator::new(broker.settings.clone()));
     broker.create("aa", 1);
     broker.coordinator = coordinator;
     broker.restart();

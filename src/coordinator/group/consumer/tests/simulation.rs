@@ -228,15 +228,15 @@ impl World {
         if let Some(consumer) = self.consumers.iter_mut().find(is_sender) {
             let topics: Vec<&str> = consumer.topics.iter().map(String::as_str).collect();
             let says: Has = (request.topic_partitions.iter().flatten())
-                .map(|topic| {
-                    (TopicId(topic.topic_id.as_u128()), topic.partitions.iter().copied().collect())
-                })
+                .map(|topic| (TopicId(topic.topic_id.as_u128()), topic.partitions.iter().copied().collect()))
                 .collect();
             let is_true = (consumer.uses.iter())
                 .all(|(topic, uses)| says.get(topic).is_some_and(|says| uses.is_subset(says)));
             let names_topics = request.subscribed_topic_names.is_some();
             let is_old = names_topics && request.subscribed_topic_names != names(&topics)
-                || names_topics && request.subscribed_topic_regex.as_deref() != Some(consumer.regex.as_deref().unwrap_or_default());
+                || names_topics
+                    && request.subscribed_topic_regex.as_deref()
+                        != Some(consumer.regex.as_deref().unwrap_or_default());
             if !is_true || is_old {
                 return;
             }
@@ -261,7 +261,11 @@ impl World {
             for (topic, partitions) in &consumer.uses {
                 for partition in partitions {
                     let owner = owners.get(&(*topic, *partition));
-                    assert!(owner.is_none_or(|owner| **owner == *consumer.id) || consumer.epoch == 0, "{} uses {topic}-{partition} of {owner:?}", consumer.id);
+                    assert!(
+                        owner.is_none_or(|owner| **owner == *consumer.id) || consumer.epoch == 0,
+                        "{} uses {topic}-{partition} of {owner:?}",
+                        consumer.id
+                    );
                 }
             }
         }

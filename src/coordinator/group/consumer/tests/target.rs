@@ -66,7 +66,13 @@ fn what_most_members_ask_for_is_used() {
     let epoch = broker.describe().group_epoch;
     // nothing but the assignor changes, and that calls for another target
     for member in ["o", "p"] {
-        let at = broker.describe().members.iter().find(|one| one.member_id.as_str() == member).unwrap().member_epoch;
+        let at = broker
+            .describe()
+            .members
+            .iter()
+            .find(|one| one.member_id.as_str() == member)
+            .unwrap()
+            .member_epoch;
         broker.beat(heartbeat(member, at).with_server_assignor(Some(text("range"))));
     }
     let described = broker.describe();
@@ -108,7 +114,8 @@ fn a_large_group_is_assigned_at_once() {
         for member in 0..500 {
             let parts: Vec<(u128, Vec<i32>)> =
                 owns[member].iter().map(|(id, parts)| (id.0, parts.iter().copied().collect())).collect();
-            let parts: Vec<(u128, &[i32])> = parts.iter().map(|(id, parts)| (*id, parts.as_slice())).collect();
+            let parts: Vec<(u128, &[i32])> =
+                parts.iter().map(|(id, parts)| (*id, parts.as_slice())).collect();
             let said = heartbeat(&format!("m{member}"), epochs[member]).with_topic_partitions(owned(&parts));
             let response = broker.beat(said);
             epochs[member] = response.member_epoch;
