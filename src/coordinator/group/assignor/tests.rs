@@ -175,8 +175,8 @@ fn uniform_balances_where_subscriptions_differ() {
 #[test]
 fn a_target_that_makes_no_sense_is_not_kept() {
     for subscriptions in [[1, 1], [1, 2]] {
-        let mut group = Group::default();
-        group.partition_counts = BTreeMap::from([(topic(1), 4), (topic(2), 2)]);
+        let partition_counts = BTreeMap::from([(topic(1), 4), (topic(2), 2)]);
+        let mut group = Group { partition_counts, ..Group::default() };
         group.members.insert("a".to_owned(), (None, vec![topic(1)]));
         group.members.insert("b".to_owned(), (None, (1..=subscriptions[1]).map(topic).collect()));
         let wrong = Partitions::from([(topic(1), vec![-1, 0, 1, 2, 3, 4, 1_000_000]), (topic(9), vec![0])]);
@@ -211,8 +211,8 @@ fn range_gives_the_same_ranges_of_topics_that_are_alike() {
 
 #[test]
 fn range_goes_by_each_topics_own_subscribers() {
-    let mut group = Group::default();
-    group.partition_counts = BTreeMap::from([(topic(1), 5), (topic(2), 3)]);
+    let partition_counts = BTreeMap::from([(topic(1), 5), (topic(2), 3)]);
+    let mut group = Group { partition_counts, ..Group::default() };
     group.members.insert("a".to_owned(), (None, vec![topic(1)]));
     group.members.insert("b".to_owned(), (None, vec![topic(1), topic(2)]));
     group.members.insert("c".to_owned(), (None, vec![topic(2)]));
@@ -225,8 +225,8 @@ fn range_goes_by_each_topics_own_subscribers() {
 /// Static members come back under other ids and have what they had; dynamic ones are behind them.
 #[test]
 fn range_keeps_static_members_in_their_places() {
-    let mut group = Group::default();
-    group.partition_counts = BTreeMap::from([(topic(1), 3)]);
+    let partition_counts = BTreeMap::from([(topic(1), 3)]);
+    let mut group = Group { partition_counts, ..Group::default() };
     for (member, instance) in [("x", Some("i1")), ("y", Some("i2")), ("a", None)] {
         group.members.insert(member.to_owned(), (instance.map(str::to_owned), vec![topic(1)]));
     }

@@ -27,27 +27,27 @@ impl ConsumerGroup {
     }
 
     /// Appends a record and does what it says.
-    pub fn write(&mut self, turn: &mut Turn, record: Record) {
+    pub(super) fn write(&mut self, turn: &mut Turn, record: Record) {
         self.apply(&record);
         turn.record(record);
     }
 
-    pub fn write_epoch(&mut self, turn: &mut Turn, epoch: i32, metadata_hash: i64) {
+    pub(super) fn write_epoch(&mut self, turn: &mut Turn, epoch: i32, metadata_hash: i64) {
         let value = Some(GroupEpochValue { epoch, metadata_hash });
         self.write(turn, Record::ConsumerGroup { group: turn.group.to_string(), value });
     }
 
-    pub fn write_member(&mut self, turn: &mut Turn, id: &str, member: &Member) {
+    pub(super) fn write_member(&mut self, turn: &mut Turn, id: &str, member: &Member) {
         let (group, value) = (turn.group.to_string(), Some(member.about.clone()));
         self.write(turn, Record::ConsumerMember { group, member: id.to_owned(), value });
     }
 
-    pub fn write_target_epoch(&mut self, turn: &mut Turn, epoch: i32, timestamp: i64) {
+    pub(super) fn write_target_epoch(&mut self, turn: &mut Turn, epoch: i32, timestamp: i64) {
         let value = Some(TargetEpochValue { epoch, timestamp });
         self.write(turn, Record::TargetEpoch { group: turn.group.to_string(), value });
     }
 
-    pub fn write_target(&mut self, turn: &mut Turn, id: &str, target: &Partitions) {
+    pub(super) fn write_target(&mut self, turn: &mut Turn, id: &str, target: &Partitions) {
         let value = target
             .iter()
             .map(|(topic, partitions)| TopicPartitions { topic: *topic, partitions: partitions.clone() });
@@ -55,18 +55,18 @@ impl ConsumerGroup {
         self.write(turn, Record::TargetMember { group, member: id.to_owned(), value });
     }
 
-    pub fn write_current(&mut self, turn: &mut Turn, id: &str, member: &Member) {
+    pub(super) fn write_current(&mut self, turn: &mut Turn, id: &str, member: &Member) {
         let (group, value) = (turn.group.to_string(), Some(member.current()));
         self.write(turn, Record::CurrentAssignment { group, member: id.to_owned(), value });
     }
 
-    pub fn write_regex(&mut self, turn: &mut Turn, regex: &str, value: Option<RegexValue>) {
+    pub(super) fn write_regex(&mut self, turn: &mut Turn, regex: &str, value: Option<RegexValue>) {
         let group = turn.group.to_string();
         self.write(turn, Record::Regex { group, regex: regex.to_owned(), value });
     }
 
     /// Takes a member out of the log.
-    pub fn write_removal(&mut self, turn: &mut Turn, id: &str) {
+    pub(super) fn write_removal(&mut self, turn: &mut Turn, id: &str) {
         let (group, member) = (turn.group.to_string(), id.to_owned());
         self.write(
             turn,
@@ -99,7 +99,7 @@ impl ConsumerGroup {
         self.write(turn, Record::ConsumerGroup { group, value: None });
     }
 
-    pub fn cancel_timers(&self, turn: &mut Turn, id: &str) {
+    pub(super) fn cancel_timers(&self, turn: &mut Turn, id: &str) {
         let id: Rc<str> = Rc::from(id);
         for due in [Due::Session(Rc::clone(&id)), Due::Rebalance(id)] {
             turn.cancel_timer(due);

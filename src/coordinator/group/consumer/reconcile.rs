@@ -23,7 +23,7 @@ pub(super) struct Step<'a> {
 
 impl ConsumerGroup {
     /// The member after its next step; the same where there is none to make.
-    pub fn reconciled(&self, member: &Member, step: &Step) -> Member {
+    pub(super) fn reconciled(&self, member: &Member, step: &Step) -> Member {
         match member.state {
             State::Stable if member.epoch == self.target_epoch() => self.unsubscribed(member, step),
             State::Unrevoked if has_any(step.claim, &member.revoking) => self.unsubscribed(member, step),
@@ -35,7 +35,7 @@ impl ConsumerGroup {
     }
 
     /// Whether the member subscribes to a topic that is there.
-    pub fn subscribes(&self, member: &Member, image: &Image, topic: TopicId) -> bool {
+    pub(super) fn subscribes(&self, member: &Member, image: &Image, topic: TopicId) -> bool {
         let Some(topic) = image.topic(topic) else { return false };
         let has = |topics: &[String]| topics.binary_search(&topic.name).is_ok();
         let by_regex = || self.regexes.get(member.regex()?).map(|value| has(&value.topics));

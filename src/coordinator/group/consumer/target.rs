@@ -108,11 +108,14 @@ impl ConsumerGroup {
     }
 }
 
+type Subscription<'a> = (&'a [String], Option<&'a str>);
+
 /// The topics of members, as ids; the same list for the same subscription.
 struct Subscriptions<'a> {
     group: &'a ConsumerGroup,
     image: &'a Image,
-    seen: BTreeMap<(&'a [String], Option<&'a str>), Rc<[TopicId]>>,
+    /// By names and expression.
+    seen: BTreeMap<Subscription<'a>, Rc<[TopicId]>>,
 }
 
 impl<'a> Subscriptions<'a> {

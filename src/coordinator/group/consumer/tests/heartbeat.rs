@@ -150,13 +150,13 @@ fn a_member_that_is_silent_is_taken_out() {
     broker.beat(join("m", &["a"]));
     broker.pass(44_999);
     broker.beat(join("n", &["a"]));
-    let records = broker.pass(1);
+    let records = broker.wait(1);
     assert_eq!(kinds(&records), "cpmE");
     assert_eq!(broker.refused(heartbeat("m", 2)), ErrorCode::UnknownMemberId);
     let rest = broker.beat(heartbeat("n", 3));
     assert_eq!((rest.member_epoch, told(&rest)), (4, Some(has(&[(1, &[0, 1, 2, 3])]))));
     // the last one: the target follows at once, and the next need not wait
-    assert_eq!(kinds(&broker.pass(45_000)), "cpmET");
+    assert_eq!(kinds(&broker.wait(45_000)), "cpmET");
     assert_eq!(broker.state(), "Empty");
     assert_eq!(broker.beat(join("o", &["a"])).member_epoch, 6);
 }
@@ -172,7 +172,7 @@ fn a_member_that_does_not_give_up_in_time_is_taken_out() {
         broker.beat(heartbeat("m", 2));
         broker.beat(heartbeat("n", 3));
     }
-    assert_eq!(kinds(&broker.pass(2)), "cpmE");
+    assert_eq!(kinds(&broker.wait(2)), "cpmE");
     assert_eq!(broker.refused(heartbeat("m", 2)), ErrorCode::UnknownMemberId);
     assert_eq!(told(&broker.beat(heartbeat("n", 3))), Some(has(&[(1, &[0, 1, 2, 3])])));
 }
@@ -205,7 +205,7 @@ fn members_leave() {
     assert_eq!(broker.state(), "Empty");
     assert_eq!(broker.coordinator.next_tick(), Some(601_000), "only the sweep is left");
     // the sweep takes what has no offsets
-    assert_eq!(kinds(&broker.pass(600_000)), "te");
+    assert_eq!(kinds(&broker.wait(600_000)), "te");
     assert!(broker.coordinator.groups.is_empty());
 }
 

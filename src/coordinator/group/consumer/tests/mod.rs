@@ -10,12 +10,13 @@ mod statics;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 
-use crate::coordinator::group::{Body, Client, GroupCoordinator, Members, Reply, Request, Settings};
+use crate::coordinator::group::testing::Driver;
+use crate::coordinator::group::{Body, GroupCoordinator, Members, Reply, Settings};
 use crate::coordinator::record::Record;
-use crate::coordinator::{Context, Effects, Now, Ticket};
 use crate::metadata::{
     ConfigResource, Image, NewPartition, Record as MetadataRecord, ResourceKind, TopicDefaults,
 };
@@ -62,41 +63,32 @@ fn error_of(code: i16) -> ErrorCode {
     errors.into_iter().find(|error| error.code() == code).unwrap_or_else(|| panic!("error {code}"))
 }
 
+/// A broker and its topics.
 pub(super) struct Broker {
-    pub coordinator: GroupCoordinator,
-    pub settings: Settings,
-    pub now: Now,
-    pub image: Image,
-    /// Keys and values as they would lie on the disk.
-    pub log: Vec<(Bytes, Option<Bytes>)>,
-    /// Of the last step.
-    pub records: Vec<Record>,
-    pub replies: BTreeMap<Ticket, Reply>,
-    /// A second coordinator reads the log after every step.
-    pub checks_log: bool,
-    random: u64,
-    tickets: u64,
+    driver: Driver,
     topics: u128,
+}
+
+impl Deref for Broker {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        &self.driver
+    }
+}
+
+impl DerefMut for Broker {
+    fn deref_mut(&mut self) -> &mut Driver {
+        &mut self.driver
+    }
 }
 
 impl Broker {
     /// Without topics.
     pub fn new(settings: Settings) -> Broker {
-        let mut broker = Broker {
-            coordinator: GroupCoordinator::new(settings.clone()),
-            settings,
-            now: Now { steady: 1_000, wall: 1_700_000_000_000 },
-            image: Image::new("cluster", TopicDefaults::default()),
-            log: Vec::new(),
-            records: Vec::new(),
-            replies: BTreeMap::new(),
-            checks_log: true,
-            random: 0,
-            tickets: 0,
-            topics: 0,
-        };
-        broker.act(|coordinator, context| coordinator.loaded(context));
-        broker
+        let mut driver = Driver::new(settings);
+        driver.image = Image::new("cluster", TopicDefaults::default());
+        Broker { driver, topics: 0 }
     }
 
     /// With the topics `a` of 4 partitions and `b` of 2, and targets without a wait.
@@ -139,21 +131,6 @@ impl Broker {
         self.image.replay(&MetadataRecord::Config { resource, key, value }).unwrap();
     }
 
-    /// The reply may come later.
-    pub fn send(&mut self, version: i16, body: Body) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        let client = Client { id: "client".to_owned(), host: "/127.0.0.1".to_owned() };
-        self.act(|coordinator, context| {
-            coordinator.handle(context, ticket, Request { version, client, body })
-        });
-        ticket
-    }
-
-    pub fn reply(&mut self, ticket: Ticket) -> Reply {
-        self.replies.remove(&ticket).unwrap_or_else(|| panic!("{ticket:?} has no reply"))
-    }
-
     pub fn beat(&mut self, request: ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
         self.beat_version(1, request)
     }
@@ -190,72 +167,12 @@ impl Broker {
         self.describe().group_state.as_str().to_owned()
     }
 
-    /// Time goes on, timers fire at their time. The records of all of them.
-    pub fn pass(&mut self, ms: u64) -> Vec<Record> {
-        let mut records = Vec::new();
-        let end = self.now.steady + ms;
-        while let Some(next) = self.coordinator.next_tick().filter(|next| *next <= end) {
-            self.move_clock(next.max(self.now.steady));
-            self.act(|coordinator, context| coordinator.tick(context));
-            records.append(&mut self.records);
-        }
-        self.move_clock(end);
-        records
-    }
-
-    fn move_clock(&mut self, steady: u64) {
-        self.now.wall += i64::try_from(steady - self.now.steady).unwrap();
-        self.now.steady = steady;
-    }
-
-    /// The broker dies; another one begins with the log.
-    pub fn restart(&mut self) {
-        self.check_log();
-        self.coordinator = self.from_log();
-        self.act(|coordinator, context| coordinator.loaded(context));
-    }
-
-    pub fn act(&mut self, act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>) {
-        let random = &mut self.random;
-        let mut random = || {
-            *random += 1;
-            *random
-        };
-        let mut context = Context { now: self.now, image: &self.image, random: &mut random };
-        let effects = act(&mut self.coordinator, &mut context);
-        self.log.extend(effects.records.iter().map(Record::encode));
-        self.records = effects.records;
-        for (ticket, reply) in effects.replies {
-            assert!(self.replies.insert(ticket, reply).is_none(), "{ticket:?} is answered twice");
-        }
-        if self.checks_log {
-            self.check_log();
-        }
-    }
-
-    fn from_log(&self) -> GroupCoordinator {
-        let mut coordinator = GroupCoordinator::new(self.settings.clone());
-        for (key, value) in &self.log {
-            let record = Record::decode(key, value.as_deref()).unwrap();
-            coordinator.replay(record.expect("a record of ours"));
-        }
-        coordinator
-    }
-
-    /// A coordinator that reads the log has what this one has.
-    pub fn check_log(&self) {
-        let loaded = self.from_log();
-        for (id, group) in &self.coordinator.groups {
-            let Members::Consumer(members) = &group.members else { continue };
-            let in_log = loaded.groups.get(id).unwrap_or_else(|| panic!("{id} is not in the log"));
-            let Members::Consumer(loaded_members) = &in_log.members else {
-                panic!("{id} is no consumer group")
-            };
-            assert_eq!(members.durable(), loaded_members.durable(), "{id}");
-            assert_eq!(group.offsets, in_log.offsets, "{id}");
-        }
-        let left = loaded.groups.keys().filter(|id| !self.coordinator.groups.contains_key(*id));
-        assert_eq!(left.count(), 0, "groups are in the log only");
+    /// Time goes on; the records that timers bring.
+    pub fn wait(&mut self, ms: u64) -> Vec<Record> {
+        let before = self.log.len();
+        self.pass(ms);
+        let records = self.log[before..].iter().map(|(key, value)| Record::decode(key, value.as_deref()));
+        records.map(|record| record.unwrap().expect("a record of ours")).collect()
     }
 }
 

@@ -130,7 +130,7 @@ fn offsets_of_topics_that_are_read_stay() {
     assert_eq!(broker.coordinator.groups.values().next().unwrap().offsets.iter().count(), 1);
     broker.beat(heartbeat("n", -1));
     broker.beat(heartbeat("m", -1));
-    let records = kinds(&broker.pass(600_000));
+    let records = kinds(&broker.wait(600_000));
     assert_eq!(records, "Ote".replace('O', "o"), "the offset is old, the group empty");
     assert!(broker.coordinator.groups.is_empty());
 }

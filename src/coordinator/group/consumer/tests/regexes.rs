@@ -92,14 +92,14 @@ fn new_topics_are_found_soon_and_old_ones_looked_at_now_and_then() {
     broker.beat(join_regex("m", "a.*"));
     let aa = broker.create("aa", 1);
     broker.create("z", 1);
-    assert_eq!(kinds(&broker.pass(9_999)), "", "not at once for every topic");
-    assert_eq!(kinds(&broker.pass(1)), "RE");
+    assert_eq!(kinds(&broker.wait(9_999)), "", "not at once for every topic");
+    assert_eq!(kinds(&broker.wait(1)), "RE");
     assert!(told(&broker.beat(heartbeat("m", 2))).unwrap().contains_key(&aa));
     broker.delete("aa");
-    assert_eq!(kinds(&broker.pass(10_000)), "RE");
+    assert_eq!(kinds(&broker.wait(10_000)), "RE");
     let mut records = String::new();
     for _ in 0..60 {
-        records += &kinds(&broker.pass(10_000));
+        records += &kinds(&broker.wait(10_000));
         let epoch = broker.describe().members[0].member_epoch;
         broker.beat(heartbeat("m", epoch).with_topic_partitions(owned(&[(1, &[0, 1, 2, 3]), (3, &[0])])));
     }
@@ -113,11 +113,11 @@ fn a_broker_that_takes_over_looks_again() {
     broker.beat(join_regex("m", "a.*"));
     broker.pass(10_000);
     broker.checks_log = false;
-    let coordinator =
-        std::mem::replace(&mut broker.coordinator, GroupCoordinator::new(broker.settings.clone()));
+    let other = GroupCoordinator::new(broker.settings.clone());
+    let coordinator = std::mem::replace(&mut broker.coordinator, other);
     broker.create("aa", 1);
     broker.coordinator = coordinator;
     broker.restart();
-    assert_eq!(kinds(&broker.pass(0)), "RE");
+    assert_eq!(kinds(&broker.wait(0)), "RE");
     broker.check_log();
 }

@@ -232,11 +232,10 @@ impl World {
                 .collect();
             let is_true = (consumer.uses.iter())
                 .all(|(topic, uses)| says.get(topic).is_some_and(|says| uses.is_subset(says)));
-            let names_topics = request.subscribed_topic_names.is_some();
-            let is_old = names_topics && request.subscribed_topic_names != names(&topics)
-                || names_topics
-                    && request.subscribed_topic_regex.as_deref()
-                        != Some(consumer.regex.as_deref().unwrap_or_default());
+            let regex = consumer.regex.as_deref().unwrap_or_default();
+            let is_old = request.subscribed_topic_names.is_some()
+                && (request.subscribed_topic_names != names(&topics)
+                    || request.subscribed_topic_regex.as_deref() != Some(regex));
             if !is_true || is_old {
                 return;
             }
@@ -331,7 +330,7 @@ fn a_run_can_be_repeated() {
     let run = || {
         let mut world = World::new(7);
         (0..STEPS).for_each(|_| world.step());
-        world.broker.log
+        world.broker.log.clone()
     };
     assert_eq!(run(), run());
 }

@@ -45,7 +45,7 @@ fn a_static_member_that_stays_away_is_taken_out() {
     broker.beat(instance(heartbeat("m", -2)));
     broker.pass(44_000);
     assert_eq!(broker.describe().members[0].member_epoch, -2);
-    assert_eq!(kinds(&broker.pass(1_000)), "cpmET");
+    assert_eq!(kinds(&broker.wait(1_000)), "cpmET");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_static_member_goes_in_the_middle_of_a_rebalance() {
     broker.beat(instance(heartbeat("m", 2)));
     broker.beat(instance(heartbeat("m", -2)));
     assert_eq!(told(&broker.beat(heartbeat("n", 3))), Some(has(&[(1, &[2, 3])])));
-    assert_eq!(kinds(&broker.pass(30_000)), "");
+    assert_eq!(kinds(&broker.wait(30_000)), "");
     let back = broker.beat(instance(join("m2", &["a"])));
     assert_eq!((back.member_epoch, told(&back)), (3, Some(has(&[(1, &[0, 1])]))));
     assert_eq!(broker.state(), "Stable");

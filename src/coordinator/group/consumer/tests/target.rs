@@ -14,8 +14,8 @@ fn targets_are_made_only_so_often() {
     assert_eq!((joined.member_epoch, kinds(&broker.records).as_str()), (2, "MEC"));
     broker.beat(join("o", &["a"]));
     assert_eq!((broker.state().as_str(), broker.describe().group_epoch), ("Assigning", 4));
-    assert_eq!(kinds(&broker.pass(999)), "");
-    assert_eq!(kinds(&broker.pass(1)), "PPPT", "without a heartbeat");
+    assert_eq!(kinds(&broker.wait(999)), "");
+    assert_eq!(kinds(&broker.wait(1)), "PPPT", "without a heartbeat");
     assert_eq!(broker.describe().assignment_epoch, 4);
     assert_eq!(told(&broker.beat(heartbeat("m", 2))).unwrap()[&TopicId(1)].len(), 2);
 }
@@ -88,8 +88,8 @@ fn groups_have_configs_of_their_own() {
     assert_eq!(broker.beat(join("m", &["a"])).heartbeat_interval_ms, 7_000);
     broker.beat(join("n", &["a"]));
     assert_eq!(broker.describe().assignment_epoch, 3);
-    assert_eq!(kinds(&broker.pass(49_999)), "");
-    assert_ne!(kinds(&broker.pass(1)), "");
+    assert_eq!(kinds(&broker.wait(49_999)), "");
+    assert_ne!(kinds(&broker.wait(1)), "");
     broker.set_group_config("consumer.assignment.interval.ms", "-1");
     broker.beat(join("o", &["a"]));
     broker.beat(join("p", &["a"]));
