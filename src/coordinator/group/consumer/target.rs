@@ -135,7 +135,7 @@ impl<'a> Subscriptions<'a> {
 
 /// Kafka's, so that a group that comes from there with its records need not be assigned anew: XXH3 of a zero byte, the id, the
 /// name and the partitions with their racks, numbers in little-endian order, texts in UTF-16 with their lengths behind.
-fn topic_hash(topic: &Topic, image: &Image) -> u64 {
+pub(super) fn topic_hash(topic: &Topic, image: &Image) -> u64 {
     let mut bytes = vec![0];
     for half in [topic.id.0 >> 64, topic.id.0] {
         bytes.extend_from_slice(&half.to_le_bytes()[..8]);

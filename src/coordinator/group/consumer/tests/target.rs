@@ -1,4 +1,9 @@
 use super::*;
+use crate::coordinator::group::consumer::ConsumerGroup;
+use crate::coordinator::group::consumer::target::topic_hash;
+use crate::coordinator::record::RegexValue;
+use crate::metadata::Registration;
+use crate::model::{BrokerEpoch, BrokerId, DirectoryId};
 
 fn slow() -> Broker {
     let mut broker = Broker::new(Settings::default());
@@ -128,4 +133,41 @@ fn a_large_group_is_assigned_at_once() {
     assert_eq!(broker.state(), "Stable");
     assert!(owns.iter().all(|owns| owns.values().map(BTreeSet::len).sum::<usize>() == 2));
     broker.check_log();
+}
+
+/// Computed by Kafka 4.3's own code, for brokers without racks and with.
+#[test]
+fn topics_are_hashed_as_kafka_does() {
+    let id = TopicId(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
+    let mut image = Image::new("cluster", TopicDefaults::default());
+    image.replay(&MetadataRecord::Topic { name: "foo".to_owned(), id }).unwrap();
+    for (broker, rack) in [(1, "rack1"), (2, "rack0")] {
+        let registration = Registration {
+            broker: BrokerId(broker),
+            incarnation: 1,
+            epoch: BrokerEpoch(i64::from(broker)),
+            rack: Some(rack.to_owned()),
+            endpoints: Vec::new(),
+            features: Vec::new(),
+            fenced: false,
+        };
+        image.replay(&MetadataRecord::RegisterBroker(registration)).unwrap();
+    }
+    let mut racked = image.clone();
+    for (index, replicas) in [(0, vec![BrokerId(1), BrokerId(2)]), (1, vec![BrokerId(1)])] {
+        let partition = PartitionId { topic: id, index };
+        let without = NewPartition { partition, ..Default::default() };
+        image.replay(&MetadataRecord::Partition(without)).unwrap();
+        let directories = vec![DirectoryId::UNASSIGNED; replicas.len()];
+        let with = NewPartition { partition, replicas, directories, ..Default::default() };
+        racked.replay(&MetadataRecord::Partition(with)).unwrap();
+    }
+    let of = |image: &Image| topic_hash(image.topic(id).unwrap(), image).cast_signed();
+    assert_eq!((of(&image), of(&racked)), (-7_646_759_818_435_901_242, -2_397_665_636_932_337_815));
+    let mut group = ConsumerGroup::new();
+    let topics = vec!["foo".to_owned()];
+    let value = Some(RegexValue { topics, version: 0, timestamp: 0 });
+    group.replay(Record::Regex { group: GROUP.to_owned(), regex: "f.*".to_owned(), value });
+    assert_eq!(group.hash(&image), 6_843_227_916_852_944_822);
+    assert_eq!(ConsumerGroup::new().hash(&image), 0);
 }
