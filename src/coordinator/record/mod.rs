@@ -7,6 +7,7 @@
 mod classic;
 mod codec;
 mod consumer;
+mod embedded;
 mod offset;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use consumer::{
     ClassicProtocol, ClassicSupport, CurrentAssignmentValue, EpochPartitions, GroupEpochValue, MemberValue,
     RegexValue, TargetEpochValue, TopicPartitions,
 };
+pub use embedded::{Assignment, NamedPartitions, Subscription};
 pub use offset::OffsetValue;
 
 use bytes::Bytes;

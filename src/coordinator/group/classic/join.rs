@@ -11,7 +11,7 @@ use crate::protocol::messages::join_group_response::JoinGroupResponseMember;
 use crate::protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
 /// JoinGroup's from which a member has to come again with the id it was given.
-const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+pub const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// JoinGroup's from which a leader can be told not to assign.
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
 /// How long a member may wait that has never had an answer: its client may have gone, or have asked again as another one.
@@ -28,7 +28,7 @@ struct Joining<'a> {
     request: &'a JoinGroupRequest,
 }
 
-pub(super) fn refuse(turn: &mut Turn, ticket: Ticket, member: &str, error: ErrorCode) {
+pub fn refuse(turn: &mut Turn, ticket: Ticket, member: &str, error: ErrorCode) {
     let response = JoinGroupResponse::default().with_member_id(text(member)).with_error_code(error.code());
     turn.reply(ticket, Reply::Join(Box::new(response)));
 }
