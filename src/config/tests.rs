@@ -647,7 +647,7 @@ fn a_group_has_its_own_configs_over_the_brokers() {
             "6 StaticBroker: group.share.delivery.count.limit=6 StaticBroker, group.share.delivery.count.limit=5 Default",
         ),
         ("share.isolation.level", "read_uncommitted Default: share.isolation.level=read_uncommitted Default"),
-        ("share.assignor.offload.enable", "null Default: "),
+        ("share.assignor.offload.enable", "true Default: share.assignor.offload.enable=true Default"),
     ] {
         assert_eq!(show(&entries, name), expected);
     }

@@ -1,4 +1,7 @@
-"""confluent-kafka-python's admin client: each operation and its main error."""
+"""confluent-kafka-python's admin client: each operation and its main error.
+
+It expects no topics, and leaves topics and configs as it has found them.
+"""
 
 import argparse
 
@@ -14,7 +17,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-PATIENCE = 30
+from eventually import PATIENCE, eventually
 
 
 def failure(future):
@@ -41,15 +44,19 @@ def main():
     assert failure(admin.create_topics([NewTopic("c", 1, 7)])["c"]) == KafkaError.INVALID_REPLICATION_FACTOR
     assert failure(admin.create_topics([NewTopic("no/name", 1, 1)])["no/name"]) == KafkaError.TOPIC_EXCEPTION
     admin.create_topics([NewTopic("tried", 1, 1)], validate_only=True)["tried"].result(PATIENCE)
-    listed = admin.list_topics(timeout=PATIENCE)
-    assert sorted(listed.topics) == ["a", "b"], listed.topics
-    assert len(listed.topics["b"].partitions) == 3
+
+    def topics():
+        listed = admin.list_topics(timeout=PATIENCE).topics
+        return {name: len(topic.partitions) for name, topic in listed.items()}
+
+    eventually(topics, {"a": 2, "b": 3})
     described = admin.describe_topics(TopicCollection(["a"]))["a"].result(PATIENCE)
     assert [partition.leader.id for partition in described.partitions] == [1, 1]
     assert failure(admin.describe_topics(TopicCollection(["none"]))["none"]) == KafkaError.UNKNOWN_TOPIC_OR_PART
 
     # partitions
     admin.create_partitions([NewPartitions("a", 5)])["a"].result(PATIENCE)
+    eventually(topics, {"a": 5, "b": 3})
     assert failure(admin.create_partitions([NewPartitions("a", 3)])["a"]) == KafkaError.INVALID_PARTITIONS
     assert failure(admin.create_partitions([NewPartitions("no", 3)])["no"]) == KafkaError.UNKNOWN_TOPIC_OR_PART
 
@@ -62,20 +69,26 @@ def main():
         resource = ConfigResource(kind, name, incremental_configs=[entry])
         return admin.incremental_alter_configs([resource])[resource]
 
-    topic = ConfigResource(ResourceType.TOPIC, "a")
-    assert configs(topic)["retention.ms"].value == "60000"
+    def value(kind, name, key):
+        return lambda: configs(ConfigResource(kind, name))[key].value
+
+    retention = value(ResourceType.TOPIC, "a", "retention.ms")
+    default = value(ResourceType.BROKER, "1", "log.retention.ms")()
+    assert retention() == "60000"
     change(ResourceType.TOPIC, "a", "retention.ms", "70000").result(PATIENCE)
+    eventually(retention, "70000")
     change(ResourceType.TOPIC, "a", "cleanup.policy", "compact", AlterConfigOpType.APPEND).result(PATIENCE)
-    found = configs(topic)
-    assert (found["retention.ms"].value, found["cleanup.policy"].value) == ("70000", "delete,compact")
+    eventually(value(ResourceType.TOPIC, "a", "cleanup.policy"), "delete,compact")
     change(ResourceType.TOPIC, "a", "retention.ms", None, AlterConfigOpType.DELETE).result(PATIENCE)
-    assert configs(topic)["retention.ms"].is_default
+    eventually(lambda: configs(ConfigResource(ResourceType.TOPIC, "a"))["retention.ms"].is_default, True)
     assert failure(change(ResourceType.TOPIC, "a", "retention.ms", "x")) == KafkaError.INVALID_CONFIG
     assert failure(change(ResourceType.TOPIC, "no", "retention.ms", "1")) == KafkaError.UNKNOWN_TOPIC_OR_PART
     change(ResourceType.BROKER, "1", "log.retention.ms", "50000").result(PATIENCE)
-    assert configs(topic)["retention.ms"].value == "50000"
-    assert configs(ConfigResource(ResourceType.BROKER, "1"))["log.retention.ms"].value == "50000"
+    eventually(retention, "50000")
+    eventually(value(ResourceType.BROKER, "1", "log.retention.ms"), "50000")
     assert failure(change(ResourceType.BROKER, "1", "log.dirs", "x")) == KafkaError.INVALID_REQUEST
+    change(ResourceType.BROKER, "1", "log.retention.ms", None, AlterConfigOpType.DELETE).result(PATIENCE)
+    eventually(value(ResourceType.BROKER, "1", "log.retention.ms"), default)
 
     # records and offsets
     producer = Producer({"bootstrap.servers": options.bootstrap})
@@ -99,6 +112,7 @@ def main():
 
     futures = admin.delete_topics(["a", "b"])
     assert [future.result(PATIENCE) for future in futures.values()] == [None, None]
+    eventually(topics, {})
     assert failure(admin.delete_topics(["a"])["a"]) == KafkaError.UNKNOWN_TOPIC_OR_PART
     print("done")
 

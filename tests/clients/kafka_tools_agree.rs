@@ -28,9 +28,9 @@ const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 enum Shown {
     /// All of it, numbers of things that grow by themselves aside.
     Whole,
-    /// Only what the lines begin with, up to the first `:` or `=`.
-    Keys,
-    /// Not at all: it prints times, or what every broker has of its own. How it ends is.
+    /// All that two quorums can have in common, see [`quorum`].
+    Quorum,
+    /// Not at all: it prints times. How it ends is.
     Nothing,
 }
 
@@ -113,9 +113,8 @@ const SCRIPT: &[Step] = &[
     step(REASSIGN, "--bootstrap-server BOOTSTRAP --list"),
     step(ELECTION, "--bootstrap-server BOOTSTRAP --election-type PREFERRED --topic orders --partition 1"),
     step(ELECTION, "--bootstrap-server BOOTSTRAP --election-type UNCLEAN --topic nowhere --partition 0"),
-    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --status", Shown::Keys),
-    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --replication", Shown::Keys),
-    shown(FEATURES, "--bootstrap-server BOOTSTRAP describe", Shown::Nothing),
+    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --status", Shown::Quorum),
+    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --replication", Shown::Quorum),
     step(TOPICS, "--bootstrap-server BOOTSTRAP --delete --topic orders"),
     step(TOPICS, "--bootstrap-server BOOTSTRAP --delete --topic orders"),
 ];
@@ -156,8 +155,11 @@ fn kafkas_tools_say_the_same_of_kafka() {
     }
     assert!(differ.is_empty(), "{}", differ.join("\n"));
 
+    let bootstraps = [ours.bootstrap(), &format!("127.0.0.1:{port}")];
+    compare_features(bootstraps.map(features));
+
     // what corelane serves, Kafka does in these versions, too, and its own tool finds a usable one of each
-    let [own, kafka] = [ours.bootstrap(), &format!("127.0.0.1:{port}")].map(api_versions);
+    let [own, kafka] = bootstraps.map(api_versions);
     for (api, (first, last)) in &own {
         let (theirs_first, theirs_last) = kafka.get(api).unwrap_or_else(|| panic!("Kafka has no {api}"));
         assert!(first >= theirs_first && last <= theirs_last, "{api}: {first} to {last}");
@@ -181,7 +183,7 @@ fn transcript(bootstrap: &str, folder: &Path) -> Vec<String> {
             let text = String::from_utf8_lossy(&text).into_owned();
             let said = match step.shown {
                 Shown::Whole => plain(&text, bootstrap),
-                Shown::Keys => text.lines().map(key).collect::<Vec<_>>().join("\n"),
+                Shown::Quorum => text.lines().map(quorum).collect::<Vec<_>>().join("\n"),
                 Shown::Nothing => String::new(),
             };
             format!("{said}\n{}", output.status)
@@ -189,8 +191,40 @@ fn transcript(bootstrap: &str, folder: &Path) -> Vec<String> {
         .collect()
 }
 
-fn key(line: &str) -> &str {
-    line.split([':', '=', '\t']).next().unwrap_or(line).trim()
+/// A line about the metadata log's quorum: nodes, their roles, the leader's epoch, lags. What cannot agree is only looked
+/// at for its form: ids; how far the log has got and when, which Kafka's moves by itself; and the voters' directories and
+/// endpoints, since Kafka runs here with a fixed set of voters, which has no directory ids, and a listener for the
+/// quorum, where corelane says its directory and its listeners.
+fn quorum(line: &str) -> String {
+    if let Some((key, value)) = line.split_once(':') {
+        let value = value.trim();
+        let value = if key == "CurrentVoters" { voters(value) } else { part(value) };
+        return format!("{key}: {}", if key == "HighWatermark" { number(&value) } else { value });
+    }
+    let cells = line.split('\t').map(str::trim).enumerate().map(|(column, cell)| match column {
+        // LogEndOffset, LastFetchTimestamp, LastCaughtUpTimestamp
+        2 | 4 | 5 => number(cell),
+        _ => part(cell),
+    });
+    cells.collect::<Vec<_>>().join("|")
+}
+
+/// One word for every number above 0.
+fn number(text: &str) -> String {
+    if text.parse().is_ok_and(|number: u64| number > 0) { "NUMBER".to_owned() } else { text.to_owned() }
+}
+
+/// The voters' ids, and how many endpoints each has.
+fn voters(json: &str) -> String {
+    let mut voters: serde_json::Value =
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+    for voter in voters.as_array_mut().expect("voters are a list") {
+        let voter = voter.as_object_mut().expect("a voter has fields");
+        voter.remove("directoryId");
+        let endpoints = voter["endpoints"].as_array().expect("endpoints are a list").len();
+        voter.insert("endpoints".to_owned(), endpoints.into());
+    }
+    voters.to_string()
 }
 
 /// Ids, addresses, paths, times, sizes, the words of errors and Java's stacks left out, and the order of lines and configs.
@@ -252,6 +286,66 @@ fn part(part: &str) -> String {
         _ => value,
     };
     format!("{value}{mark}")
+}
+
+/// The levels of a feature that a broker supports, and the one it runs at. A level of metadata.version is a release's
+/// name.
+#[derive(Debug)]
+struct Levels {
+    least: Vec<u32>,
+    most: Vec<u32>,
+    now: Vec<u32>,
+}
+
+/// By name, what kafka-features tells. It tells an epoch, too, on each line: a number of the broker's own.
+fn features(bootstrap: &str) -> BTreeMap<String, Levels> {
+    let mut command = kafka_tool(FEATURES);
+    command.args(["--bootstrap-server", bootstrap, "describe"]);
+    let output = command.output().expect("java starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let features = text.lines().map(|line| {
+        // Feature: metadata.version  SupportedMinVersion: 3.3-IV3  SupportedMaxVersion: 4.3-IV0  FinalizedVersionLevel: 4.3-IV0  Epoch: 614
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [
+            "Feature:",
+            name,
+            "SupportedMinVersion:",
+            least,
+            "SupportedMaxVersion:",
+            most,
+            "FinalizedVersionLevel:",
+            now,
+            "Epoch:",
+            epoch,
+        ] = words[..]
+        else {
+            panic!("{line}")
+        };
+        assert!(epoch.parse().is_ok_and(|epoch: i64| epoch >= 0), "{line}");
+        let level = |text: &str| -> Vec<u32> {
+            let numbers = text.split(['.', '-']).map(|number| number.trim_start_matches("IV").parse());
+            numbers.collect::<Result<_, _>>().unwrap_or_else(|_| panic!("{line}"))
+        };
+        (name.to_owned(), Levels { least: level(least), most: level(most), now: level(now) })
+    });
+    features.collect()
+}
+
+/// Which features there are, and their levels, cannot be the same: a level is a promise, and Kafka makes some that
+/// corelane does not (see `metadata/features.rs`). But what corelane promises, Kafka knows under that name, and no level
+/// is above Kafka's. What is corelane's own says so by its name.
+fn compare_features([own, kafka]: [BTreeMap<String, Levels>; 2]) {
+    for (name, levels) in &own {
+        assert!(levels.least <= levels.now && levels.now <= levels.most, "{name}: {levels:?}");
+        if name.starts_with("corelane.") {
+            continue;
+        }
+        let theirs = kafka.get(name).unwrap_or_else(|| panic!("Kafka has no feature {name}"));
+        assert!(theirs.least <= levels.least && levels.most <= theirs.most, "{name}: {levels:?}, {theirs:?}");
+        assert!(levels.now <= theirs.now, "{name}: {levels:?}, {theirs:?}");
+    }
+    assert!(own.contains_key("metadata.version") && own.contains_key("corelane.metadata.version"), "{own:?}");
 }
 
 /// By API, the versions that the tool is told.

@@ -1,10 +1,12 @@
-//! Real clients against the built binary: kafka-python, confluent-kafka-python, kcat, and Kafka's own tools from its
-//! Maven jars. What is missing is installed into `target/tmp/clients` once (`install.rs`); a test whose tool cannot
-//! be installed fails and says what to do, it never skips.
+//! Real clients against the built binary: kafka-python, confluent-kafka-python, franz-go, kcat, and Kafka's own tools
+//! from its Maven jars. What is missing is installed into `target/tmp/clients` once (`install.rs`); a test whose tool
+//! cannot be installed fails and says what to do, it never skips.
 
+mod admin;
 mod bench;
 mod cli;
 mod dump_log;
+mod franz_go;
 #[path = "../it/harness.rs"]
 #[allow(dead_code, reason = "tests/it uses the rest")]
 mod harness;

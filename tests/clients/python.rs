@@ -123,21 +123,3 @@ fn kafka_python_deletes_records_and_they_stay_deleted() {
     act(&broker, "read");
     broker.stop();
 }
-
-/// Each operation of an admin client and its main error.
-fn administer(name: &str) {
-    let broker = Setup::new().shards(2).start();
-    let mut command = script(name);
-    command.args(["--bootstrap", broker.bootstrap()]);
-    assert!(run(command).text().contains("done"));
-}
-
-#[test]
-fn confluent_kafka_python_administers() {
-    administer("confluent_admin.py");
-}
-
-#[test]
-fn kafka_python_administers() {
-    administer("kafka_python_admin.py");
-}
