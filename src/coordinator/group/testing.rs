@@ -102,7 +102,7 @@ impl Driver {
 
     /// The broker dies; another one begins with the log. Who waits hears nothing.
     pub fn restart(&mut self) {
-        self.coordinator = self.from_log();
+        self.coordinator = self.replayed();
         self.waiting.clear();
         self.act(|coordinator, context| coordinator.loaded(context));
     }
@@ -129,7 +129,7 @@ impl Driver {
         self.check_log();
     }
 
-    fn from_log(&self) -> GroupCoordinator {
+    fn replayed(&self) -> GroupCoordinator {
         let mut coordinator = GroupCoordinator::new(self.settings.clone());
         for (key, value) in &self.log {
             let record = Record::decode(key, value.as_deref()).unwrap();
@@ -140,7 +140,7 @@ impl Driver {
 
     /// A coordinator that reads the log has what this one has.
     fn check_log(&self) {
-        let loaded = self.from_log();
+        let loaded = self.replayed();
         for (id, group) in &self.coordinator.groups {
             let Members::Classic(members) = &group.members else { continue };
             let (is_logged, value) = members.durable();

@@ -36,6 +36,7 @@ mod tests;
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
+pub(super) use member::{Member, Protocol, Terms};
 use rebalance::InitialDelay;
 use roster::Roster;
 
