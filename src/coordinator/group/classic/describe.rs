@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::member::Member;
-use super::{ClassicGroup, State, subscription, text};
+use super::{ClassicGroup, Member, State, subscription, text};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 

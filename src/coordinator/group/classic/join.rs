@@ -3,8 +3,7 @@
 
 use std::rc::Rc;
 
-use super::member::{Member, Terms};
-use super::{ClassicGroup, Client, Due, Reply, State, Turn, text};
+use super::{ClassicGroup, Client, Due, Member, Reply, State, Terms, Turn, text};
 use crate::coordinator::Ticket;
 use crate::model::ErrorCode;
 use crate::protocol::messages::join_group_response::JoinGroupResponseMember;
