@@ -13,6 +13,7 @@ pub mod server;
 pub mod storage;
 // pure: machines and arithmetic
 pub mod config;
+pub mod coordinator;
 pub mod log;
 pub mod metadata;
 pub mod metrics;

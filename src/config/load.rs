@@ -8,8 +8,10 @@ use super::listeners::{self, Texts};
 use super::nearest::nearest as near;
 use super::table::{Effect, Row, TABLE, Update};
 use super::{
-    AdminListener, Checked, Config, ConfigError, Severity, ShardBudgets, Warning, ignored, properties,
+    AdminListener, Checked, Config, ConfigError, OffsetsTopic, Severity, ShardBudgets, Warning, ignored,
+    properties,
 };
+use crate::coordinator::group::{self, Migration};
 use crate::metadata::setting::split_list;
 use crate::metadata::topic_config::{self, TopicDefaults};
 use crate::metadata::{BrokerSetting, Settings};
@@ -186,7 +188,12 @@ impl Loader {
             connections_max_idle_ms: u64::try_from(self.number::<i64>("connections.max.idle.ms")).ok(),
             slow_request_ms: Some(self.number("corelane.slow.request.ms")).filter(|ms| *ms > 0),
             fetch_max_bytes: self.number("fetch.max.bytes"),
-            group_initial_rebalance_delay_ms: self.number("group.initial.rebalance.delay.ms"),
+            groups: self.groups()?,
+            offsets_topic: OffsetsTopic {
+                partitions: self.number("offsets.topic.num.partitions"),
+                replication_factor: self.number("offsets.topic.replication.factor"),
+                segment_bytes: self.number("offsets.topic.segment.bytes"),
+            },
             checkpoint_interval_ms: self.number("log.flush.offset.checkpoint.interval.ms"),
             retention_check_interval_ms: self.number("log.retention.check.interval.ms"),
             shard,
@@ -195,6 +202,51 @@ impl Loader {
             spin_us: self.number("corelane.spin.us"),
             set: self.set.clone(),
         })
+    }
+
+    fn groups(&self) -> Result<group::Settings, ConfigError> {
+        let (shortest, longest) = ("group.min.session.timeout.ms", "group.max.session.timeout.ms");
+        let settings = group::Settings {
+            initial_rebalance_delay_ms: self.number("group.initial.rebalance.delay.ms"),
+            session_timeout_ms_min: self.number(shortest),
+            session_timeout_ms_max: self.number(longest),
+            max_size: self.number("group.max.size"),
+            serves_consumer_protocol: self
+                .list("group.coordinator.rebalance.protocols")
+                .contains(&"consumer"),
+            consumer_max_size: self.number("group.consumer.max.size"),
+            consumer_session_timeout_ms: self.number("group.consumer.session.timeout.ms"),
+            consumer_heartbeat_interval_ms: self.number("group.consumer.heartbeat.interval.ms"),
+            consumer_assignment_interval_ms: self.number("group.consumer.assignment.interval.ms"),
+            consumer_regex_refresh_interval_ms: self.number("group.consumer.regex.refresh.interval.ms"),
+            consumer_assignors: self
+                .list("group.consumer.assignors")
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            migration: match self.text("group.consumer.migration.policy") {
+                Some("upgrade") => Migration { upgrade: true, downgrade: false },
+                Some("downgrade") => Migration { upgrade: false, downgrade: true },
+                Some("disabled") => Migration { upgrade: false, downgrade: false },
+                _ => Migration { upgrade: true, downgrade: true },
+            },
+            offset_metadata_bytes_max: self.number("offset.metadata.max.bytes"),
+            offsets_retention_ms: self.number::<i64>("offsets.retention.minutes") * 60_000,
+            offsets_retention_check_interval_ms: self.number("offsets.retention.check.interval.ms"),
+        };
+        if settings.session_timeout_ms_min > settings.session_timeout_ms_max {
+            let allowed = format!("must be at most {longest}, which is {}", settings.session_timeout_ms_max);
+            return Err(self.complain(shortest, &allowed));
+        }
+        if settings.consumer_heartbeat_interval_ms >= settings.consumer_session_timeout_ms {
+            let allowed = "must be below group.consumer.session.timeout.ms";
+            return Err(self.complain("group.consumer.heartbeat.interval.ms", allowed));
+        }
+        Ok(settings)
+    }
+
+    fn list(&self, key: &str) -> Vec<&str> {
+        split_list(self.text(key).unwrap_or_default())
     }
 
     /// node.id, or broker.id as Kafka called it; each stands for the other.

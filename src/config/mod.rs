@@ -30,6 +30,7 @@ pub use describe::reference_markdown;
 pub use log_levels::{LogLevel, LogLevels, ROOT};
 pub use nearest::nearest;
 
+use crate::coordinator::group;
 use crate::metadata::{Settings, TopicDefaults};
 use crate::model::{BrokerId, SecurityProtocol};
 
@@ -62,7 +63,10 @@ pub struct Config {
     /// corelane.slow.request.ms; `None`: no request is told as slow.
     pub slow_request_ms: Option<u64>,
     pub fetch_max_bytes: usize,
-    pub group_initial_rebalance_delay_ms: u64,
+    /// group.*, offsets.retention.*
+    pub groups: group::Settings,
+    /// offsets.topic.*
+    pub offsets_topic: OffsetsTopic,
     /// log.flush.offset.checkpoint.interval.ms: how often recovery points are written.
     pub checkpoint_interval_ms: u64,
     pub retention_check_interval_ms: u64,
@@ -78,6 +82,15 @@ pub struct Config {
 
     /// What is set of the table, as text; the properties that topics inherit are in `topic_defaults`.
     set: BTreeMap<&'static str, String>,
+}
+
+/// How `__consumer_offsets` is made when the first group needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetsTopic {
+    pub partitions: i32,
+    /// At most; fewer, if there are fewer brokers.
+    pub replication_factor: i16,
+    pub segment_bytes: i32,
 }
 
 /// The settings that may change while the broker runs, beside those that topics inherit; as they are now.

@@ -277,11 +277,19 @@ pub const TABLE: &[Row] = &[
         "Bytes a second that this broker fetches of throttled replicas.",
     )),
     row(
+        "group.consumer.assignment.interval.ms",
+        ConfigType::Int,
+        Some("1000"),
+        Valid::Between(0, 15_000),
+        Effect::InForce,
+        "The shortest time between two assignments of a consumer group.",
+    ),
+    row(
         "group.consumer.assignors",
         ConfigType::List,
         Some("uniform,range"),
-        Valid::Any,
-        Effect::None,
+        Valid::ListOf(&["uniform", "range"]),
+        Effect::InForce,
         "Server-side assignors, the first is the default.",
     ),
     row(
@@ -289,7 +297,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("5000"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Heartbeats of the consumer protocol.",
     ),
     row(
@@ -297,7 +305,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("2147483647"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Members of one consumer group.",
     ),
     row(
@@ -305,23 +313,31 @@ pub const TABLE: &[Row] = &[
         ConfigType::String,
         Some("bidirectional"),
         Valid::OneOf(&["bidirectional", "upgrade", "downgrade", "disabled"]),
-        Effect::None,
+        Effect::InForce,
         "Which groups may change their protocol.",
+    ),
+    row(
+        "group.consumer.regex.refresh.interval.ms",
+        ConfigType::Int,
+        Some("600000"),
+        Valid::AtLeast(10_000),
+        Effect::InForce,
+        "How often the topics are looked for that a consumer group's regular expression means.",
     ),
     row(
         "group.consumer.session.timeout.ms",
         ConfigType::Int,
         Some("45000"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "A member without a heartbeat for this long leaves the group.",
     ),
     row(
         "group.coordinator.rebalance.protocols",
         ConfigType::List,
         Some("classic,consumer,streams,share"),
-        Valid::Any,
-        Effect::None,
+        Valid::ListOf(&["classic", "consumer", "streams", "share"]),
+        Effect::InForce,
         "Group protocols that are served.",
     ),
     row(
@@ -337,7 +353,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("1800000"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "The longest session timeout a member may ask for.",
     ),
     row(
@@ -345,7 +361,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("2147483647"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Members of one classic group.",
     ),
     row(
@@ -353,7 +369,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("6000"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "The shortest session timeout a member may ask for.",
     ),
     row(
@@ -633,7 +649,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("4096"),
         Valid::AtLeast(0),
-        Effect::None,
+        Effect::InForce,
         "The longest text a client may commit with an offset.",
     ),
     row(
@@ -649,7 +665,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Long,
         Some("600000"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "How often expired offsets are looked for.",
     ),
     row(
@@ -657,7 +673,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("10080"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "How long the offsets of an empty group are kept.",
     ),
     row(
@@ -665,7 +681,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("50"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Partitions of __consumer_offsets.",
     ),
     row(
@@ -673,7 +689,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Short,
         Some("3"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Replicas of __consumer_offsets.",
     ),
     row(
@@ -681,7 +697,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("104857600"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Segment size of __consumer_offsets.",
     ),
     row(

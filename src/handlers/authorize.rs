@@ -23,6 +23,7 @@ pub enum Operation {
 pub enum Resource<'a> {
     Cluster,
     Topic(&'a str),
+    Group(&'a str),
     TransactionalId(&'a str),
 }
 
@@ -39,6 +40,13 @@ pub fn topic_operations(context: &RequestContext, topic: &str) -> i32 {
     use Operation::{Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, Read, Write};
     let all = [Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs];
     operations(context, &all, Resource::Topic(topic))
+}
+
+/// What a group's authorized_operations says.
+#[must_use]
+pub fn group_operations(context: &RequestContext, group: &str) -> i32 {
+    use Operation::{AlterConfigs, Delete, Describe, DescribeConfigs, Read};
+    operations(context, &[Read, Delete, Describe, DescribeConfigs, AlterConfigs], Resource::Group(group))
 }
 
 /// What a cluster's authorized_operations says.

@@ -82,6 +82,12 @@ impl RequestContext {
         }
     }
 
+    /// As [`Self::reply`]; the error as it stands in the response.
+    #[must_use]
+    pub fn reply_coded<T: Throttled>(&self, error_code: i16, response: T) -> Outcome {
+        self.reply(response, ErrorCode::from_code(error_code).unwrap_or(ErrorCode::UnknownServerError))
+    }
+
     /// The one place every response passes that can make the client wait: what the response says, and how long its
     /// connection is muted (KIP-219). Quotas decide it; there are none yet.
     #[must_use]

@@ -18,30 +18,44 @@ mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod api_versions;
 pub mod authorize;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod context;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod endpoint;
 mod fetch;
+mod find_coordinator;
+mod groups;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
 mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
 mod loggers;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod repack;
 mod service;
+mod sync_group;
 mod throttle;
 mod topic;
 mod update_features;
@@ -119,6 +133,19 @@ impl Service for Broker {
             Api::Fetch => whole(fetch::handle(self, request)),
             Api::ListOffsets => whole(list_offsets::handle(self, request)),
             Api::Metadata => whole(metadata::handle(self, request)),
+            Api::OffsetCommit => whole(offset_commit::handle(self, request)),
+            Api::OffsetFetch => whole(offset_fetch::handle(self, request)),
+            Api::FindCoordinator => whole(find_coordinator::handle(self, request)),
+            Api::JoinGroup => whole(join_group::handle(self, request)),
+            Api::Heartbeat => whole(heartbeat::handle(self, request)),
+            Api::LeaveGroup => whole(leave_group::handle(self, request)),
+            Api::SyncGroup => whole(sync_group::handle(self, request)),
+            Api::DescribeGroups => whole(describe_groups::handle(self, request)),
+            Api::ListGroups => whole(list_groups::handle(self, request)),
+            Api::DeleteGroups => whole(delete_groups::handle(self, request)),
+            Api::OffsetDelete => whole(offset_delete::handle(self, request)),
+            Api::ConsumerGroupHeartbeat => whole(consumer_group_heartbeat::handle(self, request)),
+            Api::ConsumerGroupDescribe => whole(consumer_group_describe::handle(self, request)),
             Api::ApiVersions => whole(api_versions::handle(self, request)),
             Api::CreateTopics => whole(create_topics::handle(self, request)),
             Api::DeleteTopics => whole(delete_topics::handle(self, request)),

@@ -31,23 +31,36 @@ throttled! {
     AlterPartitionReassignmentsResponse
     AlterReplicaLogDirsResponse
     ApiVersionsResponse
+    ConsumerGroupDescribeResponse
+    ConsumerGroupHeartbeatResponse
     CreatePartitionsResponse
     CreateTopicsResponse
+    DeleteGroupsResponse
     DeleteRecordsResponse
     DeleteTopicsResponse
     DescribeClusterResponse
     DescribeConfigsResponse
+    DescribeGroupsResponse
     DescribeLogDirsResponse
     DescribeTopicPartitionsResponse
     ElectLeadersResponse
     FetchResponse
+    FindCoordinatorResponse
+    HeartbeatResponse
     IncrementalAlterConfigsResponse
     InitProducerIdResponse
+    JoinGroupResponse
+    LeaveGroupResponse
     ListConfigResourcesResponse
+    ListGroupsResponse
     ListOffsetsResponse
     ListPartitionReassignmentsResponse
     MetadataResponse
+    OffsetCommitResponse
+    OffsetDeleteResponse
+    OffsetFetchResponse
     OffsetForLeaderEpochResponse
     ProduceResponse
+    SyncGroupResponse
     UpdateFeaturesResponse
 }

@@ -5,15 +5,10 @@ use uuid::Uuid;
 use crate::model::TopicId;
 use crate::protocol::StrBytes;
 
-/// Topics that only the broker itself writes to.
-const INTERNAL: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
-
 /// Messages for operators go out in strings of 16-bit lengths, and may quote what the client sent.
 const MESSAGE_BYTES_MAX: usize = 1000;
 
-pub(super) fn is_internal(name: &str) -> bool {
-    INTERNAL.contains(&name)
-}
+pub(super) use crate::metadata::is_internal;
 
 pub(super) fn topic_id(wire: Uuid) -> TopicId {
     TopicId(wire.as_u128())

@@ -34,3 +34,14 @@ pub use record::{
 pub use request::*;
 pub use setting::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType};
 pub use topic_config::{LogSettings, TopicDefaults};
+
+/// Kafka's topic of what consumer groups have agreed on.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Topics that only the broker itself writes to.
+const INTERNAL: [&str; 3] = [OFFSETS_TOPIC, "__transaction_state", "__share_group_state"];
+
+#[must_use]
+pub fn is_internal(topic: &str) -> bool {
+    INTERNAL.contains(&topic)
+}

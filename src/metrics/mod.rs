@@ -13,6 +13,7 @@
 //!
 //! Never here: gathering (`partition/`, `server/admin/`), HTTP.
 
+mod groups;
 mod histogram;
 mod partitions;
 mod render;
@@ -23,6 +24,7 @@ mod tests;
 
 use std::cell::Cell;
 
+pub use groups::{GroupLag, PartitionLag, render_groups};
 pub use histogram::Histogram;
 pub use partitions::{PartitionOffsets, render_partitions};
 pub use render::{CONTENT_TYPE, render};

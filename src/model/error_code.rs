@@ -1,10 +1,29 @@
 //! Kafka's error codes: what an answer carries. Never an exception path; a handler returns one as a value.
 //! Source: Kafka's `Errors.java`.
 
-/// One error code of the protocol, `i16` on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i16)]
-pub enum ErrorCode {
+macro_rules! error_codes {
+    ($($name:ident = $code:literal,)*) => {
+        /// One error code of the protocol, `i16` on the wire.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(i16)]
+        pub enum ErrorCode {
+            $($name = $code,)*
+        }
+
+        impl ErrorCode {
+            /// `None`: there is no such error.
+            #[must_use]
+            pub fn from_code(code: i16) -> Option<ErrorCode> {
+                match code {
+                    $($code => Some(ErrorCode::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+error_codes! {
     UnknownServerError = -1,
     None = 0,
     OffsetOutOfRange = 1,

@@ -12,8 +12,8 @@ use super::message::{
     OpenPartition,
 };
 use super::shard::Shard;
-use crate::metadata::LogSettings;
-use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
+use crate::metadata::{OFFSETS_TOPIC, Topic, is_internal};
+use crate::model::{DirectoryId, Durability, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::reactor;
 use crate::reactor::sync::{Receiver, oneshot};
 use crate::storage::{Compaction, Create, Log, LogConfig, OpenLog, Reserve};
@@ -98,6 +98,23 @@ impl Shard {
         for (place, partition, end) in waits {
             partition.wait_for(end, deadline, Rc::clone(&request), place);
         }
+        LocalAppend::Waiting(receiver)
+    }
+
+    /// Until everything that is appended to the partition now is durable; at once, if it is.
+    pub(super) fn wait_local(&self, partition: PartitionId) -> LocalAppend {
+        let Some((partition, log)) =
+            self.local(partition).and_then(|partition| Some((Rc::clone(&partition), partition.log.clone()?)))
+        else {
+            return LocalAppend::Settled(vec![AppendOutcome::failed(ErrorCode::NotLeaderOrFollower)]);
+        };
+        let end = log.end_offset();
+        if end <= partition.high_watermark() {
+            return LocalAppend::Settled(Vec::new());
+        }
+        let (sender, receiver) = oneshot();
+        let outcome = AppendOutcome { error: ErrorCode::None, ..AppendOutcome::failed(ErrorCode::None) };
+        partition.wait_for(end, None, PendingAppend::new(vec![outcome], 1, sender), 0);
         LocalAppend::Waiting(receiver)
     }
 
@@ -193,11 +210,19 @@ impl Shard {
                     reactor::spawn(async move { shard.open_one(open).await })
                 })
                 .collect();
-            for task in tasks {
-                opened.push(task.await);
+            for (open, task) in few.iter().zip(tasks) {
+                let outcome = task.await;
+                if outcome.is_ok() && self.is_of_groups(open.partition) {
+                    self.begin_coordinator(open.partition);
+                }
+                opened.push(outcome);
             }
         }
         opened
+    }
+
+    fn is_of_groups(&self, partition: PartitionId) -> bool {
+        self.image().topic(partition.topic).is_some_and(|topic| topic.name == OFFSETS_TOPIC)
     }
 
     /// The log of a partition that is open here.
@@ -218,7 +243,7 @@ impl Shard {
             else {
                 return Err(ErrorCode::UnknownTopicId);
             };
-            (topic.name.clone(), log_config(&topic.settings), state.leader_epoch)
+            (topic.name.clone(), log_config(topic), state.leader_epoch)
         };
         let partition = open.partition;
         let opened = self.open_log(open, topic_name, config, epoch).await?;
@@ -268,8 +293,11 @@ impl Shard {
     }
 }
 
-/// What storage needs of a topic's settings.
-pub(super) fn log_config(settings: &LogSettings) -> LogConfig {
+/// What storage needs of a topic's settings. What the broker itself writes is always flushed, and may use the space that
+/// is kept free.
+pub(super) fn log_config(topic: &Topic) -> LogConfig {
+    let settings = &topic.settings;
+    let is_internal = is_internal(&topic.name);
     LogConfig {
         segment_bytes: settings.segment_bytes,
         segment_ms: settings.segment_ms,
@@ -286,10 +314,10 @@ pub(super) fn log_config(settings: &LogSettings) -> LogConfig {
             max_lag_ms: settings.max_compaction_lag_ms,
             delete_retention_ms: settings.delete_retention_ms,
         },
-        durability: settings.durability,
+        durability: if is_internal { Durability::Flushed } else { settings.durability },
         flush_messages: settings.flush_messages,
         flush_ms: settings.flush_ms,
-        reserve: Reserve::Kept,
+        reserve: if is_internal { Reserve::Usable } else { Reserve::Kept },
     }
 }
 

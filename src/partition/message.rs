@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::activity::Work;
+use crate::coordinator::group;
 use crate::metadata;
 use crate::metrics::Snapshot;
 use crate::model::{
     BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs,
 };
 use crate::protocol::batch::BatchHeader;
+use crate::protocol::messages::list_groups_response::ListedGroup;
 use crate::storage::{Create, DirectoryState, FutureLog};
 
 /// What travels between two shards. A request holds a credit for its reply's place, so neither ever waits for
@@ -51,6 +53,29 @@ pub enum ShardRequest {
     Relocate(Vec<RelocatePartition>),
     /// What the logs here are like: of these partitions, or all but the metadata log.
     DescribeLogs(Option<Arc<Vec<PartitionId>>>),
+    /// Of the groups whose records are in this partition of `__consumer_offsets`.
+    Coordinate {
+        partition: PartitionId,
+        request: group::Request,
+    },
+    /// As `Coordinate`, with an answer that may take minutes: `Coordinated` brings it.
+    CoordinateLater {
+        id: u64,
+        partition: PartitionId,
+        request: group::Request,
+    },
+    /// To the shard that asked with `CoordinateLater`.
+    Coordinated {
+        id: u64,
+        reply: Box<Result<group::Reply, ErrorCode>>,
+    },
+    /// The groups of the shard's coordinators, in these states and of these types; none named: all.
+    ListGroups {
+        states: Vec<String>,
+        types: Vec<String>,
+    },
+    /// How far the groups of the shard's coordinators have come.
+    GroupProgress,
     /// To shard 0 only.
     Control(metadata::Request),
     /// Committed metadata records, in commit order.
@@ -82,6 +107,9 @@ pub enum ShardReply {
     /// In the order of the request.
     Relocate(Vec<ErrorCode>),
     Logs(ShardLogs),
+    Coordinate(Result<group::Reply, ErrorCode>),
+    Groups(Result<Vec<ListedGroup>, ErrorCode>),
+    GroupProgress(Vec<group::GroupProgress>),
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
     Open(Vec<Result<DirectoryId, ErrorCode>>),

@@ -1,4 +1,5 @@
-//! A shard's partitions: append, read, waiters; the router, and the messages between shards.
+//! A shard's partitions: append, read, waiters; the router, and the messages between shards; the coordinators that keep
+//! their state in partitions.
 //!
 //! [`Shard`] is what the handlers talk to. Every call may be for partitions of any shard: it is split by owner,
 //! one message out and one back per owning shard, none if all are local. Where a partition lives is in the image
@@ -13,6 +14,7 @@
 //! Never here: wire formats, segment files, decisions about the cluster.
 
 mod activity;
+mod coordinator;
 mod describe;
 mod error;
 mod fetch;
@@ -29,6 +31,7 @@ mod shard;
 mod tests;
 
 pub use activity::Work;
+pub use coordinator::partition_of;
 pub use fetch::Fetched;
 pub use message::*;
 pub use router::MESH_DEPTH;

@@ -27,6 +27,10 @@ struct Left {
     removed: Vec<Rc<Partition>>,
     /// Logs whose durability was raised from written to flushed.
     to_flush: Vec<Log>,
+    /// Names of removed topics, whose committed offsets go with them.
+    removed_topics: Vec<String>,
+    /// There are other topics or partitions than before.
+    topics_changed: bool,
 }
 
 /// What a slice of records is about.
@@ -53,12 +57,27 @@ impl Shard {
                 reactor::turn().await;
             }
         }
+        self.tell_coordinators(&left).await;
         self.settle(left).await;
     }
 
+    /// Before the removal is answered, or a new topic of the name could be read from where the old one was.
+    async fn tell_coordinators(self: &Rc<Self>, left: &Left) {
+        if !left.removed_topics.is_empty() {
+            self.topics_removed(&left.removed_topics).await;
+        }
+        if left.topics_changed {
+            self.topics_changed();
+        }
+    }
+
     fn replay_slice(&self, records: &[Record], left: &mut Left) {
+        let names = self.names_of_removed(records);
+        left.topics_changed |= !names.is_empty() || records.iter().any(is_of_a_new_partition);
+        left.removed_topics.extend(names);
         let touched = self.take_into_image(records);
         for id in touched.removed {
+            self.end_coordinator(id);
             let removed = self.partitions.borrow_mut().remove(&id);
             if let Some(partition) = removed {
                 self.measures.leaves(&partition);
@@ -86,6 +105,15 @@ impl Shard {
         if records.iter().any(is_of_a_broker) {
             self.host().reconfigured();
         }
+    }
+
+    fn names_of_removed(&self, records: &[Record]) -> Vec<String> {
+        let image = self.image.borrow();
+        let removed = records.iter().filter_map(|record| match record {
+            Record::RemoveTopic { id } => Some(image.topic(*id)?.name.clone()),
+            _ => None,
+        });
+        removed.collect()
     }
 
     fn take_into_image(&self, records: &[Record]) -> Touched {
@@ -122,7 +150,7 @@ impl Shard {
             let partition = self.local(PartitionId { topic: topic.id, index });
             let Some(log) = partition.as_ref().and_then(|partition| partition.log.as_ref()) else { continue };
             let was_flushed = log.is_flushed();
-            log.set_config(log_config(&topic.settings));
+            log.set_config(log_config(topic));
             if log.is_flushed() && !was_flushed {
                 to_flush.push(log.clone());
             }
@@ -160,6 +188,10 @@ impl Shard {
             tracing::error!(partition = ?partition.id, ?error, "could not delete a partition's folder; restart removes it");
         }
     }
+}
+
+fn is_of_a_new_partition(record: &Record) -> bool {
+    matches!(record, Record::Topic { .. } | Record::Partition(_))
 }
 
 /// Whether the record sets what may change of a broker while it runs, and what topics inherit.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::coordinator::Coordinators;
 use super::leader::Partition;
 use super::measure::Measures;
 use super::message::{
@@ -15,6 +16,7 @@ use super::message::{
 };
 use super::park::Parked;
 use super::router::Router;
+use crate::coordinator::group;
 use crate::metadata::{self, Image};
 use crate::metrics::snapshot;
 use crate::model::{BrokerId, DirectoryId, ErrorCode, Offset, PartitionId, ProducerId, ShardId};
@@ -50,6 +52,7 @@ pub struct Shard {
     pub(super) partitions: RefCell<HashMap<PartitionId, Rc<Partition>>>,
     pub(super) router: Router,
     pub(super) storage: OnceCell<Rc<Storage>>,
+    coordinators: OnceCell<Coordinators>,
     host: OnceCell<Box<dyn Host>>,
     /// Fetches of this shard's connections that other shards have parked, by the number we gave them.
     pub(super) waits: RefCell<HashMap<u64, Rc<Notify>>>,
@@ -89,6 +92,7 @@ impl Shard {
             partitions: RefCell::default(),
             router: Router::new(mesh, shard_count),
             storage: OnceCell::new(),
+            coordinators: OnceCell::new(),
             host: OnceCell::new(),
             waits: RefCell::default(),
             next_wait: Cell::new(0),
@@ -104,10 +108,12 @@ impl Shard {
     pub fn start(
         self: &Rc<Self>,
         config: storage::Config,
+        groups: group::Settings,
         directories: Vec<storage::LogDir>,
         host: Box<dyn Host>,
     ) {
         assert!(self.host.set(host).is_ok(), "a shard starts once");
+        assert!(self.coordinators.set(Coordinators::new(groups)).is_ok(), "a shard starts once");
         let listener = Rc::new(DurableEnds(Rc::downgrade(self)));
         assert!(
             self.storage.set(Storage::start(config, directories, listener)).is_ok(),
@@ -132,8 +138,10 @@ impl Shard {
         });
     }
 
-    /// From now on a fetch is answered with what there is: the node stops, and has no time for what may come.
+    /// From now on a fetch is answered with what there is, and nobody waits for other members of a group: the node stops,
+    /// and has no time for what may come.
     pub fn end_waits(&self) {
+        self.coordinators().end_waits();
         self.waits_ended.set(true);
         self.waits.borrow().values().for_each(|wait| wait.notify());
     }
@@ -303,6 +311,10 @@ impl Shard {
         if to == self.id { self.serve(to, request).await } else { self.router.ask(to, request).await }
     }
 
+    pub(super) fn coordinators(&self) -> &Coordinators {
+        self.coordinators.get().expect("the shard was started")
+    }
+
     pub(super) fn host(&self) -> &dyn Host {
         self.host.get().expect("the shard was started").as_ref()
     }
@@ -378,6 +390,24 @@ impl Shard {
             ShardRequest::DescribeLogs(asked) => {
                 Box::pin(async move { ShardReply::Logs(shard.describe_logs_local(asked).await) })
             }
+            ShardRequest::Coordinate { partition, request } => {
+                let reply = self.coordinate_for(partition, request);
+                Box::pin(async move { ShardReply::Coordinate(reply.await) })
+            }
+            ShardRequest::CoordinateLater { id, partition, request } => {
+                self.coordinate_later(from, id, partition, request);
+                done()
+            }
+            ShardRequest::Coordinated { id, reply } => {
+                self.coordinated(id, *reply);
+                done()
+            }
+            ShardRequest::ListGroups { states, types } => {
+                Box::pin(async move { ShardReply::Groups(shard.list_groups_local(states, types).await) })
+            }
+            ShardRequest::GroupProgress => {
+                Box::pin(async move { ShardReply::GroupProgress(shard.group_progress().await) })
+            }
             ShardRequest::Control(request) => {
                 let reply = self.host().control(request);
                 Box::pin(async move { ShardReply::Control(reply.await) })
@@ -417,7 +447,7 @@ impl Shard {
     }
 
     /// The shard that holds a partition; `None` if this broker does not lead it (yet).
-    fn owner(&self, partition: PartitionId) -> Option<ShardId> {
+    pub(super) fn owner(&self, partition: PartitionId) -> Option<ShardId> {
         if self.partitions.borrow().contains_key(&partition) {
             return Some(self.id);
         }

@@ -16,6 +16,15 @@ pub enum Api {
     Fetch,
     ListOffsets,
     Metadata,
+    OffsetCommit,
+    OffsetFetch,
+    FindCoordinator,
+    JoinGroup,
+    Heartbeat,
+    LeaveGroup,
+    SyncGroup,
+    DescribeGroups,
+    ListGroups,
     ApiVersions,
     CreateTopics,
     DeleteTopics,
@@ -27,13 +36,17 @@ pub enum Api {
     AlterReplicaLogDirs,
     DescribeLogDirs,
     CreatePartitions,
+    DeleteGroups,
     ElectLeaders,
     IncrementalAlterConfigs,
     AlterPartitionReassignments,
     ListPartitionReassignments,
+    OffsetDelete,
     DescribeQuorum,
     UpdateFeatures,
     DescribeCluster,
+    ConsumerGroupHeartbeat,
+    ConsumerGroupDescribe,
     ListConfigResources,
     DescribeTopicPartitions,
 }
@@ -47,6 +60,8 @@ pub enum ServedBy {
     Partition,
     /// The controller, whichever broker that is.
     Controller,
+    /// The coordinators of the groups named.
+    Coordinator,
 }
 
 /// An inclusive range of versions.
@@ -85,12 +100,21 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 24] = [
+const TABLE: [Row; 37] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                     key: 0,  name: "Produce",                     accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                       key: 1,  name: "Fetch",                       accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
     Row { api: Api::ListOffsets,                 key: 2,  name: "ListOffsets",                 accepted: v(1, 10), advertised: None,           flexible_since: 6,  served_by: ServedBy::Partition },
     Row { api: Api::Metadata,                    key: 3,  name: "Metadata",                    accepted: v(0, 13), advertised: None,           flexible_since: 9,  served_by: ServedBy::Connection },
+    Row { api: Api::OffsetCommit,                key: 8,  name: "OffsetCommit",                accepted: v(2, 10), advertised: None,           flexible_since: 8,  served_by: ServedBy::Coordinator },
+    Row { api: Api::OffsetFetch,                 key: 9,  name: "OffsetFetch",                 accepted: v(1, 10), advertised: None,           flexible_since: 6,  served_by: ServedBy::Coordinator },
+    Row { api: Api::FindCoordinator,             key: 10, name: "FindCoordinator",             accepted: v(0, 6),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Connection },
+    Row { api: Api::JoinGroup,                   key: 11, name: "JoinGroup",                   accepted: v(0, 9),  advertised: None,           flexible_since: 6,  served_by: ServedBy::Coordinator },
+    Row { api: Api::Heartbeat,                   key: 12, name: "Heartbeat",                   accepted: v(0, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Coordinator },
+    Row { api: Api::LeaveGroup,                  key: 13, name: "LeaveGroup",                  accepted: v(0, 5),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Coordinator },
+    Row { api: Api::SyncGroup,                   key: 14, name: "SyncGroup",                   accepted: v(0, 5),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Coordinator },
+    Row { api: Api::DescribeGroups,              key: 15, name: "DescribeGroups",              accepted: v(0, 6),  advertised: None,           flexible_since: 5,  served_by: ServedBy::Coordinator },
+    Row { api: Api::ListGroups,                  key: 16, name: "ListGroups",                  accepted: v(0, 5),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Connection },
     Row { api: Api::ApiVersions,                 key: 18, name: "ApiVersions",                 accepted: v(0, 4),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Connection },
     Row { api: Api::CreateTopics,                key: 19, name: "CreateTopics",                accepted: v(2, 7),  advertised: None,           flexible_since: 5,  served_by: ServedBy::Controller },
     Row { api: Api::DeleteTopics,                key: 20, name: "DeleteTopics",                accepted: v(1, 6),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Controller },
@@ -102,13 +126,17 @@ const TABLE: [Row; 24] = [
     Row { api: Api::AlterReplicaLogDirs,         key: 34, name: "AlterReplicaLogDirs",         accepted: v(1, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeLogDirs,             key: 35, name: "DescribeLogDirs",             accepted: v(1, 4),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
     Row { api: Api::CreatePartitions,            key: 37, name: "CreatePartitions",            accepted: v(0, 3),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::DeleteGroups,                key: 42, name: "DeleteGroups",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Coordinator },
     Row { api: Api::ElectLeaders,                key: 43, name: "ElectLeaders",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::IncrementalAlterConfigs,     key: 44, name: "IncrementalAlterConfigs",     accepted: v(0, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Controller },
     Row { api: Api::AlterPartitionReassignments, key: 45, name: "AlterPartitionReassignments", accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
     Row { api: Api::ListPartitionReassignments,  key: 46, name: "ListPartitionReassignments",  accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::OffsetDelete,                key: 47, name: "OffsetDelete",                accepted: v(0, 0),  advertised: None,           flexible_since: i16::MAX, served_by: ServedBy::Coordinator },
     Row { api: Api::DescribeQuorum,              key: 55, name: "DescribeQuorum",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::UpdateFeatures,              key: 57, name: "UpdateFeatures",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
     Row { api: Api::DescribeCluster,             key: 60, name: "DescribeCluster",             accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::ConsumerGroupHeartbeat,      key: 68, name: "ConsumerGroupHeartbeat",      accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Coordinator },
+    Row { api: Api::ConsumerGroupDescribe,       key: 69, name: "ConsumerGroupDescribe",       accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Coordinator },
     Row { api: Api::ListConfigResources,         key: 74, name: "ListConfigResources",         accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::DescribeTopicPartitions,     key: 75, name: "DescribeTopicPartitions",     accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
 ];

@@ -12,6 +12,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use super::api::{Api, advertised_entry};
 use super::guard;
 use super::header::{RequestHeader, ResponseHeader, begin_frame, finish_frame};
+use super::topic_ids::{self, TOPIC_IDS_FROM};
 use crate::model::ErrorCode;
 
 /// A body that cannot be decoded. The connection closes: nothing says where the next field begins.
@@ -40,6 +41,11 @@ impl std::error::Error for Error {}
 pub trait Request: Decodable {
     const API: Api;
     type Response: Encodable;
+
+    /// `None`: these bytes are none.
+    fn decode_body(body: &mut Bytes, version: i16) -> Option<Self> {
+        Self::decode(body, version).ok()
+    }
 }
 
 macro_rules! requests {
@@ -58,6 +64,13 @@ requests! {
     Fetch: FetchRequest => FetchResponse,
     ListOffsets: ListOffsetsRequest => ListOffsetsResponse,
     Metadata: MetadataRequest => MetadataResponse,
+    FindCoordinator: FindCoordinatorRequest => FindCoordinatorResponse,
+    JoinGroup: JoinGroupRequest => JoinGroupResponse,
+    Heartbeat: HeartbeatRequest => HeartbeatResponse,
+    LeaveGroup: LeaveGroupRequest => LeaveGroupResponse,
+    SyncGroup: SyncGroupRequest => SyncGroupResponse,
+    DescribeGroups: DescribeGroupsRequest => DescribeGroupsResponse,
+    ListGroups: ListGroupsRequest => ListGroupsResponse,
     ApiVersions: ApiVersionsRequest => ApiVersionsResponse,
     CreateTopics: CreateTopicsRequest => CreateTopicsResponse,
     DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse,
@@ -69,15 +82,45 @@ requests! {
     AlterReplicaLogDirs: AlterReplicaLogDirsRequest => AlterReplicaLogDirsResponse,
     DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse,
     CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse,
+    DeleteGroups: DeleteGroupsRequest => DeleteGroupsResponse,
     ElectLeaders: ElectLeadersRequest => ElectLeadersResponse,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
     AlterPartitionReassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
     ListPartitionReassignments: ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,
+    OffsetDelete: OffsetDeleteRequest => OffsetDeleteResponse,
     DescribeQuorum: DescribeQuorumRequest => DescribeQuorumResponse,
     UpdateFeatures: UpdateFeaturesRequest => UpdateFeaturesResponse,
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse,
+    ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse,
+    ConsumerGroupDescribe: ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse,
     ListConfigResources: ListConfigResourcesRequest => ListConfigResourcesResponse,
     DescribeTopicPartitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
+}
+
+impl Request for messages::OffsetCommitRequest {
+    const API: Api = Api::OffsetCommit;
+    type Response = messages::OffsetCommitResponse;
+
+    fn decode_body(body: &mut Bytes, version: i16) -> Option<Self> {
+        if version >= TOPIC_IDS_FROM {
+            topic_ids::offset_commit(body)
+        } else {
+            Self::decode(body, version).ok()
+        }
+    }
+}
+
+impl Request for messages::OffsetFetchRequest {
+    const API: Api = Api::OffsetFetch;
+    type Response = messages::OffsetFetchResponse;
+
+    fn decode_body(body: &mut Bytes, version: i16) -> Option<Self> {
+        if version >= TOPIC_IDS_FROM {
+            topic_ids::offset_fetch(body)
+        } else {
+            Self::decode(body, version).ok()
+        }
+    }
 }
 
 /// Decodes a request's body in place. Bytes behind the body are ignored, as Kafka does.
@@ -86,7 +129,7 @@ pub fn decode<T: Request>(request: &RequestHeader) -> Result<T, Error> {
     let malformed = |refused| Error { api: request.api, version: request.version, refused };
     guard::check(request.api, request.version, &request.body).map_err(|refused| malformed(Some(refused)))?;
     let mut body = request.body.clone();
-    T::decode(&mut body, request.version).map_err(|_| malformed(None))
+    T::decode_body(&mut body, request.version).ok_or(malformed(None))
 }
 
 /// A response that does not fit its version or a frame. A handler's mistake, yet one that a client's own strings and

@@ -13,6 +13,15 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::Fetch => match version { 4 => FETCH_4, 5..=6 => FETCH_5, 7..=8 => FETCH_7, 9..=10 => FETCH_9, 11 => FETCH_11, 12 => FETCH_12, 13..=14 => FETCH_13, 15..=16 => FETCH_15, 17 => FETCH_17, _ => FETCH_18 },
         Api::ListOffsets => match version { 1 => LIST_OFFSETS_1, 2..=3 => LIST_OFFSETS_2, 4..=5 => LIST_OFFSETS_4, 6..=9 => LIST_OFFSETS_6, _ => LIST_OFFSETS_10 },
         Api::Metadata => match version { 0 => METADATA_0, 1..=3 => METADATA_1, 4..=7 => METADATA_4, 8 => METADATA_8, 9 => METADATA_9, 10 => METADATA_10, _ => METADATA_11 },
+        Api::OffsetCommit => match version { 2..=4 => OFFSET_COMMIT_2, 5 => OFFSET_COMMIT_5, 6 => OFFSET_COMMIT_6, 7 => OFFSET_COMMIT_7, 8..=9 => OFFSET_COMMIT_8, _ => OFFSET_COMMIT_10 },
+        Api::OffsetFetch => match version { 1 => OFFSET_FETCH_1, 2..=5 => OFFSET_FETCH_2, 6 => OFFSET_FETCH_6, 7 => OFFSET_FETCH_7, 8 => OFFSET_FETCH_8, 9 => OFFSET_FETCH_9, _ => OFFSET_FETCH_10 },
+        Api::FindCoordinator => match version { 0 => FIND_COORDINATOR_0, 1..=2 => FIND_COORDINATOR_1, 3 => FIND_COORDINATOR_3, _ => FIND_COORDINATOR_4 },
+        Api::JoinGroup => match version { 0 => JOIN_GROUP_0, 1..=4 => JOIN_GROUP_1, 5 => JOIN_GROUP_5, 6..=7 => JOIN_GROUP_6, _ => JOIN_GROUP_8 },
+        Api::Heartbeat => match version { 0..=2 => HEARTBEAT_0, 3 => HEARTBEAT_3, _ => HEARTBEAT_4 },
+        Api::LeaveGroup => match version { 0..=2 => LEAVE_GROUP_0, 3 => LEAVE_GROUP_3, 4 => LEAVE_GROUP_4, _ => LEAVE_GROUP_5 },
+        Api::SyncGroup => match version { 0..=2 => SYNC_GROUP_0, 3 => SYNC_GROUP_3, 4 => SYNC_GROUP_4, _ => SYNC_GROUP_5 },
+        Api::DescribeGroups => match version { 0..=2 => DESCRIBE_GROUPS_0, 3..=4 => DESCRIBE_GROUPS_3, _ => DESCRIBE_GROUPS_5 },
+        Api::ListGroups => match version { 0..=2 => LIST_GROUPS_0, 3 => LIST_GROUPS_3, 4 => LIST_GROUPS_4, _ => LIST_GROUPS_5 },
         Api::ApiVersions => match version { 0..=2 => API_VERSIONS_0, _ => API_VERSIONS_3 },
         Api::CreateTopics => match version { 2..=4 => CREATE_TOPICS_2, _ => CREATE_TOPICS_5 },
         Api::DeleteTopics => match version { 1..=3 => DELETE_TOPICS_1, 4..=5 => DELETE_TOPICS_4, _ => DELETE_TOPICS_6 },
@@ -24,13 +33,17 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::AlterReplicaLogDirs => match version { 1 => ALTER_REPLICA_LOG_DIRS_1, _ => ALTER_REPLICA_LOG_DIRS_2 },
         Api::DescribeLogDirs => match version { 1 => DESCRIBE_LOG_DIRS_1, _ => DESCRIBE_LOG_DIRS_2 },
         Api::CreatePartitions => match version { 0..=1 => CREATE_PARTITIONS_0, _ => CREATE_PARTITIONS_2 },
+        Api::DeleteGroups => match version { 0..=1 => DELETE_GROUPS_0, _ => DELETE_GROUPS_2 },
         Api::ElectLeaders => match version { 0 => ELECT_LEADERS_0, 1 => ELECT_LEADERS_1, _ => ELECT_LEADERS_2 },
         Api::IncrementalAlterConfigs => match version { 0 => INCREMENTAL_ALTER_CONFIGS_0, _ => INCREMENTAL_ALTER_CONFIGS_1 },
         Api::AlterPartitionReassignments => match version { 0 => ALTER_PARTITION_REASSIGNMENTS_0, _ => ALTER_PARTITION_REASSIGNMENTS_1 },
         Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS_0,
+        Api::OffsetDelete => OFFSET_DELETE_0,
         Api::DescribeQuorum => DESCRIBE_QUORUM_0,
         Api::UpdateFeatures => match version { 0 => UPDATE_FEATURES_0, _ => UPDATE_FEATURES_1 },
         Api::DescribeCluster => match version { 0 => DESCRIBE_CLUSTER_0, 1 => DESCRIBE_CLUSTER_1, _ => DESCRIBE_CLUSTER_2 },
+        Api::ConsumerGroupHeartbeat => match version { 0 => CONSUMER_GROUP_HEARTBEAT_0, _ => CONSUMER_GROUP_HEARTBEAT_1 },
+        Api::ConsumerGroupDescribe => CONSUMER_GROUP_DESCRIBE_0,
         Api::ListConfigResources => match version { 0 => LIST_CONFIG_RESOURCES_0, _ => LIST_CONFIG_RESOURCES_1 },
         Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS_0,
     }
@@ -386,6 +399,438 @@ const METADATA_11: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// OffsetCommit 2-4
+const OFFSET_COMMIT_2: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::Fixed(8),
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 14, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(12),
+            Field::String { nullable: true },
+        ] }),
+    ] }),
+];
+
+/// OffsetCommit 5
+const OFFSET_COMMIT_5: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 14, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(12),
+            Field::String { nullable: true },
+        ] }),
+    ] }),
+];
+
+/// OffsetCommit 6
+const OFFSET_COMMIT_6: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(16),
+            Field::String { nullable: true },
+        ] }),
+    ] }),
+];
+
+/// OffsetCommit 7
+const OFFSET_COMMIT_7: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::String { nullable: true },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(16),
+            Field::String { nullable: true },
+        ] }),
+    ] }),
+];
+
+/// OffsetCommit 8-9
+const OFFSET_COMMIT_8: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(4),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(16),
+            Field::CompactString { nullable: true },
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// OffsetCommit 10
+const OFFSET_COMMIT_10: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(4),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestTopic>(), element: &[
+        Field::Fixed(16),
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::offset_commit_request::OffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(16),
+            Field::CompactString { nullable: true },
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// OffsetFetch 1
+const OFFSET_FETCH_1: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+    ] }),
+];
+
+/// OffsetFetch 2-5
+const OFFSET_FETCH_2: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: true, wire_bytes_min: 6, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+    ] }),
+];
+
+/// OffsetFetch 6
+const OFFSET_FETCH_6: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 3, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// OffsetFetch 7
+const OFFSET_FETCH_7: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 3, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(1),
+    Field::Tags(&[]),
+];
+
+/// OffsetFetch 8
+const OFFSET_FETCH_8: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestGroup>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: true, wire_bytes_min: 3, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestTopics>(), element: &[
+            Field::CompactString { nullable: false },
+            Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(1),
+    Field::Tags(&[]),
+];
+
+/// OffsetFetch 9
+const OFFSET_FETCH_9: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 8, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestGroup>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactString { nullable: true },
+        Field::Fixed(4),
+        Field::CompactArray(Array { nullable: true, wire_bytes_min: 3, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestTopics>(), element: &[
+            Field::CompactString { nullable: false },
+            Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(1),
+    Field::Tags(&[]),
+];
+
+/// OffsetFetch 10
+const OFFSET_FETCH_10: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 8, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestGroup>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactString { nullable: true },
+        Field::Fixed(4),
+        Field::CompactArray(Array { nullable: true, wire_bytes_min: 18, memory_bytes: size_of::<messages::offset_fetch_request::OffsetFetchRequestTopics>(), element: &[
+            Field::Fixed(16),
+            Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Fixed(1),
+    Field::Tags(&[]),
+];
+
+/// FindCoordinator 0
+const FIND_COORDINATOR_0: &[Field] = &[
+    Field::String { nullable: false },
+];
+
+/// FindCoordinator 1-2
+const FIND_COORDINATOR_1: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(1),
+];
+
+/// FindCoordinator 3
+const FIND_COORDINATOR_3: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(1),
+    Field::Tags(&[]),
+];
+
+/// FindCoordinator 4-6
+const FIND_COORDINATOR_4: &[Field] = &[
+    Field::Fixed(1),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::Tags(&[]),
+];
+
+/// JoinGroup 0
+const JOIN_GROUP_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::join_group_request::JoinGroupRequestProtocol>(), element: &[
+        Field::String { nullable: false },
+        Field::Bytes { nullable: false },
+    ] }),
+];
+
+/// JoinGroup 1-4
+const JOIN_GROUP_1: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(8),
+    Field::String { nullable: false },
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::join_group_request::JoinGroupRequestProtocol>(), element: &[
+        Field::String { nullable: false },
+        Field::Bytes { nullable: false },
+    ] }),
+];
+
+/// JoinGroup 5
+const JOIN_GROUP_5: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(8),
+    Field::String { nullable: false },
+    Field::String { nullable: true },
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::join_group_request::JoinGroupRequestProtocol>(), element: &[
+        Field::String { nullable: false },
+        Field::Bytes { nullable: false },
+    ] }),
+];
+
+/// JoinGroup 6-7
+const JOIN_GROUP_6: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(8),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::CompactString { nullable: false },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::join_group_request::JoinGroupRequestProtocol>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactBytes { nullable: false },
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// JoinGroup 8-9
+const JOIN_GROUP_8: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(8),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::CompactString { nullable: false },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::join_group_request::JoinGroupRequestProtocol>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactBytes { nullable: false },
+        Field::Tags(&[]),
+    ] }),
+    Field::CompactString { nullable: true },
+    Field::Tags(&[]),
+];
+
+/// Heartbeat 0-2
+const HEARTBEAT_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+];
+
+/// Heartbeat 3
+const HEARTBEAT_3: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::String { nullable: true },
+];
+
+/// Heartbeat 4
+const HEARTBEAT_4: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(4),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::Tags(&[]),
+];
+
+/// LeaveGroup 0-2
+const LEAVE_GROUP_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::String { nullable: false },
+];
+
+/// LeaveGroup 3
+const LEAVE_GROUP_3: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: size_of::<messages::leave_group_request::MemberIdentity>(), element: &[
+        Field::String { nullable: false },
+        Field::String { nullable: true },
+    ] }),
+];
+
+/// LeaveGroup 4
+const LEAVE_GROUP_4: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::leave_group_request::MemberIdentity>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactString { nullable: true },
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// LeaveGroup 5
+const LEAVE_GROUP_5: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: size_of::<messages::leave_group_request::MemberIdentity>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactString { nullable: true },
+        Field::CompactString { nullable: true },
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// SyncGroup 0-2
+const SYNC_GROUP_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::sync_group_request::SyncGroupRequestAssignment>(), element: &[
+        Field::String { nullable: false },
+        Field::Bytes { nullable: false },
+    ] }),
+];
+
+/// SyncGroup 3
+const SYNC_GROUP_3: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(4),
+    Field::String { nullable: false },
+    Field::String { nullable: true },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::sync_group_request::SyncGroupRequestAssignment>(), element: &[
+        Field::String { nullable: false },
+        Field::Bytes { nullable: false },
+    ] }),
+];
+
+/// SyncGroup 4
+const SYNC_GROUP_4: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(4),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::sync_group_request::SyncGroupRequestAssignment>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactBytes { nullable: false },
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// SyncGroup 5
+const SYNC_GROUP_5: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(4),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::CompactString { nullable: true },
+    Field::CompactString { nullable: true },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::sync_group_request::SyncGroupRequestAssignment>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactBytes { nullable: false },
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// DescribeGroups 0-2
+const DESCRIBE_GROUPS_0: &[Field] = &[
+    Field::Array(Array { nullable: false, wire_bytes_min: 2, memory_bytes: size_of::<StrBytes>(), element: &[Field::String { nullable: false }] }),
+];
+
+/// DescribeGroups 3-4
+const DESCRIBE_GROUPS_3: &[Field] = &[
+    Field::Array(Array { nullable: false, wire_bytes_min: 2, memory_bytes: size_of::<StrBytes>(), element: &[Field::String { nullable: false }] }),
+    Field::Fixed(1),
+];
+
+/// DescribeGroups 5-6
+const DESCRIBE_GROUPS_5: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::Fixed(1),
+    Field::Tags(&[]),
+];
+
+/// ListGroups 0-2
+const LIST_GROUPS_0: &[Field] = &[
+];
+
+/// ListGroups 3
+const LIST_GROUPS_3: &[Field] = &[
+    Field::Tags(&[]),
+];
+
+/// ListGroups 4
+const LIST_GROUPS_4: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::Tags(&[]),
+];
+
+/// ListGroups 5
+const LIST_GROUPS_5: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::Tags(&[]),
+];
+
 /// ApiVersions 0-2
 const API_VERSIONS_0: &[Field] = &[
 ];
@@ -670,6 +1115,17 @@ const CREATE_PARTITIONS_2: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// DeleteGroups 0-1
+const DELETE_GROUPS_0: &[Field] = &[
+    Field::Array(Array { nullable: false, wire_bytes_min: 2, memory_bytes: size_of::<StrBytes>(), element: &[Field::String { nullable: false }] }),
+];
+
+/// DeleteGroups 2
+const DELETE_GROUPS_2: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::Tags(&[]),
+];
+
 /// ElectLeaders 0
 const ELECT_LEADERS_0: &[Field] = &[
     Field::Array(Array { nullable: true, wire_bytes_min: 6, memory_bytes: size_of::<messages::elect_leaders_request::TopicPartitions>(), element: &[
@@ -773,6 +1229,17 @@ const LIST_PARTITION_REASSIGNMENTS_0: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// OffsetDelete 0
+const OFFSET_DELETE_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::offset_delete_request::OffsetDeleteRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: size_of::<messages::offset_delete_request::OffsetDeleteRequestPartition>(), element: &[
+            Field::Fixed(4),
+        ] }),
+    ] }),
+];
+
 /// DescribeQuorum 0-2
 const DESCRIBE_QUORUM_0: &[Field] = &[
     Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::describe_quorum_request::TopicData>(), element: &[
@@ -824,6 +1291,50 @@ const DESCRIBE_CLUSTER_1: &[Field] = &[
 /// DescribeCluster 2
 const DESCRIBE_CLUSTER_2: &[Field] = &[
     Field::Fixed(3),
+    Field::Tags(&[]),
+];
+
+/// ConsumerGroupHeartbeat 0
+const CONSUMER_GROUP_HEARTBEAT_0: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: false },
+    Field::Fixed(4),
+    Field::CompactString { nullable: true },
+    Field::CompactString { nullable: true },
+    Field::Fixed(4),
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::CompactString { nullable: true },
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 18, memory_bytes: size_of::<messages::consumer_group_heartbeat_request::TopicPartitions>(), element: &[
+        Field::Fixed(16),
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// ConsumerGroupHeartbeat 1
+const CONSUMER_GROUP_HEARTBEAT_1: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: false },
+    Field::Fixed(4),
+    Field::CompactString { nullable: true },
+    Field::CompactString { nullable: true },
+    Field::Fixed(4),
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::CompactString { nullable: true },
+    Field::CompactString { nullable: true },
+    Field::CompactArray(Array { nullable: true, wire_bytes_min: 18, memory_bytes: size_of::<messages::consumer_group_heartbeat_request::TopicPartitions>(), element: &[
+        Field::Fixed(16),
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// ConsumerGroupDescribe 0-1
+const CONSUMER_GROUP_DESCRIBE_0: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::Fixed(1),
     Field::Tags(&[]),
 ];
 

@@ -28,7 +28,8 @@ pub mod header;
 pub mod records;
 #[cfg(test)]
 pub(crate) mod test_batch;
-mod wire;
+pub mod topic_ids;
+pub(crate) mod wire;
 
 pub use kafka_protocol::messages;
 pub use kafka_protocol::protocol::StrBytes;

@@ -5,7 +5,7 @@
 
 /// An unsigned varint of at most five bytes. `None`: the bytes end first, or say more than 32 bits.
 #[inline]
-pub(super) fn take_unsigned_varint(bytes: &mut &[u8]) -> Option<u32> {
+pub(crate) fn take_unsigned_varint(bytes: &mut &[u8]) -> Option<u32> {
     let (&first, rest) = bytes.split_first()?;
     if first < 0x80 {
         *bytes = rest;
@@ -62,6 +62,15 @@ fn take_long_unsigned_varlong(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+/// Appends an unsigned varint: at most five bytes.
+pub(crate) fn put_unsigned_varint(out: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 /// Appends a signed varint: at most ten bytes, five for what fits 32 bits.

@@ -7,11 +7,14 @@ use corelane::protocol::codec::Request;
 use corelane::protocol::guard::{self, Array, Error, Field, MEMORY_MAX_BYTES};
 use corelane::protocol::messages::{
     AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
-    DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, ListConfigResourcesRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest, UpdateFeaturesRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest, UpdateFeaturesRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -25,7 +28,7 @@ const SLACK_BYTES: usize = 4096;
 /// The crate's decoder alone. Says whether it was content, and what is left of the body.
 fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
     fn with<T: Request>(version: i16, mut body: Bytes) -> (bool, usize) {
-        let content = T::decode(&mut body, version).is_ok();
+        let content = T::decode_body(&mut body, version).is_some();
         (content, body.len())
     }
     let body = body.clone();
@@ -34,6 +37,15 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::Fetch => with::<FetchRequest>(version, body),
         Api::ListOffsets => with::<ListOffsetsRequest>(version, body),
         Api::Metadata => with::<MetadataRequest>(version, body),
+        Api::OffsetCommit => with::<OffsetCommitRequest>(version, body),
+        Api::OffsetFetch => with::<OffsetFetchRequest>(version, body),
+        Api::FindCoordinator => with::<FindCoordinatorRequest>(version, body),
+        Api::JoinGroup => with::<JoinGroupRequest>(version, body),
+        Api::Heartbeat => with::<HeartbeatRequest>(version, body),
+        Api::LeaveGroup => with::<LeaveGroupRequest>(version, body),
+        Api::SyncGroup => with::<SyncGroupRequest>(version, body),
+        Api::DescribeGroups => with::<DescribeGroupsRequest>(version, body),
+        Api::ListGroups => with::<ListGroupsRequest>(version, body),
         Api::ApiVersions => with::<ApiVersionsRequest>(version, body),
         Api::CreateTopics => with::<CreateTopicsRequest>(version, body),
         Api::DeleteTopics => with::<DeleteTopicsRequest>(version, body),
@@ -45,13 +57,17 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::AlterReplicaLogDirs => with::<AlterReplicaLogDirsRequest>(version, body),
         Api::DescribeLogDirs => with::<DescribeLogDirsRequest>(version, body),
         Api::CreatePartitions => with::<CreatePartitionsRequest>(version, body),
+        Api::DeleteGroups => with::<DeleteGroupsRequest>(version, body),
         Api::ElectLeaders => with::<ElectLeadersRequest>(version, body),
         Api::IncrementalAlterConfigs => with::<IncrementalAlterConfigsRequest>(version, body),
         Api::AlterPartitionReassignments => with::<AlterPartitionReassignmentsRequest>(version, body),
         Api::ListPartitionReassignments => with::<ListPartitionReassignmentsRequest>(version, body),
+        Api::OffsetDelete => with::<OffsetDeleteRequest>(version, body),
         Api::DescribeQuorum => with::<DescribeQuorumRequest>(version, body),
         Api::UpdateFeatures => with::<UpdateFeaturesRequest>(version, body),
         Api::DescribeCluster => with::<DescribeClusterRequest>(version, body),
+        Api::ConsumerGroupHeartbeat => with::<ConsumerGroupHeartbeatRequest>(version, body),
+        Api::ConsumerGroupDescribe => with::<ConsumerGroupDescribeRequest>(version, body),
         Api::ListConfigResources => with::<ListConfigResourcesRequest>(version, body),
         Api::DescribeTopicPartitions => with::<DescribeTopicPartitionsRequest>(version, body),
     }

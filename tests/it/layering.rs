@@ -29,6 +29,7 @@ const ORDER: &[(&str, Kind)] = &[
     ("storage", Kind::Shell),
     ("reactor", Kind::Shell),
     ("config", Kind::Pure),
+    ("coordinator", Kind::Pure),
     ("metrics", Kind::Pure),
     ("metadata", Kind::Pure),
     ("log", Kind::Pure),

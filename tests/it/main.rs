@@ -29,6 +29,7 @@ mod log_dirs;
 mod many_partitions;
 mod metadata_kills;
 mod node_api;
+mod offsets;
 mod partitions_api;
 mod producers;
 mod records;

@@ -60,7 +60,12 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
     let shard = Shard::new(id, count, config.node_id, image.clone(), mesh);
     let node = Rc::new(Node::new(Arc::clone(&plan), &shard));
     let log_dirs = plan.directories.log_dirs.clone();
-    shard.start(storage_config(config, count), log_dirs, Box::new(NodeHost(Rc::clone(&node))));
+    shard.start(
+        storage_config(config, count),
+        config.groups.clone(),
+        log_dirs,
+        Box::new(NodeHost(Rc::clone(&node))),
+    );
     shard.storage().boot_begins();
     let broker_epoch = if id == ShardId::ZERO {
         node.lead(count, image).await?

@@ -10,7 +10,7 @@ use futures_lite::future::or;
 
 use super::Phase;
 use crate::metrics::snapshot::nanoseconds;
-use crate::metrics::{Node, PartitionOffsets, Scrape, Snapshot, render, render_partitions};
+use crate::metrics::{Node, PartitionOffsets, Scrape, Snapshot, render, render_groups, render_partitions};
 use crate::model::{DirectoryId, ShardId, TopicId};
 use crate::partition::{Shard, ShardReply, ShardRequest};
 use crate::reactor::sync::{Sender, oneshot};
@@ -35,6 +35,7 @@ pub(super) struct Gatherer {
     pings: Questions,
     texts: Rc<Joint<Bytes>>,
     partition_texts: Rc<Joint<Bytes>>,
+    group_texts: Rc<Joint<Bytes>>,
     healths: Rc<Joint<Rc<Health>>>,
 }
 
@@ -56,6 +57,7 @@ impl Gatherer {
             pings: Questions::new(shard_count),
             texts: Rc::default(),
             partition_texts: Rc::default(),
+            group_texts: Rc::default(),
             healths: Rc::default(),
         })
     }
@@ -70,6 +72,12 @@ impl Gatherer {
     pub(super) async fn partitions(self: &Rc<Self>) -> Bytes {
         let own = Rc::clone(self);
         self.partition_texts.get(move || describe_partitions(Rc::clone(&own))).await
+    }
+
+    /// The offsets and the lag of every consumer group, as text.
+    pub(super) async fn groups(self: &Rc<Self>) -> Bytes {
+        let own = Rc::clone(self);
+        self.group_texts.get(move || describe_groups(Rc::clone(&own))).await
     }
 
     pub(super) async fn health(self: &Rc<Self>) -> Rc<Health> {
@@ -132,6 +140,11 @@ async fn describe_partitions(gatherer: Rc<Gatherer>) -> Bytes {
         turn().await;
     }
     blocking(move || Bytes::from(render_partitions(&offsets))).await
+}
+
+async fn describe_groups(gatherer: Rc<Gatherer>) -> Bytes {
+    let groups = gatherer.shard.group_lags().await;
+    blocking(move || Bytes::from(render_groups(&groups))).await
 }
 
 async fn ping(gatherer: Rc<Gatherer>) -> Rc<Health> {

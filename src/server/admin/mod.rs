@@ -1,4 +1,4 @@
-//! Metrics and health over HTTP: `/metrics`, `/metrics/partitions`, `/healthz`, `/readyz`, on a listener of their own.
+//! Metrics and health over HTTP: `/metrics`, `/metrics/partitions`, `/metrics/groups`, `/healthz`, `/readyz`, on a listener of their own.
 //!
 //! One [`Admin`] per node, on shard 0. It is there before the logs are recovered and until the process ends; what it
 //! tells it asks the shards for, by the same messages as anybody (`gather`). A connection is one task that runs
@@ -59,6 +59,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const INDEX: &str = "corelane\n\n\
     /metrics             for Prometheus\n\
     /metrics/partitions  the same of every partition's offsets\n\
+    /metrics/groups      the same of every consumer group's offsets and lag\n\
     /healthz             200 while every shard answers\n\
     /readyz              200 while clients are served and every log directory takes writes\n";
 
@@ -250,7 +251,10 @@ impl Shared {
         // However many requests come at once, the shard's other work comes in between.
         turn().await;
         let path = request.uri().path();
-        if !matches!(path, "/" | "/metrics" | "/metrics/partitions" | "/healthz" | "/readyz") {
+        if !matches!(
+            path,
+            "/" | "/metrics" | "/metrics/partitions" | "/metrics/groups" | "/healthz" | "/readyz"
+        ) {
             return response(StatusCode::NOT_FOUND, PLAIN, "not found; / lists what there is\n".into());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -263,6 +267,9 @@ impl Shared {
             "/metrics" => response(StatusCode::OK, metrics::CONTENT_TYPE, self.gatherer.metrics().await),
             "/metrics/partitions" => {
                 response(StatusCode::OK, metrics::CONTENT_TYPE, self.gatherer.partitions().await)
+            }
+            "/metrics/groups" => {
+                response(StatusCode::OK, metrics::CONTENT_TYPE, self.gatherer.groups().await)
             }
             "/healthz" => verdict(silent(&*self.gatherer.health().await)),
             "/readyz" => verdict(self.unready().await),

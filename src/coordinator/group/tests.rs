@@ -1,0 +1,225 @@
+//! What a group's offsets and the sweep do; the protocols have tests of their own.
+
+use super::*;
+use crate::coordinator::record::OffsetValue;
+use crate::metadata::{NewPartition, Record as MetadataRecord, TopicDefaults};
+use crate::model::TopicId;
+use crate::protocol::StrBytes;
+use crate::protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use crate::protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use crate::protocol::messages::{GroupId, OffsetCommitRequest, TopicName};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// A machine, its log, and the topics there are.
+struct Rig {
+    machine: GroupCoordinator,
+    image: Image,
+    log: Vec<Record>,
+    now: Now,
+    tickets: u64,
+}
+
+impl Rig {
+    fn new(topics: &[&str]) -> Rig {
+        let mut image = Image::new("cluster", TopicDefaults::default());
+        for (id, name) in (100..).zip(topics) {
+            let topic = MetadataRecord::Topic { name: (*name).to_owned(), id: TopicId(id) };
+            let partition = crate::model::PartitionId { topic: TopicId(id), index: 0 };
+            let partition = MetadataRecord::Partition(NewPartition { partition, ..NewPartition::default() });
+            image.replay_all(&[topic, partition]).unwrap();
+        }
+        let mut rig = Rig {
+            machine: GroupCoordinator::new(Settings::default()),
+            image,
+            log: Vec::new(),
+            now: Now { steady: 1_000, wall: 1_700_000_000_000 },
+            tickets: 0,
+        };
+        rig.turn(|machine, context| machine.loaded(context));
+        rig
+    }
+
+    fn turn(
+        &mut self,
+        act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>,
+    ) -> Vec<(Ticket, Reply)> {
+        let mut context = Context { now: self.now, image: &self.image, random: &mut || 4 };
+        let Effects { records, replies } = act(&mut self.machine, &mut context);
+        self.log.extend(records);
+        replies
+    }
+
+    fn ask(&mut self, version: i16, body: Body) -> Reply {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let client = Client { id: "client".to_owned(), host: "/127.0.0.1".to_owned() };
+        let mut replies =
+            self.turn(|machine, context| machine.handle(context, ticket, Request { version, client, body }));
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        let (to, reply) = replies.remove(0);
+        assert_eq!(to, ticket);
+        reply
+    }
+
+    fn commit(&mut self, group: &str, topic: &str, offset: i64, retention_ms: i64) -> i16 {
+        let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_retention_time_ms(retention_ms)
+            .with_topics(vec![topic]);
+        match self.ask(4, Body::Commit(Box::new(request))) {
+            Reply::Commit(response) => response.topics[0].partitions[0].error_code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Topic and offset of each partition.
+    fn offsets(&mut self, group: &str) -> Vec<(String, i64)> {
+        let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(None);
+        match self.ask(9, Body::FetchOffsets { group, require_stable: false }) {
+            Reply::FetchOffsets(fetched) => (fetched.topics.iter())
+                .map(|topic| (topic.name.to_string(), topic.partitions[0].committed_offset))
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn groups(&mut self) -> Vec<String> {
+        match self.ask(5, Body::List { states: Vec::new(), types: Vec::new() }) {
+            Reply::List(groups) => groups.iter().map(|group| group.group_id.to_string()).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Time goes by, and what is due is done.
+    fn wait(&mut self, ms: i64) {
+        self.now.steady += u64::try_from(ms).unwrap();
+        self.now.wall += ms;
+        while self.machine.next_tick().is_some_and(|next| next <= self.now.steady) {
+            assert!(self.turn(GroupCoordinator::tick).is_empty());
+        }
+    }
+
+    /// The same out of the log.
+    fn reload(&mut self) {
+        let mut machine = GroupCoordinator::new(Settings::default());
+        self.log.iter().cloned().for_each(|record| machine.replay(record));
+        self.machine = machine;
+        self.turn(|machine, context| machine.loaded(context));
+    }
+}
+
+fn pairs(pairs: &[(&str, i64)]) -> Vec<(String, i64)> {
+    pairs.iter().map(|(topic, offset)| ((*topic).to_owned(), *offset)).collect()
+}
+
+#[test]
+fn offsets_are_forgotten_a_week_after_their_commit_or_when_the_client_said() {
+    let mut rig = Rig::new(&["a", "b", "c"]);
+    assert_eq!(rig.commit("g", "a", 1, -1), 0);
+    rig.wait(3 * DAY_MS);
+    assert_eq!(rig.commit("g", "b", 2, -1), 0);
+    assert_eq!(rig.commit("g", "c", 3, DAY_MS), 0);
+    assert_eq!(rig.offsets("g"), pairs(&[("a", 1), ("b", 2), ("c", 3)]));
+    rig.wait(DAY_MS - 1);
+    assert_eq!(rig.offsets("g").len(), 3);
+    rig.wait(600_000);
+    assert_eq!(rig.offsets("g"), pairs(&[("a", 1), ("b", 2)]));
+    rig.reload();
+    rig.wait(3 * DAY_MS);
+    assert_eq!(rig.offsets("g"), pairs(&[("b", 2)]));
+    rig.wait(3 * DAY_MS + 600_000);
+    assert_eq!(rig.offsets("g"), []);
+    assert_eq!(rig.groups(), Vec::<String>::new(), "a group of which nothing is left is gone");
+    assert!(rig.machine.groups.is_empty());
+    rig.reload();
+    assert!(rig.machine.groups.is_empty(), "out of the log, too");
+}
+
+/// Many groups are swept a part at a time, each once in a round.
+#[test]
+fn a_sweep_goes_through_all_groups_in_parts() {
+    let mut rig = Rig::new(&["a"]);
+    let count = 3 * SWEPT_AT_ONCE + 5;
+    for at in 0..count {
+        assert_eq!(rig.commit(&format!("group-{at:05}"), "a", 1, 1_000), 0);
+    }
+    assert_eq!(rig.groups().len(), count);
+    rig.now.steady += 600_000;
+    rig.now.wall += 600_000;
+    let mut sizes = Vec::new();
+    while rig.machine.next_tick().is_some_and(|next| next <= rig.now.steady) {
+        rig.turn(GroupCoordinator::tick);
+        sizes.push(rig.machine.groups.len());
+    }
+    assert_eq!(sizes, [2 * SWEPT_AT_ONCE + 5, SWEPT_AT_ONCE + 5, 5, 0]);
+    assert_eq!(rig.machine.next_tick(), Some(rig.now.steady + 600_000));
+}
+
+#[test]
+fn offsets_of_topics_that_are_gone_go() {
+    let mut rig = Rig::new(&["a", "b"]);
+    for (group, topic) in [("g", "a"), ("g", "b"), ("h", "a")] {
+        assert_eq!(rig.commit(group, topic, 7, -1), 0);
+    }
+    rig.turn(|machine, context| machine.topics_removed(context, &["a".to_owned()]));
+    assert_eq!(rig.offsets("g"), pairs(&[("b", 7)]));
+    assert_eq!(rig.groups(), ["g"]);
+    // removed while nobody could write it down
+    rig.image.replay(&MetadataRecord::RemoveTopic { id: TopicId(101) }).unwrap();
+    rig.reload();
+    assert!(rig.machine.groups.is_empty());
+    let last = rig.log.last().unwrap();
+    assert!(matches!(last, Record::Offset { topic, value: None, .. } if topic == "b"), "{last:?}");
+}
+
+#[test]
+fn every_reply_finds_its_way_whatever_is_asked_of_a_group_that_is_not_there() {
+    let mut rig = Rig::new(&["a"]);
+    let ids = || vec![GroupId(text("nobody"))];
+    let Reply::Describe(groups) = rig.ask(5, Body::Describe(ids())) else { panic!("in kind") };
+    assert_eq!((groups[0].error_code, groups[0].group_state.as_str()), (0, "Dead"));
+    let Reply::Describe(groups) = rig.ask(6, Body::Describe(ids())) else { panic!("in kind") };
+    assert_eq!(groups[0].error_code, ErrorCode::GroupIdNotFound.code());
+    let Reply::DescribeConsumer(groups) = rig.ask(1, Body::DescribeConsumer(ids())) else {
+        panic!("in kind")
+    };
+    assert_eq!(groups[0].error_code, ErrorCode::GroupIdNotFound.code());
+    let Reply::Delete(results) = rig.ask(2, Body::Delete(ids())) else { panic!("in kind") };
+    assert_eq!(results[0].error_code, ErrorCode::GroupIdNotFound.code());
+    assert!(rig.log.is_empty() && rig.machine.groups.is_empty());
+}
+
+#[test]
+fn a_log_that_repeats_itself_or_removes_what_is_not_there_is_replayed() {
+    let offset = |value: Option<i64>| Record::Offset {
+        group: "g".to_owned(),
+        topic: "a".to_owned(),
+        partition: 0,
+        value: value.map(|offset| OffsetValue {
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+            commit_timestamp: 1,
+            expire_timestamp: -1,
+        }),
+    };
+    let mut rig = Rig::new(&["a"]);
+    rig.log = vec![offset(None), offset(Some(1)), offset(Some(2)), offset(Some(2))];
+    rig.reload();
+    assert_eq!(rig.offsets("g"), pairs(&[("a", 2)]));
+    rig.log.extend([offset(None), offset(None), Record::ClassicGroup { group: "g".to_owned(), value: None }]);
+    rig.reload();
+    assert!(rig.machine.groups.is_empty());
+}

@@ -1,0 +1,136 @@
+//! FindCoordinator 0-6 (key 10): which broker coordinates a group.
+//!
+//! v1+ also for transactions, v4+ several at once (KIP-699), v6+ also for share groups. The first question makes `__consumer_offsets`,
+//! and waits for it. Left out: transactions and share groups.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::authorize::Operation;
+use super::context::RequestContext;
+use super::endpoint::nodes;
+use super::groups::may;
+use super::list_offsets::note;
+use super::service::{CloseReason, Outcome, Request};
+use super::topic::message;
+use super::{Broker, control};
+use crate::metadata::OFFSETS_TOPIC;
+use crate::model::{BrokerId, ErrorCode};
+use crate::protocol::StrBytes;
+use crate::protocol::messages::find_coordinator_response::Coordinator;
+use crate::protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+/// From here on a request asks for several.
+const SEVERAL_FROM: i16 = 4;
+const SHARE_FROM: i16 = 6;
+
+/// How long a client waits for `__consumer_offsets` to be made, before it is told to ask again.
+const CREATION_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a coordinator is, or why that is not known.
+type Found = Result<BrokerId, (ErrorCode, &'static str)>;
+
+pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
+    let (context, request) = request.decode::<FindCoordinatorRequest>()?;
+    let is_one = context.version() < SEVERAL_FROM;
+    let keys = if is_one { vec![request.key] } else { request.coordinator_keys };
+    let (mut found, mut first_error) = (Vec::with_capacity(keys.len()), ErrorCode::None);
+    for key in keys {
+        let coordinator = match request.key_type {
+            GROUP => broker.group_coordinator(&context, &key).await,
+            TRANSACTION => Err((ErrorCode::InvalidRequest, "this broker has no transactions yet")),
+            SHARE if context.version() >= SHARE_FROM => {
+                Err((ErrorCode::InvalidRequest, "this broker has no share groups yet"))
+            }
+            _ => Err((ErrorCode::InvalidRequest, "an unknown kind of coordinator")),
+        };
+        note(&mut first_error, coordinator.err().map_or(ErrorCode::None, |(error, _)| error));
+        found.push(broker.tell_coordinator(&context, key, coordinator));
+    }
+    let response = match found.pop() {
+        Some(only) if is_one => FindCoordinatorResponse::default()
+            .with_error_code(only.error_code)
+            .with_error_message(only.error_message)
+            .with_node_id(only.node_id)
+            .with_host(only.host)
+            .with_port(only.port),
+        last => {
+            found.extend(last);
+            FindCoordinatorResponse::default().with_coordinators(found)
+        }
+    };
+    Ok(context.reply(response, first_error))
+}
+
+impl Broker {
+    async fn group_coordinator(self: &Rc<Self>, context: &RequestContext, group: &str) -> Found {
+        if !may(context, Operation::Describe, group) {
+            return Err((ErrorCode::GroupAuthorizationFailed, "the group may not be described"));
+        }
+        if self.shard.offsets_partition(group).is_none() {
+            self.create_offsets_topic().await;
+        }
+        let partition = self.shard.offsets_partition(group);
+        let image = self.shard.image();
+        let leader = partition.and_then(|partition| Some(image.partition(partition)?.leader));
+        leader.ok_or((
+            ErrorCode::CoordinatorNotAvailable,
+            "__consumer_offsets could not be made; the broker's log says why",
+        ))
+    }
+
+    /// Somebody else may have been faster.
+    async fn create_offsets_topic(self: &Rc<Self>) {
+        let settings = self.settings.config.offsets_topic;
+        let brokers = i16::try_from(self.shard.image().brokers().count()).unwrap_or(i16::MAX);
+        let config = |key: &str, value: String| (key.to_owned(), Some(value));
+        let topic = control::CreateTopic {
+            name: OFFSETS_TOPIC.to_owned(),
+            partitions: Some(settings.partitions),
+            replication_factor: Some(settings.replication_factor.min(brokers)),
+            assignments: Vec::new(),
+            configs: vec![
+                config("cleanup.policy", "compact".to_owned()),
+                config("compression.type", "producer".to_owned()),
+                config("segment.bytes", settings.segment_bytes.to_string()),
+            ],
+        };
+        let request = control::Request::CreateTopics { topics: vec![topic], validate_only: false };
+        match self.control(request, CREATION_PATIENCE).await {
+            Some(control::Reply::Topics(results)) => {
+                for result in results {
+                    if !matches!(result.error, ErrorCode::None | ErrorCode::TopicAlreadyExists) {
+                        tracing::error!(error = ?result.error, message = result.message, "cannot make __consumer_offsets");
+                    }
+                }
+            }
+            Some(control::Reply::Failed(error)) => tracing::error!(?error, "cannot make __consumer_offsets"),
+            Some(_) => unreachable!("a request about topics is answered with topics"),
+            None => tracing::warn!("__consumer_offsets is still being made"),
+        }
+    }
+
+    fn tell_coordinator(&self, context: &RequestContext, key: StrBytes, found: Found) -> Coordinator {
+        let answer = Coordinator::default().with_key(key).with_node_id((-1).into()).with_port(-1);
+        let (error, text) = match found {
+            Ok(broker) => {
+                let nodes = nodes(&self.shard.image(), &context.connection.listener);
+                match nodes.into_iter().find(|node| node.broker == broker && !node.fenced) {
+                    Some(node) => {
+                        return answer
+                            .with_node_id(node.broker.0.into())
+                            .with_host(node.host)
+                            .with_port(i32::from(node.port));
+                    }
+                    None => (ErrorCode::CoordinatorNotAvailable, "the coordinator's broker is not there"),
+                }
+            }
+            Err(refused) => refused,
+        };
+        answer.with_error_code(error.code()).with_error_message(Some(message(text)))
+    }
+}
