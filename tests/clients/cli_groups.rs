@@ -41,6 +41,8 @@ fn the_group_commands_work_against_corelane() {
     let people = People { bootstrap: broker.bootstrap().to_owned() };
     people.fill();
     offsets_without_members(&people, &scratch);
+    members_are_told_and_keep_their_offsets(&people, "classic");
+    members_are_told_and_keep_their_offsets(&people, "consumer");
     broker.stop();
 }
 
