@@ -180,3 +180,23 @@ fn check_classic(id: &str, members: &ClassicGroup, group: &Group, loaded: Option
     assert_eq!((is_logged, &group.offsets), (is_in_log, &loaded.offsets), "{id}");
     assert!(value.is_none() || value == in_log, "{id}: {value:#?}, in the log {in_log:#?}");
 }
+
+/// Numbers that are the same in every run.
+pub(super) struct Random(pub u64);
+
+impl Random {
+    /// Below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn of<T: Clone>(&mut self, items: &[T]) -> Option<T> {
+        let count = u64::try_from(items.len()).unwrap();
+        (count > 0).then(|| items[usize::try_from(self.below(count)).unwrap()].clone())
+    }
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::coordinator::group::testing::Random;
 use std::collections::BTreeSet;
 
 /// A group as a test changes it, and what its members have.
@@ -8,21 +9,6 @@ struct Group {
     members: BTreeMap<String, (Option<String>, Vec<TopicId>)>,
     partition_counts: BTreeMap<TopicId, i32>,
     targets: BTreeMap<String, Partitions>,
-}
-
-/// Numbers that are the same in every run.
-struct Random(u64);
-
-impl Random {
-    /// Below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
 }
 
 impl Group {

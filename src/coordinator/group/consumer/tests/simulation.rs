@@ -2,28 +2,10 @@
 //! use one partition, epochs do not go back, and when things calm down everything is assigned.
 
 use super::*;
+use crate::coordinator::group::testing::Random;
 
 const SEEDS: u64 = 60;
 const STEPS: u32 = 400;
-
-struct Random(u64);
-
-impl Random {
-    /// Below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn of<T: Clone>(&mut self, items: &[T]) -> Option<T> {
-        let count = u64::try_from(items.len()).unwrap();
-        (count > 0).then(|| items[usize::try_from(self.below(count)).unwrap()].clone())
-    }
-}
 
 /// A consumer as a client library has it.
 #[derive(Clone, Debug, Default)]
