@@ -46,6 +46,9 @@ pub enum DecodeError {
     },
 }
 
+/// The longest text that a record takes. Whoever makes records of what clients say sees to it.
+pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
 /// The types of keys.
 mod of_type {
     pub const LEGACY_OFFSET: i16 = 0;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::{ClassicGroup, Client, Due, Member, Reply, State, Terms, Turn, text};
 use crate::coordinator::Ticket;
+use crate::coordinator::record::TEXT_BYTES_MAX;
 use crate::model::ErrorCode;
 use crate::protocol::messages::join_group_response::JoinGroupResponseMember;
 use crate::protocol::messages::{JoinGroupRequest, JoinGroupResponse};
@@ -218,6 +219,15 @@ impl ClassicGroup {
         });
         members.collect()
     }
+}
+
+/// Whether what the member says of itself can be written down.
+pub(super) fn fits_a_record(request: &JoinGroupRequest) -> bool {
+    let instance = request.group_instance_id.as_deref().unwrap_or_default();
+    let mut names = request.protocols.iter().map(|protocol| protocol.name.as_str());
+    names.all(|name| name.len() <= TEXT_BYTES_MAX)
+        && instance.len() <= TEXT_BYTES_MAX
+        && request.protocol_type.len() <= TEXT_BYTES_MAX
 }
 
 fn new_member_id(turn: &mut Turn, name: &str) -> Rc<str> {

@@ -45,6 +45,7 @@ use roster::Roster;
 use super::describe::text;
 use super::{Client, Due, Expiry, Group, Members, Reply, Turn, consumer};
 use crate::coordinator::Ticket;
+use crate::coordinator::record::TEXT_BYTES_MAX;
 use crate::model::ErrorCode;
 use crate::protocol::messages::{
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
@@ -111,8 +112,11 @@ pub(super) fn join(
     let is_new_member = request.member_id.is_empty();
     let session = turn.settings.session_timeout_ms_min..=turn.settings.session_timeout_ms_max;
     let refuse = |turn: &mut Turn, error| join::refuse(turn, ticket, &request.member_id, error);
-    if turn.group.is_empty() {
+    if turn.group.is_empty() || turn.group.len() > TEXT_BYTES_MAX {
         return refuse(turn, ErrorCode::InvalidGroupId);
+    }
+    if !join::fits_a_record(request) {
+        return refuse(turn, ErrorCode::InvalidRequest);
     }
     if !session.contains(&request.session_timeout_ms) {
         return refuse(turn, ErrorCode::InvalidSessionTimeout);

@@ -8,7 +8,7 @@ use super::{
     Claim, ConsumerGroup, MEMBER_ID_BYTES_MAX, Partitions, Refusal, config, member, migration, regexes,
 };
 use crate::coordinator::group::{Client, Group, Members, Turn};
-use crate::coordinator::record::MemberValue;
+use crate::coordinator::record::{MemberValue, TEXT_BYTES_MAX};
 use crate::model::{ErrorCode, TopicId};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
@@ -42,6 +42,9 @@ pub(super) fn check_request(
     }
     if is_blank(&request.group_id) {
         return invalid("GroupId can't be empty.");
+    }
+    if request.group_id.len() > TEXT_BYTES_MAX {
+        return invalid("GroupId is too long.");
     }
     if request.instance_id.as_deref().is_some_and(is_blank) {
         return invalid("InstanceId can't be empty.");
