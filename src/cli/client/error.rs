@@ -235,7 +235,7 @@ fn advice(code: i16) -> Option<&'static str> {
         20 => "too few replicas were in sync when it was written; the leader has it",
         22 | 25 | 27 | 68 => "the group has members; stop its consumers first",
         24 => "the broker does not allow the name",
-        29 | 30 | 31 => "the broker does not allow it to you",
+        29..=31 => "the broker does not allow it to you",
         36 => "there is one of this name",
         37 => "the number of partitions must be at least 1, and more than there are",
         38 => "there must be a broker for each replica",

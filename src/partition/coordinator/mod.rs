@@ -74,7 +74,7 @@ struct Settled(Option<Task<()>>);
 
 enum Machine {
     Loading,
-    Running(GroupCoordinator),
+    Running(Box<GroupCoordinator>),
     /// Until it is loaded again.
     Failed,
     /// The partition is not led here any more.
@@ -301,7 +301,7 @@ async fn run(shard: Weak<Shard>, host: Rc<GroupHost>) {
         match load::load(&strong, host.partition).await {
             Ok(machine) => {
                 told = None;
-                strong.began(&host, machine);
+                strong.began(&host, Box::new(machine));
             }
             Err(reason) => {
                 if told.as_ref() != Some(&reason) {
@@ -349,7 +349,7 @@ async fn sleep_until(at: u64) {
 }
 
 impl Shard {
-    fn began(self: &Rc<Self>, host: &Rc<GroupHost>, machine: GroupCoordinator) {
+    fn began(self: &Rc<Self>, host: &Rc<GroupHost>, machine: Box<GroupCoordinator>) {
         if matches!(*host.machine.borrow(), Machine::Gone) {
             return;
         }
