@@ -140,7 +140,12 @@ async fn live(world: Rc<World>, life: usize, snapshot_bytes: u64, context: Shard
     let shard = Shard::new(id, count, BROKER, image.clone(), context.mesh);
     let node = Rc::new(Node { controller: OnceCell::new(), ended: Notify::default() });
     let log_dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
-    shard.start(config(), log_dirs.clone(), Box::new(NodeHost(Rc::downgrade(&node))));
+    shard.start(
+        config(),
+        crate::coordinator::group::Settings::default(),
+        log_dirs.clone(),
+        Box::new(NodeHost(Rc::downgrade(&node))),
+    );
     if id != ShardId::ZERO {
         return node.ended.notified().await;
     }
