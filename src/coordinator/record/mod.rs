@@ -97,6 +97,11 @@ impl Record {
         }
     }
 
+    #[must_use]
+    pub fn is_committed_offset(&self) -> bool {
+        matches!(self, Record::Offset { value: Some(_), .. })
+    }
+
     /// It removes what it names.
     #[must_use]
     pub fn is_removal(&self) -> bool {

@@ -265,6 +265,9 @@ impl Shard {
         if records.is_empty() {
             return self.wait_local(partition);
         }
+        let offsets = records.iter().filter(|record| record.is_committed_offset()).count();
+        self.measures.counters.committed_offsets.add(offsets as u64);
+        self.measures.counters.group_records.add(records.len() as u64);
         let timestamp = reactor::wall_clock_ms();
         let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
         for record in records {
