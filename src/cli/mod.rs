@@ -1,13 +1,14 @@
 //! Sub-commands of the `corelane` binary. Errors are one line on stderr and exit code 1.
 //!
-//! [`start`] is the broker. [`topic`], [`settings`] and [`cluster`] talk to any Kafka broker through [`client`], which is
-//! plain blocking sockets: only `start` has shards. [`target`] and [`table`] are what they have in common: which broker,
-//! text for people or one JSON document.
+//! [`start`] is the broker. [`topic`], [`group`], [`settings`] and [`cluster`] talk to any Kafka broker through
+//! [`client`], which is plain blocking sockets: only `start` has shards. [`target`] and [`table`] are what they have in
+//! common: which broker, text for people or one JSON document.
 
 mod client;
 mod cluster;
 mod completions;
 mod configs;
+mod group;
 mod inspect;
 mod logging;
 mod progress;
@@ -15,6 +16,7 @@ mod settings;
 mod start;
 mod table;
 mod target;
+mod time;
 mod topic;
 
 use std::process::ExitCode;
@@ -36,6 +38,9 @@ enum Command {
     /// Topics of a running broker of any make: list, create, describe, delete, alter, produce, consume.
     #[command(subcommand)]
     Topic(topic::Command),
+    /// Consumer groups of a running broker of any make: list, describe, lag, reset-offsets, delete, delete-offsets.
+    #[command(subcommand)]
+    Group(group::Command),
     /// Settings: of a running broker's topics, of a running broker, of a file.
     #[command(subcommand)]
     Config(settings::Command),
@@ -61,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Start(arguments) => start::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Topic(command) => topic::run(&command),
+        Command::Group(command) => group::run(&command),
         Command::Config(command) => settings::run(&command),
         Command::Cluster(command) => cluster::run(&command),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),

@@ -22,11 +22,15 @@ impl Progress {
     }
 
     pub(super) fn tell(&mut self, records: u64, bytes: u64) {
+        self.say(|| format!("{records} records, {:.1} MB", bytes as f64 / 1e6));
+    }
+
+    pub(super) fn say(&mut self, what: impl FnOnce() -> String) {
         let now = Instant::now();
         if self.next.is_some_and(|next| now >= next) {
             self.next = Some(now + INTERVAL);
             self.is_shown = true;
-            eprint!("\r{records} records, {:.1} MB", bytes as f64 / 1e6);
+            eprint!("\r{}", what());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Aligned columns.
 
-/// Rows of text; every cell is as wide as the widest of its column, numbers stand to the right.
+/// Rows of text; every cell is as wide as the widest of its column, numbers stand to the right. What names and texts of
+/// others have in them never reaches a terminal as a command to it: control characters are written as escapes.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -12,7 +13,7 @@ impl Table {
 
     /// As many cells as there are heads.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let row: Vec<String> = cells.into_iter().collect();
+        let row: Vec<String> = cells.into_iter().map(printable).collect();
         assert_eq!(row.len(), self.rows[0].len(), "a row has a cell for each head");
         self.rows.push(row);
     }
@@ -42,6 +43,17 @@ impl Table {
     }
 }
 
+fn printable(cell: String) -> String {
+    if !cell.contains(char::is_control) {
+        return cell;
+    }
+    let letters = cell.chars().map(|letter| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    });
+    letters.collect()
+}
+
 fn is_number(cell: &str) -> bool {
     cell == "-" || cell.parse::<i64>().is_ok()
 }
@@ -57,5 +69,12 @@ mod tests {
         table.row(["größer".to_owned(), "12".to_owned(), "x y".to_owned()]);
         assert_eq!(table.text(), "TOPIC   PARTITIONS  NOTE\na                3\ngrößer          12  x y\n");
         assert_eq!(Table::new(&["TOPIC", "NOTE"]).text(), "TOPIC  NOTE\n");
+    }
+
+    #[test]
+    fn a_cell_cannot_command_a_terminal() {
+        let mut table = Table::new(&["A", "B"]);
+        table.row(["\x1b[2J".to_owned(), "a\nb\0".to_owned()]);
+        assert_eq!(table.text(), "A          B\n\\u{1b}[2J  a\\nb\\u{0}\n");
     }
 }

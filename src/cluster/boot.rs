@@ -9,7 +9,7 @@ use super::directories::METADATA_FOLDER;
 use super::quorum::{Place, Quorum, SnapshotSettings, TOPIC_NAME};
 use crate::metadata::{Controller, Endpoint, Image, Record, Reply, Request, Settings};
 use crate::model::{BrokerId, DirectoryId, PartitionId, TopicId};
-use crate::partition::{Shard, ShardRequest};
+use crate::partition::{RelocatePartition, Shard, ShardRequest};
 use crate::reactor;
 use crate::storage::{Create, Inventory, LogDir};
 
@@ -29,13 +29,20 @@ pub struct Boot {
     pub snapshots: SnapshotSettings,
 }
 
+/// A node whose logs are open.
+pub struct Booted {
+    pub controller: ControllerHost,
+    /// Moves between log directories that the last stop has cut off: to be asked for again.
+    pub moves: Vec<RelocatePartition>,
+}
+
 /// Replays the metadata log on every shard, registers this start of the broker (which raises the leader epochs of
 /// what it leads), and opens every log. `identify` is called once a fresh node's metadata log is durable.
 pub async fn boot(
     shard: &Rc<Shard>,
     boot: Boot,
     identify: impl FnOnce() -> Result<(), String>,
-) -> Result<ControllerHost, String> {
+) -> Result<Booted, String> {
     shard.storage().replay_journals().await?;
     let create = if boot.fresh { Create::IfMissing } else { Create::Never };
     let first = &boot.log_dirs[0];
@@ -77,6 +84,7 @@ pub async fn boot(
         return Err(format!("the controller refused this broker's registration: {error:?}"));
     }
     let inventory = KnownFolders { image: state.image(), broker: shard.broker(), deleted };
+    let moves = shard.storage().finish_relocations(&inventory).await;
     shard.storage().set_strays_aside(&inventory).await;
     let clean = state.log_dirs.iter().all(|directory| directory.clean);
     let placed = state.place_all();
@@ -90,7 +98,8 @@ pub async fn boot(
         seconds = reactor::now().since(started).as_secs_f64(),
         "opened the logs"
     );
-    Ok(ControllerHost::start(state))
+    let moves = moves.into_iter().map(|(partition, directory)| RelocatePartition { partition, directory });
+    Ok(Booted { controller: ControllerHost::start(state), moves: moves.collect() })
 }
 
 /// Which folders this node's log directories should have.
@@ -101,14 +110,17 @@ struct KnownFolders<'a> {
 }
 
 impl Inventory for KnownFolders<'_> {
-    fn has(&self, directory: DirectoryId, topic: &str, partition: i32) -> bool {
+    fn directory_of(&self, topic: &str, partition: i32) -> Option<DirectoryId> {
         if topic == TOPIC_NAME {
-            return true;
+            // wherever it is, it stays
+            return Some(DirectoryId::UNASSIGNED);
         }
-        let id =
-            self.image.topic_by_name(topic).map(|topic| PartitionId { topic: topic.id, index: partition });
-        let recorded = id.and_then(|id| self.image.partition(id)?.directory_of(self.broker));
-        recorded.is_some_and(|recorded| recorded == directory || recorded == DirectoryId::UNASSIGNED)
+        let topic = self.image.topic_by_name(topic)?.id;
+        self.image.partition(PartitionId { topic, index: partition })?.directory_of(self.broker)
+    }
+
+    fn name(&self, topic: TopicId) -> Option<String> {
+        self.image.topic(topic).map(|topic| topic.name.clone())
     }
 
     fn is_deleted(&self, topic: TopicId) -> bool {

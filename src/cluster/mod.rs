@@ -18,7 +18,7 @@ mod directories;
 mod placement;
 mod quorum;
 
-pub use boot::{Boot, boot};
+pub use boot::{Boot, Booted, boot};
 pub use controller_host::ControllerHost;
 pub use directories::{Directories, Error as DirectoryError};
 pub use quorum::SnapshotSettings;

@@ -22,6 +22,8 @@ impl Config {
                 backoff_ms: self.live_number(set, "log.cleaner.backoff.ms"),
                 map_bytes: self.live_number(set, "log.cleaner.dedupe.buffer.size"),
             },
+            relocation_bytes_per_second: self
+                .live_number(set, "replica.alter.log.dirs.io.max.bytes.per.second"),
         }
     }
 

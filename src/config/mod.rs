@@ -101,6 +101,8 @@ pub struct Live {
     pub producer_id_expiration_ms: i64,
     /// log.cleaner.*
     pub cleaner: Cleaner,
+    /// replica.alter.log.dirs.io.max.bytes.per.second
+    pub relocation_bytes_per_second: u64,
 }
 
 /// What the cleaner of compacted topics may do.

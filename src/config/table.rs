@@ -769,8 +769,8 @@ pub const TABLE: &[Row] = &[
         ConfigType::Long,
         Some("9223372036854775807"),
         Valid::AtLeast(0),
-        Effect::None,
-        "Bytes a second that replicas are moved between log directories.",
+        Effect::InForce,
+        "Bytes a second that are copied when replicas move between log directories, divided over the shards; 0 halts the moves.",
     )),
     row(
         "replica.fetch.max.bytes",

@@ -53,7 +53,7 @@ fn nothing_set_serves_localhost() {
     assert_eq!(config.fetch_max_bytes, 55 << 20);
     let live = config.live(LiveConfigs::NONE);
     assert_eq!((live.max_connections, live.max_connections_per_ip), (2_147_483_647, 2_147_483_647));
-    assert_eq!(config.group_initial_rebalance_delay_ms, 3000);
+    assert_eq!(config.groups.initial_rebalance_delay_ms, 3000);
     assert_eq!(live.producer_id_expiration_ms, 86_400_000);
     assert_eq!((config.checkpoint_interval_ms, config.retention_check_interval_ms), (60_000, 300_000));
     assert_eq!((config.cores, config.spin_us), (None, 0));
@@ -96,7 +96,7 @@ fn every_setting_arrives() {
     assert_eq!(config.max_connections_per_ip_overrides, overrides);
     assert_eq!(config.connections_max_idle_ms, None);
     assert_eq!(config.fetch_max_bytes, 1024);
-    assert_eq!(config.group_initial_rebalance_delay_ms, 17);
+    assert_eq!(config.groups.initial_rebalance_delay_ms, 17);
     assert_eq!(live.producer_id_expiration_ms, 18);
     assert_eq!((config.checkpoint_interval_ms, config.retention_check_interval_ms), (19, 20));
     let shard = ShardBudgets {
@@ -647,7 +647,7 @@ fn a_group_has_its_own_configs_over_the_brokers() {
             "6 StaticBroker: group.share.delivery.count.limit=6 StaticBroker, group.share.delivery.count.limit=5 Default",
         ),
         ("share.isolation.level", "read_uncommitted Default: share.isolation.level=read_uncommitted Default"),
-        ("share.assignor.offload.enable", "null Default: "),
+        ("share.assignor.offload.enable", "true Default: share.assignor.offload.enable=true Default"),
     ] {
         assert_eq!(show(&entries, name), expected);
     }

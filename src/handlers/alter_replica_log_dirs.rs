@@ -1,12 +1,13 @@
 //! AlterReplicaLogDirs 1-2 (key 34, KIP-113): to move replicas of this node to other log directories of it.
 //!
-//! What is in the directory already is done. Left out: the move. It is refused with KAFKA_STORAGE_ERROR, as Kafka refuses
-//! it while a directory is offline, and the log says why; the response has no room for words. A path that is none of
-//! log.dirs is LOG_DIR_NOT_FOUND; a directory or a log that is offline is KAFKA_STORAGE_ERROR; a partition that there is
-//! not is UNKNOWN_TOPIC_OR_PARTITION, one without a replica here REPLICA_NOT_AVAILABLE. A partition that is named for
-//! several directories is meant for the last.
+//! Answered when the wish is noted durably; the move goes on in the background (`storage/relocate`), and DescribeLogDirs
+//! tells how far it is. What is in the directory already is done; if it was on its way to another one, it stays. What is on
+//! its way to another one than this is sent here instead. A path that is none of log.dirs is LOG_DIR_NOT_FOUND; a directory
+//! or a log that is offline, or without room for the folder, is KAFKA_STORAGE_ERROR; a partition that there is not is
+//! UNKNOWN_TOPIC_OR_PARTITION, one without a replica here REPLICA_NOT_AVAILABLE. A partition that is named for several
+//! directories is meant for the last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::authorize::{Operation, Resource, allowed};
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use crate::model::{DirectoryId, ErrorCode, PartitionId};
-use crate::partition::ShardLogs;
+use crate::partition::{RelocatePartition, ShardLogs};
 use crate::protocol::messages::alter_replica_log_dirs_response::{
     AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
 };
@@ -34,23 +35,32 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     } else {
         Err(ErrorCode::ClusterAuthorizationFailed)
     };
+    let judge = |topic: &TopicName, index: i32, path: &str| match &node {
+        Ok(node) => broker.judge(node, topic, index, path),
+        Err(refused) => Err(*refused),
+    };
+    let judged: Vec<(&TopicName, i32, Result<RelocatePartition, ErrorCode>)> = (wanted.iter())
+        .flat_map(|(topic, partitions)| partitions.iter().map(move |(&index, &path)| (*topic, index, path)))
+        .map(|(topic, index, path)| (topic, index, judge(topic, index, path)))
+        .collect();
+    let moves = judged.iter().filter_map(|(_, _, judged)| judged.ok()).collect();
+    let mut outcomes = broker.shard.relocate(moves).await.into_iter();
     let mut first_error = ErrorCode::None;
-    let results = wanted.into_iter().map(|(topic, partitions)| {
-        let partitions = partitions.into_iter().map(|(index, path)| {
-            let error = match &node {
-                Ok(node) => broker.alter(node, topic, index, path),
-                Err(refused) => *refused,
-            };
-            note(&mut first_error, error);
-            AlterReplicaLogDirPartitionResult::default()
-                .with_partition_index(index)
-                .with_error_code(error.code())
-        });
-        AlterReplicaLogDirTopicResult::default()
-            .with_topic_name(topic.clone())
-            .with_partitions(partitions.collect())
-    });
-    let results = results.collect();
+    let mut results = Vec::<AlterReplicaLogDirTopicResult>::with_capacity(wanted.len());
+    for (topic, index, judged) in judged {
+        let error = match judged {
+            Ok(_) => outcomes.next().expect("one outcome for each that was asked for"),
+            Err(error) => error,
+        };
+        note(&mut first_error, error);
+        if results.last().is_none_or(|last| last.topic_name != *topic) {
+            results.push(AlterReplicaLogDirTopicResult::default().with_topic_name(topic.clone()));
+        }
+        let result = AlterReplicaLogDirPartitionResult::default()
+            .with_partition_index(index)
+            .with_error_code(error.code());
+        results.last_mut().expect("one was pushed").partitions.push(result);
+    }
     Ok(context.reply(AlterReplicaLogDirsResponse::default().with_results(results), first_error))
 }
 
@@ -65,16 +75,16 @@ fn wanted(request: &AlterReplicaLogDirsRequest) -> Wanted<'_> {
     wanted
 }
 
-/// The log directories of this node, and where the logs are that were asked for.
+/// The log directories of this node, and which of the logs that were asked for are open.
 struct Node {
     logs: ShardLogs,
-    directory_of: HashMap<PartitionId, DirectoryId>,
+    open: HashSet<PartitionId>,
 }
 
 impl Node {
     fn new(logs: ShardLogs) -> Node {
-        let directory_of = logs.logs.iter().map(|log| (log.partition, log.directory)).collect();
-        Node { logs, directory_of }
+        let open = logs.logs.iter().map(|log| log.partition).collect();
+        Node { logs, open }
     }
 
     /// The log directory at this path, if it is online.
@@ -99,32 +109,27 @@ impl Broker {
             .collect()
     }
 
-    fn alter(&self, node: &Node, topic: &TopicName, index: i32, path: &str) -> ErrorCode {
-        let directory = match node.directory(path) {
-            Ok(directory) => directory,
-            Err(error) => return error,
-        };
+    /// What to ask of the partition's shard.
+    fn judge(
+        &self,
+        node: &Node,
+        topic: &TopicName,
+        index: i32,
+        path: &str,
+    ) -> Result<RelocatePartition, ErrorCode> {
+        let directory = node.directory(path)?;
         let image = self.shard.image();
         let id = image.topic_by_name(topic).map(|topic| PartitionId { topic: topic.id, index });
-        let Some((id, partition)) = id.and_then(|id| Some((id, image.partition(id)?))) else {
-            return ErrorCode::UnknownTopicOrPartition;
+        let Some((partition, state)) = id.and_then(|id| Some((id, image.partition(id)?))) else {
+            return Err(ErrorCode::UnknownTopicOrPartition);
         };
-        if !partition.replicas.contains(&self.settings.broker) {
-            return ErrorCode::ReplicaNotAvailable;
+        if !state.replicas.contains(&self.settings.broker) {
+            return Err(ErrorCode::ReplicaNotAvailable);
         }
-        match node.directory_of.get(&id) {
-            Some(&now) if now == directory => ErrorCode::None,
-            Some(_) => {
-                tracing::warn!(
-                    topic = topic.as_str(),
-                    partition = index,
-                    directory = path,
-                    "a replica cannot be moved to another log directory; it stays where it is"
-                );
-                ErrorCode::KafkaStorageError
-            }
+        match node.open.contains(&partition) {
+            true => Ok(RelocatePartition { partition, directory }),
             // its log could not be opened
-            None => ErrorCode::KafkaStorageError,
+            false => Err(ErrorCode::KafkaStorageError),
         }
     }
 }

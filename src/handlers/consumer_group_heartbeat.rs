@@ -17,9 +17,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let group = request.group_id.clone();
     let may_see = |topic: &str| allowed(&context, Operation::Describe, Resource::Topic(topic));
     let topics = request.subscribed_topic_names.as_deref().unwrap_or_default();
-    let reply = if !broker.settings.config.groups.serves_consumer_protocol {
-        Err((ErrorCode::UnsupportedVersion, "group.coordinator.rebalance.protocols is without consumer"))
-    } else if !may(&context, Operation::Read, &group) {
+    let reply = if !may(&context, Operation::Read, &group) {
         Err((ErrorCode::GroupAuthorizationFailed, "the group may not be read"))
     } else if !topics.iter().all(|topic| may_see(topic)) {
         Err((ErrorCode::TopicAuthorizationFailed, "a topic of the subscription may not be described"))

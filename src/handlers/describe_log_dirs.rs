@@ -2,8 +2,9 @@
 //!
 //! A null list of topics means all; what is not on this node is left out. A directory that had a write or flush error
 //! is KAFKA_STORAGE_ERROR and tells nothing else. A size is the bytes of all segments, without what is reserved ahead.
-//! v3+ has an error for the whole, v4+ (KIP-827) the file system's total and usable bytes. No log is on its way to
-//! another directory: is_future_key is false.
+//! v3+ has an error for the whole, v4+ (KIP-827) the file system's total and usable bytes. A log that
+//! is on its way to another directory is told there, too: is_future_key is true, its size is what was copied, and its lag
+//! how far that is behind the log's end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -93,13 +94,21 @@ async fn by_directory(logs: Vec<LogDescription>) -> HashMap<DirectoryId, Logs> {
     let mut directories: HashMap<DirectoryId, Logs> = HashMap::new();
     for (step, log) in (1..).zip(logs) {
         let lag = log.high_watermark.0.saturating_sub(log.end_offset.0).max(0);
-        let topic = directories.entry(log.directory).or_default().entry(log.partition.topic).or_default();
-        topic.push(
-            DescribeLogDirsPartition::default()
-                .with_partition_index(log.partition.index)
-                .with_partition_size(i64::try_from(log.size_bytes).unwrap_or(i64::MAX))
-                .with_offset_lag(lag),
-        );
+        let mut tell = |directory, size_bytes, lag, is_future| {
+            let topic = directories.entry(directory).or_default().entry(log.partition.topic).or_default();
+            topic.push(
+                DescribeLogDirsPartition::default()
+                    .with_partition_index(log.partition.index)
+                    .with_partition_size(i64::try_from(size_bytes).unwrap_or(i64::MAX))
+                    .with_offset_lag(lag)
+                    .with_is_future_key(is_future),
+            );
+        };
+        tell(log.directory, log.size_bytes, lag, false);
+        if let Some(future) = log.future {
+            let lag = log.end_offset.0.saturating_sub(future.end_offset.0).max(0);
+            tell(future.directory, future.size_bytes, lag, true);
+        }
         if step % LOGS_IN_A_ROW == 0 {
             turn().await;
         }

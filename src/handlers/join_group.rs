@@ -14,6 +14,7 @@ use crate::coordinator::group::{Body, Reply};
 use crate::model::ErrorCode;
 use crate::protocol::StrBytes;
 use crate::protocol::messages::{JoinGroupRequest, JoinGroupResponse};
+use crate::reactor::now;
 
 /// From here on a name that is not known is null.
 const NULLABLE_NAMES_FROM: i16 = 7;
@@ -21,6 +22,8 @@ const NULLABLE_NAMES_FROM: i16 = 7;
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, request) = request.decode::<JoinGroupRequest>()?;
     let (group, member) = (request.group_id.clone(), request.member_id.clone());
+    // it waits for other members
+    let asked = now();
     let reply = if !may(&context, Operation::Read, &group) {
         Err(ErrorCode::GroupAuthorizationFailed)
     } else if group.is_empty() {
@@ -40,5 +43,5 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     if context.version() < NULLABLE_NAMES_FROM {
         response.protocol_name.get_or_insert_with(StrBytes::default);
     }
-    Ok(context.reply_coded(response.error_code, response))
+    Ok(context.reply_coded(response.error_code, response).after_wished_wait(now().since(asked)))
 }

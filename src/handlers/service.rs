@@ -77,6 +77,17 @@ impl Reply {
     }
 }
 
+impl Outcome {
+    /// The client wished to wait that long: for others, not for the broker.
+    #[must_use]
+    pub fn after_wished_wait(mut self, wait: Duration) -> Outcome {
+        if let Outcome::Reply(reply) = &mut self {
+            reply.wished_wait = wait;
+        }
+        self
+    }
+}
+
 impl Request {
     /// Decodes the body, which it gives up: what the decoded request does not refer to is free again.
     pub fn decode<T: codec::Request>(self) -> Result<(RequestContext, T), CloseReason> {

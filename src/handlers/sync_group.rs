@@ -12,10 +12,13 @@ use super::service::{CloseReason, Outcome, Request};
 use crate::coordinator::group::{Body, Reply};
 use crate::model::ErrorCode;
 use crate::protocol::messages::{SyncGroupRequest, SyncGroupResponse};
+use crate::reactor::now;
 
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, request) = request.decode::<SyncGroupRequest>()?;
     let group = request.group_id.clone();
+    // it waits for other members
+    let asked = now();
     let reply = if !may(&context, Operation::Read, &group) {
         Err(ErrorCode::GroupAuthorizationFailed)
     } else if group.is_empty() {
@@ -28,5 +31,5 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         Ok(_) => unreachable!("Sync is answered in kind"),
         Err(error) => SyncGroupResponse::default().with_error_code(error.code()),
     };
-    Ok(context.reply_coded(response.error_code, response))
+    Ok(context.reply_coded(response.error_code, response).after_wished_wait(now().since(asked)))
 }

@@ -22,22 +22,23 @@ const fn config(
 
 const SESSION_MS: Valid = Valid::Between(45_000, 60_000);
 const HEARTBEAT_MS: Valid = Valid::Between(5_000, 15_000);
+const ASSIGNMENT_MS: Valid = Valid::Between(0, 15_000);
 
 /// By name.
 pub const TABLE: &[GroupConfig] = &[
     config(
         "consumer.assignment.interval.ms",
         ConfigType::Int,
-        Some("-1"),
-        Valid::AtLeast(-1),
-        "The shortest time between two assignments of a consumer group; -1 is the broker's.",
+        Some("1000"),
+        ASSIGNMENT_MS,
+        "The shortest time between two assignments of a consumer group.",
     ),
     config(
         "consumer.assignor.offload.enable",
         ConfigType::Boolean,
-        None,
+        Some("true"),
         Valid::Any,
-        "Whether a consumer group's assignment is computed beside the coordinator's other work; unset is the broker's.",
+        "Whether a consumer group's assignment is computed beside the coordinator's other work.",
     ),
     config(
         "consumer.heartbeat.interval.ms",
@@ -54,18 +55,32 @@ pub const TABLE: &[GroupConfig] = &[
         "A consumer group's member without a heartbeat for this long leaves the group.",
     ),
     config(
+        "errors.deadletterqueue.copy.record.enable",
+        ConfigType::Boolean,
+        Some("false"),
+        Valid::Any,
+        "Whether a record that a share group cannot process goes to its dead-letter queue whole, not only where it was.",
+    ),
+    config(
+        "errors.deadletterqueue.topic.name",
+        ConfigType::String,
+        Some(""),
+        Valid::Any,
+        "The topic of records that a share group cannot process; empty: none.",
+    ),
+    config(
         "share.assignment.interval.ms",
         ConfigType::Int,
-        Some("-1"),
-        Valid::AtLeast(-1),
-        "The shortest time between two assignments of a share group; -1 is the broker's.",
+        Some("1000"),
+        ASSIGNMENT_MS,
+        "The shortest time between two assignments of a share group.",
     ),
     config(
         "share.assignor.offload.enable",
         ConfigType::Boolean,
-        None,
+        Some("true"),
         Valid::Any,
-        "Whether a share group's assignment is computed beside the coordinator's other work; unset is the broker's.",
+        "Whether a share group's assignment is computed beside the coordinator's other work.",
     ),
     config(
         "share.auto.offset.reset",
@@ -96,11 +111,25 @@ pub const TABLE: &[GroupConfig] = &[
         "Whether a share group is given records of transactions that are not committed.",
     ),
     config(
+        "share.partition.max.record.locks",
+        ConfigType::Int,
+        Some("2000"),
+        Valid::Between(100, 4_000),
+        "Records in flight of a share group's partition.",
+    ),
+    config(
         "share.record.lock.duration.ms",
         ConfigType::Int,
         Some("30000"),
         Valid::Between(15_000, 60_000),
         "How long a share group's member holds a record.",
+    ),
+    config(
+        "share.renew.acknowledge.enable",
+        ConfigType::Boolean,
+        Some("true"),
+        Valid::Any,
+        "Whether a share group's member may hold a record for longer by acknowledging it so.",
     ),
     config(
         "share.session.timeout.ms",
@@ -110,18 +139,32 @@ pub const TABLE: &[GroupConfig] = &[
         "A share group's member without a heartbeat for this long leaves the group.",
     ),
     config(
+        "streams.acceptable.recovery.lag",
+        ConfigType::Long,
+        Some("10000"),
+        Valid::AtLeast(0),
+        "How many records a copy of a streams group's state may be behind and count as caught up.",
+    ),
+    config(
         "streams.assignment.interval.ms",
         ConfigType::Int,
-        Some("-1"),
-        Valid::AtLeast(-1),
-        "The shortest time between two assignments of a streams group; -1 is the broker's.",
+        Some("1000"),
+        ASSIGNMENT_MS,
+        "The shortest time between two assignments of a streams group.",
+    ),
+    config(
+        "streams.assignor.name",
+        ConfigType::String,
+        None,
+        Valid::Any,
+        "The assignor of a streams group's tasks; unset is the broker's first.",
     ),
     config(
         "streams.assignor.offload.enable",
         ConfigType::Boolean,
-        None,
+        Some("true"),
         Valid::Any,
-        "Whether a streams group's assignment is computed beside the coordinator's other work; unset is the broker's.",
+        "Whether a streams group's assignment is computed beside the coordinator's other work.",
     ),
     config(
         "streams.heartbeat.interval.ms",
@@ -145,11 +188,32 @@ pub const TABLE: &[GroupConfig] = &[
         "Standby replicas of each task of a streams group.",
     ),
     config(
+        "streams.num.warmup.replicas",
+        ConfigType::Int,
+        Some("2"),
+        Valid::Between(0, 20),
+        "Copies of a streams group's state that are made at a time to move a task to.",
+    ),
+    config(
+        "streams.rack.aware.assignment.tags",
+        ConfigType::List,
+        Some(""),
+        Valid::Any,
+        "Tags of a streams group's clients by which standby replicas are spread.",
+    ),
+    config(
         "streams.session.timeout.ms",
         ConfigType::Int,
         Some("45000"),
         SESSION_MS,
         "A streams group's member without a heartbeat for this long leaves the group.",
+    ),
+    config(
+        "streams.task.offset.interval.ms",
+        ConfigType::Int,
+        Some("60000"),
+        Valid::AtLeast(15_000),
+        "How often a streams group's members are told to say how far their tasks are.",
     ),
 ];
 

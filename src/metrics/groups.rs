@@ -45,7 +45,7 @@ pub fn render_groups(groups: &[GroupLag]) -> String {
     let name = "corelane_group_lag";
     head(out, name, "Records of the partition that the group could read and has not committed.");
     per_partition(out, name, groups, |partition| partition.lag);
-    let name = "corelane_group_lag_sum";
+    let name = "corelane_group_lag_of_all_partitions";
     head(out, name, "The lag of all partitions of the group.");
     for group in groups {
         let sum = group.partitions.iter().filter_map(|partition| partition.lag).fold(0, i64::saturating_add);
@@ -97,7 +97,7 @@ mod tests {
                 r#"corelane_group_committed_offset{group="a \"quoted\" one",topic="t",partition="2"} 5"#,
                 r#"corelane_group_lag{group="a \"quoted\" one",topic="t",partition="0"} 3"#,
                 r#"corelane_group_lag{group="a \"quoted\" one",topic="t",partition="1"} 4"#,
-                r#"corelane_group_lag_sum{group="a \"quoted\" one"} 7"#,
+                r#"corelane_group_lag_of_all_partitions{group="a \"quoted\" one"} 7"#,
             ]
         );
         assert_eq!(text.lines().count() - lines.len(), 8);

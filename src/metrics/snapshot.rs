@@ -67,6 +67,18 @@ pub struct Partitions {
     pub waiting_fetches: u64,
     pub messages_sent: u64,
     pub messages_received: u64,
+    pub groups: Groups,
+}
+
+/// Of the group coordinators.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Groups {
+    /// Partitions of `__consumer_offsets` that are led here.
+    pub coordinators: u64,
+    /// Of `coordinators`: they load, or cannot be loaded or written.
+    pub unavailable: u64,
+    pub groups: u64,
+    pub members: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,6 +88,10 @@ pub struct PartitionCounters {
     pub cache_misses: Counter,
     /// Batches that Produce has compressed anew.
     pub recompressed_batches: Counter,
+    /// Offsets that groups have committed.
+    pub committed_offsets: Counter,
+    /// Records of groups, these offsets among them.
+    pub group_records: Counter,
 }
 
 /// Of the metadata log.

@@ -9,6 +9,7 @@ use super::message::{LogDescription, ShardLogs, ShardReply, ShardRequest};
 use super::shard::Shard;
 use crate::model::{PartitionId, ShardId};
 use crate::reactor::turn;
+use crate::storage::Storage;
 
 /// Logs described before the rest of the shard gets a turn: some 50 µs.
 const LOGS_IN_A_ROW: usize = 1000;
@@ -59,7 +60,7 @@ impl Shard {
         };
         let mut logs = Vec::with_capacity(partitions.len());
         for few in partitions.chunks(LOGS_IN_A_ROW) {
-            logs.extend(few.iter().filter_map(|partition| describe(partition)));
+            logs.extend(few.iter().filter_map(|partition| describe(partition, self.storage())));
             if few.len() == LOGS_IN_A_ROW {
                 turn().await;
             }
@@ -68,15 +69,16 @@ impl Shard {
     }
 }
 
-fn describe(partition: &Partition) -> Option<LogDescription> {
+fn describe(partition: &Partition, storage: &Storage) -> Option<LogDescription> {
     let log = partition.log.as_ref()?;
     Some(LogDescription {
         partition: partition.id,
-        directory: partition.directory,
+        directory: partition.directory(),
         size_bytes: log.size_bytes(),
         start_offset: log.start_offset(),
         end_offset: log.end_offset(),
         high_watermark: partition.high_watermark(),
         leader_epoch: partition.leader_epoch.get(),
+        future: storage.future(partition.id),
     })
 }

@@ -16,7 +16,8 @@ use crate::storage::Log;
 
 pub(super) struct Partition {
     pub(super) id: PartitionId,
-    pub(super) directory: DirectoryId,
+    /// As it was opened; the log may have moved since.
+    directory: DirectoryId,
     /// `None`: the folder is missing or could not be recovered; every request gets KAFKA_STORAGE_ERROR.
     pub(super) log: Option<Log>,
     /// What the topic counts on this shard, shared by its partitions.
@@ -89,6 +90,10 @@ impl Partition {
             appends: RefCell::default(),
             parked: RefCell::default(),
         }
+    }
+
+    pub(super) fn directory(&self) -> DirectoryId {
+        self.log.as_ref().map_or(self.directory, Log::directory)
     }
 
     pub(super) fn high_watermark(&self) -> Offset {

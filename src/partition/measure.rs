@@ -113,6 +113,7 @@ impl Shard {
                 waiting_fetches: self.waits.borrow().len() as u64,
                 messages_sent: self.router.sent.get(),
                 messages_received: self.router.received.get(),
+                groups: self.measure_groups(),
             },
             metadata: self.measures.metadata.clone(),
             storage: self.storage().measure(),

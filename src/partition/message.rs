@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::messages::list_groups_response::ListedGroup;
-use crate::storage::{Create, DirectoryState};
+use crate::storage::{Create, DirectoryState, FutureLog};
 
 /// What travels between two shards. A request holds a credit for its reply's place, so neither ever waits for
 /// room (see `router`).
@@ -50,6 +50,7 @@ pub enum ShardRequest {
     ListOffsets(Vec<OffsetQueryPartition>),
     EpochEndOffsets(Vec<EpochQueryPartition>),
     DeleteRecords(Vec<DeleteRecordsPartition>),
+    Relocate(Vec<RelocatePartition>),
     /// What the logs here are like: of these partitions, or all but the metadata log.
     DescribeLogs(Option<Arc<Vec<PartitionId>>>),
     /// Of the groups whose records are in this partition of `__consumer_offsets`.
@@ -103,6 +104,8 @@ pub enum ShardReply {
     EpochEndOffsets(Vec<EpochAnswer>),
     /// In the order of the request.
     DeleteRecords(Vec<DeleteRecordsOutcome>),
+    /// In the order of the request.
+    Relocate(Vec<ErrorCode>),
     Logs(ShardLogs),
     Coordinate(Result<group::Reply, ErrorCode>),
     Groups(Result<Vec<ListedGroup>, ErrorCode>),
@@ -336,6 +339,13 @@ impl DeleteRecordsOutcome {
     }
 }
 
+/// In which log directory of this node a partition's log is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelocatePartition {
+    pub partition: PartitionId,
+    pub directory: DirectoryId,
+}
+
 /// Logs, in no order, and the log directories they are in.
 #[derive(Clone, Debug)]
 pub struct ShardLogs {
@@ -353,4 +363,6 @@ pub struct LogDescription {
     pub end_offset: Offset,
     pub high_watermark: Offset,
     pub leader_epoch: LeaderEpoch,
+    /// Where it is on its way to.
+    pub future: Option<FutureLog>,
 }

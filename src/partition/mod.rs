@@ -23,6 +23,7 @@ mod local;
 mod measure;
 mod message;
 mod park;
+mod relocate;
 mod replay;
 mod router;
 mod shard;

@@ -384,6 +384,9 @@ impl Shard {
                     async move { ShardReply::DeleteRecords(shard.delete_records_local(deletions).await) },
                 )
             }
+            ShardRequest::Relocate(moves) => {
+                Box::pin(async move { ShardReply::Relocate(shard.relocate_local(moves).await) })
+            }
             ShardRequest::DescribeLogs(asked) => {
                 Box::pin(async move { ShardReply::Logs(shard.describe_logs_local(asked).await) })
             }
@@ -522,6 +525,16 @@ pub(super) fn place<T>(answers: &mut [T], places: &[usize], part: Vec<T>) {
 struct DurableEnds(std::rc::Weak<Shard>);
 
 impl storage::Listener for DurableEnds {
+    fn assign(&self, partition: PartitionId, directory: DirectoryId) -> LocalFuture<storage::Assigned> {
+        let shard = self.0.upgrade();
+        Box::pin(async move {
+            match shard {
+                Some(shard) => shard.assign(partition, directory).await,
+                None => storage::Assigned::No,
+            }
+        })
+    }
+
     fn durable(&self, partition: PartitionId, end: Offset) {
         let Some(shard) = self.0.upgrade() else { return };
         let found = shard.partitions.borrow().get(&partition).map(Rc::clone);
@@ -540,8 +553,13 @@ impl storage::Listener for DurableEnds {
 
     fn failed(&self, directory: DirectoryId) {
         let Some(shard) = self.0.upgrade() else { return };
-        let concerned: Vec<_> =
-            shard.partitions.borrow().values().filter(|p| p.directory == directory).map(Rc::clone).collect();
+        let concerned: Vec<_> = shard
+            .partitions
+            .borrow()
+            .values()
+            .filter(|p| p.directory() == directory)
+            .map(Rc::clone)
+            .collect();
         for partition in concerned {
             partition.fail_waiters(ErrorCode::KafkaStorageError);
         }

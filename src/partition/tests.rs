@@ -100,7 +100,12 @@ fn with_two_shards_on<T: 'static>(
                     ..storage::testing::config()
                 };
                 let dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
-                shard.start(config, group::Settings::default(), dirs, Box::new(TestHost(Rc::clone(&ended))));
+                shard.start(
+                    config,
+                    crate::coordinator::group::Settings::default(),
+                    dirs,
+                    Box::new(TestHost(Rc::clone(&ended))),
+                );
                 if context.id != ShardId::ZERO {
                     ended.notified().await;
                     return None;

@@ -32,7 +32,7 @@ pub fn append(
     let producers;
     let appended = {
         let inner = &mut *log.borrow_mut();
-        if inner.status != Status::Open || inner.work.truncating {
+        if inner.status != Status::Open || (inner.work.held && inner.boundary.is_none()) {
             return Err(Error::Closed);
         }
         if log.directory.is_offline() {
@@ -47,9 +47,9 @@ pub fn append(
         }
         let base_offset = inner.end;
         let last_offset = base_offset.0.checked_add(i64::from(header.last_offset_delta)).map(Offset);
-        let Some(last_offset) = last_offset.filter(|last| *last >= base_offset && last.0 < i64::MAX) else {
+        if last_offset.is_none_or(|last| last < base_offset || last.0 == i64::MAX) {
             return Err(Error::Refused(ErrorCode::InvalidRecord));
-        };
+        }
         if bytes as u64 > SEGMENT_BYTES_MAX {
             return Err(Error::Refused(ErrorCode::RecordListTooLarge));
         }
@@ -61,28 +61,55 @@ pub fn append(
             space::sample_soon(log);
             return Err(Error::Full);
         }
-        let incoming =
-            roll::Incoming { bytes: bytes as u64, last_offset, max_timestamp: header.max_timestamp };
-        let opens = must_roll(log, inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
         let known = inner.producers.len();
-        place(inner, header, base_offset, last_offset, epoch);
+        queue(log, inner, batch, header, epoch, now);
         producers = (known, inner.producers.len());
-        if inner.pending.is_empty() {
-            inner.pending_since = reactor::now();
-        }
-        inner.pending.push_back(Pending { batch, base_offset, last_offset, epoch, opens });
-        inner.pending_bytes += bytes;
-        inner.touched = true;
-        if inner.config.durability == Durability::Written && inner.config.flush_ms < i64::MAX {
-            flush_in_time(log, inner);
-        }
         Appended { base_offset, end_offset: inner.end, duplicate: false }
     };
-    log.shard.pending_bytes.set(log.shard.pending_bytes.get() + bytes);
     log.schedule();
     producers::note(&log.shard, producers.0, producers.1);
     space::sample_soon(log);
     Ok(appended)
+}
+
+/// Gives the batch its place at the log's end.
+fn queue(
+    log: &Rc<LogState>,
+    inner: &mut Inner,
+    batch: Bytes,
+    header: &BatchHeader,
+    epoch: LeaderEpoch,
+    now: TimestampMs,
+) {
+    let (bytes, base_offset) = (batch.len(), inner.end);
+    let last_offset = base_offset.plus(i64::from(header.last_offset_delta));
+    let incoming = roll::Incoming { bytes: bytes as u64, last_offset, max_timestamp: header.max_timestamp };
+    let opens = must_roll(log, inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
+    place(inner, header, base_offset, last_offset, epoch);
+    if inner.pending.is_empty() {
+        inner.pending_since = reactor::now();
+    }
+    inner.pending.push_back(Pending { batch, base_offset, last_offset, epoch, opens });
+    inner.pending_bytes += bytes;
+    inner.touched = true;
+    if inner.config.durability == Durability::Written && inner.config.flush_ms < i64::MAX {
+        flush_in_time(log, inner);
+    }
+    log.shard.pending_bytes.set(log.shard.pending_bytes.get() + bytes);
+}
+
+/// Queues what was appended to the log while it was on its way to this directory: the same batches at the same offsets.
+pub fn go_on(log: &Rc<LogState>, ordered: impl IntoIterator<Item = Pending>) {
+    let now = TimestampMs(reactor::wall_clock_ms());
+    for Pending { batch, base_offset, epoch, .. } in ordered {
+        let header = BatchHeader::parse(&batch).expect("it was a batch when it was appended");
+        // it was told to have room; if it has none here, the write says so
+        log.directory.space.reserve(batch.len() as u64, Kept::NOTHING);
+        let inner = &mut *log.borrow_mut();
+        assert_eq!(inner.end, base_offset, "the order of a batch is fixed once");
+        queue(log, inner, batch, &header, epoch, now);
+    }
+    log.schedule();
 }
 
 /// Has what is appended now flushed in flush.ms at the latest.
@@ -104,6 +131,10 @@ fn flush_in_time(log: &Rc<LogState>, inner: &mut Inner) {
 fn must_roll(log: &LogState, inner: &Inner, incoming: &roll::Incoming, now: TimestampMs) -> bool {
     if inner.appended_bytes == 0 {
         return false;
+    }
+    if inner.boundary == Some(inner.end) {
+        // so that the segment in front ends there, if the log stays after all
+        return true;
     }
     let segment = active(inner);
     let active = roll::Active {

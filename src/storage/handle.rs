@@ -1,5 +1,6 @@
 //! One partition's log as the layers above hold it.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,27 +10,46 @@ use bytes::Bytes;
 use super::state::{LogState, Status};
 use super::truncate::{self, Cut};
 use super::{Appended, Durability, Error, LogConfig, Slices, append, log_starts, lookup, read};
-use crate::model::{LeaderEpoch, Offset, PartitionId, TimestampMs};
+use crate::model::{DirectoryId, LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::protocol::batch::BatchHeader;
 
-/// One partition's log, shared within the shard.
+/// One partition's log, shared within the shard. It goes along when the log moves to another directory.
 #[derive(Clone)]
 pub struct Log {
-    state: Rc<LogState>,
+    state: RefCell<Rc<LogState>>,
 }
 
 impl Log {
     pub(super) fn new(state: Rc<LogState>) -> Log {
-        Log { state }
+        Log { state: RefCell::new(state) }
     }
 
-    pub(super) fn state(&self) -> &Rc<LogState> {
-        &self.state
+    /// The log where it is now.
+    pub(super) fn state(&self) -> Rc<LogState> {
+        let state = &mut *self.state.borrow_mut();
+        while let Some(successor) = state.successor.get().cloned() {
+            *state = successor;
+        }
+        Rc::clone(state)
+    }
+
+    /// Does `work`, again if the log has moved to another directory before it could be done.
+    async fn wherever_it_is<T>(
+        &self,
+        work: impl AsyncFn(&Rc<LogState>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            let state = self.state();
+            match work(&state).await {
+                Err(_) if state.successor.get().is_some() => {}
+                done => return done,
+            }
+        }
     }
 
     #[must_use]
     pub fn partition(&self) -> PartitionId {
-        self.state.partition
+        self.state.borrow().partition
     }
 
     /// Fixes the batch's place and queues it for the next commit round; a plain function, no await. `batch` is
@@ -41,24 +61,30 @@ impl Log {
         epoch: LeaderEpoch,
         now: TimestampMs,
     ) -> Result<Appended, Error> {
-        append::append(&self.state, batch, header, epoch, now)
+        append::append(&self.state(), batch, header, epoch, now)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> DirectoryId {
+        self.state().directory.id
     }
 
     #[must_use]
     pub fn start_offset(&self) -> Offset {
-        self.state.borrow().start
+        self.state().borrow().start
     }
 
     /// Exclusive; counts batches that are queued and not yet durable.
     #[must_use]
     pub fn end_offset(&self) -> Offset {
-        self.state.borrow().end
+        self.state().borrow().end
     }
 
     /// Exclusive; below it everything is durable in the topic's sense.
     #[must_use]
     pub fn durable_end(&self) -> Offset {
-        self.state.borrow().durable_end
+        self.state().borrow().durable_end
     }
 
     /// Whole batches from the one that contains `from`, below `limit` (exclusive), at most `max_bytes`, but at
@@ -71,12 +97,12 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Option<Slices> {
-        read::cached(&self.state, &read::Request { from, limit, max_bytes, at_least_one })
+        read::cached(&self.state(), &read::Request { from, limit, max_bytes, at_least_one })
     }
 
     /// Has what [`Self::read`] will be asked for read from disk meanwhile, unless it is in memory.
     pub fn prepare(&self, from: Offset, limit: Offset, max_bytes: usize) {
-        read::prepare(&self.state, &read::Request { from, limit, max_bytes, at_least_one: true });
+        read::prepare(&self.state(), &read::Request { from, limit, max_bytes, at_least_one: true });
     }
 
     /// As [`Self::read_cached`], going to disk with read-ahead where it must.
@@ -91,9 +117,9 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Pin<Box<dyn Future<Output = Result<Slices, Error>>>> {
-        let state = Rc::clone(&self.state);
+        let log = self.clone();
         let request = read::Request { from, limit, max_bytes, at_least_one };
-        Box::pin(async move { read::read(&state, request).await })
+        Box::pin(async move { log.wherever_it_is(async |state| read::read(state, request).await).await })
     }
 
     /// The first record below `limit` with a timestamp at or after `target`: its timestamp, offset and epoch.
@@ -102,7 +128,7 @@ impl Log {
         target: TimestampMs,
         limit: Offset,
     ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>, Error> {
-        lookup::first_at_or_after(&self.state, target, limit).await
+        self.wherever_it_is(async |state| lookup::first_at_or_after(state, target, limit).await).await
     }
 
     /// The record with the largest timestamp below `limit`.
@@ -110,12 +136,13 @@ impl Log {
         &self,
         limit: Offset,
     ) -> Result<Option<(TimestampMs, Offset, LeaderEpoch)>, Error> {
-        lookup::latest(&self.state, limit).await
+        self.wherever_it_is(async |state| lookup::latest(state, limit).await).await
     }
 
     /// A leadership begins: the epoch is known from here on, even if it never appends anything.
     pub fn begin_epoch(&self, epoch: LeaderEpoch) {
-        let mut inner = self.state.borrow_mut();
+        let state = self.state();
+        let mut inner = state.borrow_mut();
         let end = inner.end;
         inner.epochs.assign(epoch, end);
     }
@@ -123,26 +150,27 @@ impl Log {
     /// The newest epoch known; `LeaderEpoch::NONE` when there is none.
     #[must_use]
     pub fn last_epoch(&self) -> LeaderEpoch {
-        self.state.borrow().epochs.last_epoch()
+        self.state().borrow().epochs.last_epoch()
     }
 
     /// The epoch in force at `offset`, for ListOffsets answers.
     #[must_use]
     pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
-        self.state.borrow().epochs.epoch_at(offset)
+        self.state().borrow().epochs.epoch_at(offset)
     }
 
     /// Kafka's `LeaderEpochFileCache.endOffsetFor`: (epoch, end offset), or (NONE, NONE) when unknown.
     #[must_use]
     pub fn end_offset_for(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let inner = self.state.borrow();
+        let state = self.state();
+        let inner = state.borrow();
         inner.epochs.end_offset_for(epoch, inner.end)
     }
 
     /// From here on the log obeys these settings. When `durability` becomes `Flushed`, await [`Self::flush`]
     /// before the change is answered.
     pub fn set_config(&self, config: LogConfig) {
-        self.state.borrow_mut().config = config;
+        self.state().borrow_mut().config = config;
     }
 
     /// DeleteRecords: the log starts at `to` or above, for good. Gives the start. Segments wholly below it are removed
@@ -154,7 +182,11 @@ impl Log {
         if to > self.durable_end() {
             return Err(Error::OutOfRange);
         }
-        log_starts::advance(&self.state, to).await
+        self.wherever_it_is(async |state| {
+            state.handed_over().await;
+            log_starts::advance(state, to).await
+        })
+        .await
     }
 
     /// Cuts every batch that has a record at or above `to`; gives the log's end, which is below `to` where that lies within
@@ -166,7 +198,7 @@ impl Log {
     /// `Full`: nothing is changed. `Offline`; `Closed`, during the boot, too; `OutOfRange` if the log cannot start so low
     /// before the next clean stop.
     pub async fn truncate_to(&self, to: Offset) -> Result<Offset, Error> {
-        truncate::truncate(&self.state, Cut::To(to)).await
+        self.wherever_it_is(async |state| truncate::truncate(state, Cut::To(to)).await).await
     }
 
     /// Empties the log, producers and leader epochs included: it starts and ends at `at`, which may lie anywhere. As
@@ -175,7 +207,7 @@ impl Log {
     /// # Errors
     /// As there.
     pub async fn truncate_fully_and_start_at(&self, at: Offset) -> Result<(), Error> {
-        truncate::truncate(&self.state, Cut::All(at)).await.map(|_| ())
+        self.wherever_it_is(async |state| truncate::truncate(state, Cut::All(at)).await.map(|_| ())).await
     }
 
     /// Resolves when everything appended so far is flushed, whatever the topic's durability.
@@ -183,24 +215,25 @@ impl Log {
     /// # Errors
     /// `Offline` or `Closed`: it never will be.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.state.flush().await
+        self.wherever_it_is(async |state| state.flush().await).await
     }
 
     /// What is durable means flushed.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.state.borrow().config.durability == Durability::Flushed
+        self.state().borrow().config.durability == Durability::Flushed
     }
 
     /// Bytes of all segments, preallocated space not counted.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.state.borrow().total_bytes
+        self.state().borrow().total_bytes
     }
 
     /// The log takes appends: it is neither stopped nor deleted and its directory is online.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.state.borrow().status == Status::Open && !self.state.directory.is_offline()
+        let state = self.state();
+        state.borrow().status == Status::Open && !state.directory.is_offline()
     }
 }

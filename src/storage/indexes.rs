@@ -123,7 +123,7 @@ async fn write_back(log: &LogState, segment: &Rc<Segment>, aborts: Aborts) {
         || !segment.closed.get()
         || segment.retired.get()
         || log.borrow().work.replacing
-        || log.borrow().work.truncating
+        || log.borrow().work.held
     {
         return;
     }

@@ -40,8 +40,8 @@ pub struct LogStarts {
     waiting: RefCell<Vec<Sender<Result<(), Error>>>>,
 }
 
-/// What the files of a directory said at boot.
-#[derive(Default)]
+/// What the files of a directory said at boot, and of logs that have come from another directory since.
+#[derive(Clone, Default)]
 pub struct Found {
     /// Of all shards: the highest.
     all: PartitionOffsets,
@@ -64,12 +64,53 @@ impl LogStarts {
         }
     }
 
+    /// A log that was on its way from another directory is open here.
+    pub fn has_come(&self, partition: PartitionId) {
+        self.kept.borrow_mut().remove(&partition);
+    }
+
+    /// The log is not here any more: what the next write leaves out.
+    pub fn leave(&self, partition: PartitionId) {
+        self.kept.borrow_mut().remove(&partition);
+        self.found(|found| {
+            found.all.remove(&partition);
+            found.own.remove(&partition);
+        });
+    }
+
+    /// Changes what was found, if it was looked for.
+    fn found(&self, change: impl FnOnce(&mut Found)) {
+        if let Some(found) = self.found.borrow_mut().as_mut() {
+            change(Rc::make_mut(found));
+        }
+    }
+
     /// The log could not be opened: its start stays as it was found.
     pub fn keep(&self, partition: PartitionId, found: &Found) {
         let start = found.all.get(&partition).map(|&start| (partition, start));
         self.kept.borrow_mut().extend(start);
         self.comes(partition, found);
     }
+}
+
+/// A log comes from another directory with this start: durable when it returns, and kept until the log
+/// [has come](LogStarts::has_come) or does not come after all.
+pub async fn arrive(
+    shard: &Rc<Shard>,
+    directory: &Rc<Directory>,
+    partition: PartitionId,
+    start: Offset,
+) -> Result<(), Error> {
+    found(directory).await;
+    directory.log_starts.leave(partition);
+    if start > Offset::ZERO {
+        directory.log_starts.kept.borrow_mut().insert(partition, start);
+        directory.log_starts.found(|found| {
+            found.all.insert(partition, start);
+            found.own.insert(partition, start);
+        });
+    }
+    make_durable(shard, directory).await
 }
 
 /// Moves the start up to `to`, which is durable already; once this returns, that is so for good. Gives the start, which
@@ -84,7 +125,7 @@ pub async fn advance(log: &Rc<LogState>, to: Offset) -> Result<Offset, Error> {
             // it was cut since
             return Err(Error::OutOfRange);
         }
-        if inner.status == Status::Closed || inner.work.truncating {
+        if inner.status == Status::Closed || inner.work.held {
             return Err(Error::Closed);
         }
         if to <= inner.start {
@@ -96,7 +137,7 @@ pub async fn advance(log: &Rc<LogState>, to: Offset) -> Result<Offset, Error> {
     // What lies below the start may be gone after a crash, so recovery must not need it: neither to know where the
     // log goes on, nor for the producers.
     if !is_described {
-        log.flush().await?;
+        log.flush_up_to(to).await?;
     }
     {
         let inner = &mut *log.borrow_mut();

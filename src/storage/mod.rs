@@ -7,7 +7,7 @@
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
 //! judged and repaired by [`open`] and [`recover`]; of a compacted topic, rewritten by [`cleaner`]; given up by
 //! [`retention`] or DeleteRecords, which move the log's start ([`log_starts`]), and removed by [`removal`]; cut by
-//! [`truncate`]. What describes it ([`indexes`], [`transactions`]) is made again from its batches when it is missing or wrong.
+//! [`truncate`]; moved to another directory by [`relocate`]. What describes it ([`indexes`], [`transactions`]) is made again from its batches when it is missing or wrong.
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
@@ -46,6 +46,7 @@ mod producers;
 mod read;
 mod recover;
 mod recovery_points;
+mod relocate;
 mod removal;
 mod retention;
 mod roll;
@@ -68,7 +69,9 @@ mod truncate;
 mod warm;
 mod write;
 
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use bytes::Bytes;
 
@@ -146,6 +149,8 @@ pub struct LiveConfig {
     /// Kafka's producer.id.expiration.ms.
     pub producer_expiration_ms: i64,
     pub cleaner: CleanerConfig,
+    /// This shard's part of Kafka's replica.alter.log.dirs.io.max.bytes.per.second; 0: nothing is moved.
+    pub relocation_bytes_per_second: u64,
 }
 
 /// One log directory as this shard sees it.
@@ -228,10 +233,33 @@ impl Slices {
 /// Storage calls this on the shard after a commit round, once per partition whose durable end moved.
 pub trait Listener {
     fn durable(&self, partition: PartitionId, end: Offset);
+    /// All of the log lies in that directory: has the metadata say that it counts there from now on.
+    fn assign(
+        &self,
+        partition: PartitionId,
+        directory: DirectoryId,
+    ) -> Pin<Box<dyn Future<Output = Assigned>>>;
     /// A write or flush failed: nothing more becomes durable in this directory.
     fn failed(&self, directory: DirectoryId);
     /// Exclusive end of what every reader may have seen: nothing at or above it is deleted.
     fn high_watermark(&self, partition: PartitionId) -> Offset;
+}
+
+/// Whether a log counts in another directory now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assigned {
+    Yes,
+    /// Nothing has changed: the topic is gone, or nobody decides any more.
+    No,
+}
+
+/// A log's copy that is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FutureLog {
+    pub directory: DirectoryId,
+    pub size_bytes: u64,
+    /// Exclusive end of what was copied.
+    pub end_offset: Offset,
 }
 
 /// What to open.

@@ -50,6 +50,8 @@ pub struct Opening {
     is_changed: Cell<bool>,
     /// Of a log that is loaded anew: what is known of it, unless its folder tells a truncation.
     known: Option<Truncation>,
+    /// It was closed just now, whatever the last stop was like.
+    is_closed: bool,
 }
 
 /// A log's state as loaded.
@@ -93,6 +95,7 @@ pub async fn open(shard: &Rc<Shard>, what: OpenLog) -> Result<Rc<LogState>, Erro
         gaps,
         is_changed: Cell::new(false),
         known: None,
+        is_closed: false,
     };
     let (partition, directory) = (opening.what.partition, Rc::clone(&opening.directory));
     let opened = match opening.load().await {
@@ -144,7 +147,15 @@ impl Opening {
             gaps,
             is_changed: Cell::new(false),
             known,
+            is_closed: false,
         }
+    }
+
+    /// Of a log whose copy in another directory is to be opened.
+    pub fn moved(log: &LogState, directory: &Rc<Directory>, folder: PathBuf) -> Opening {
+        let opening = Opening::again(log, None);
+        let what = OpenLog { directory: directory.id, ..opening.what };
+        Opening { what, directory: Rc::clone(directory), folder, is_closed: true, ..opening }
     }
 
     pub async fn load(&self) -> Result<Loaded, Error> {
@@ -160,7 +171,7 @@ impl Opening {
             return self.create().await;
         }
         let mut loaded = None;
-        if self.directory.clean && !self.is_changed.get() && found.truncation.is_none() {
+        if (self.directory.clean || self.is_closed) && !self.is_changed.get() && found.truncation.is_none() {
             loaded = self.load_clean(&found).await?;
             if loaded.is_none() {
                 tracing::warn!(log = self.name, "the files are not as a clean stop leaves them: recovering");
@@ -435,7 +446,7 @@ impl Opening {
     }
 
     /// Builds the log from what was loaded.
-    async fn finish(self, loaded: Loaded) -> Result<(Rc<LogState>, Option<Truncation>), Error> {
+    pub async fn finish(self, loaded: Loaded) -> Result<(Rc<LogState>, Option<Truncation>), Error> {
         let truncation = loaded.truncation;
         let inner = self.inner(loaded).await?;
         let starts = log_starts::found(&self.directory).await;
@@ -481,6 +492,7 @@ impl Opening {
             producers: loaded.producers,
             pending: Default::default(),
             pending_bytes: 0,
+            boundary: None,
             pending_since: Instant::default(),
             partial_block,
             journaled: 0,

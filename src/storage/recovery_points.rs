@@ -87,6 +87,29 @@ pub async fn write_lowered(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Resu
     write_now(shard, directory).await
 }
 
+/// A log comes from another directory, flushed and described up to `point`: durable when it returns.
+pub async fn arrive(
+    shard: &Rc<Shard>,
+    directory: &Rc<Directory>,
+    partition: PartitionId,
+    point: Offset,
+) -> Result<(), Error> {
+    found(directory).await;
+    if let Some(points) = directory.found_points.borrow_mut().as_mut() {
+        Rc::make_mut(points).insert(partition, point);
+    }
+    directory.kept_points.borrow_mut().insert(partition, point);
+    write_now(shard, directory).await
+}
+
+/// The log is not there any more: what the next write leaves out.
+pub fn leave(directory: &Directory, partition: PartitionId) {
+    directory.kept_points.borrow_mut().remove(&partition);
+    if let Some(points) = directory.found_points.borrow_mut().as_mut() {
+        Rc::make_mut(points).remove(&partition);
+    }
+}
+
 async fn write_now(shard: &Rc<Shard>, directory: &Rc<Directory>) -> Result<(), Error> {
     let _turn = directory.points_turn.take().await;
     if directory.is_offline() {

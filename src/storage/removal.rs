@@ -84,7 +84,7 @@ fn take_oldest(log: &LogState) -> Option<(Rc<Segment>, Offset)> {
         return None;
     }
     // a cleaning holds what it reads, and enqueues the log when it has ended
-    if !is_due(inner) || inner.work.cleaning || inner.work.truncating {
+    if !is_due(inner) || inner.work.cleaning || inner.work.held {
         return None;
     }
     let (oldest, next) = (&inner.segments[0], inner.segments[1].base);

@@ -126,7 +126,7 @@ fn words(reason: Reason) -> &'static str {
 fn oldest(log: &LogState, from: Offset) -> Option<(Rc<Segment>, Candidate, Rules)> {
     let high_watermark = log.shard.listener.high_watermark(log.partition);
     let inner = log.borrow();
-    if inner.status != Status::Open || inner.work.truncating || log.directory.is_offline() {
+    if inner.status != Status::Open || inner.work.held || log.directory.is_offline() {
         return None;
     }
     let index = inner.segments.partition_point(|segment| segment.base <= from).checked_sub(1)?;

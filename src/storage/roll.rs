@@ -41,7 +41,7 @@ pub async fn roll_now(log: &Rc<LogState>) -> bool {
     let (roll, old, end) = {
         let inner = &mut *log.borrow_mut();
         let busy = inner.work.queued || inner.work.in_round || inner.work.rolling;
-        let may = inner.status == Status::Open && !inner.work.truncating && !log.directory.is_offline();
+        let may = inner.status == Status::Open && !inner.work.held && !log.directory.is_offline();
         if busy || !may || !inner.pending.is_empty() || inner.appended_bytes == 0 {
             return false;
         }
@@ -147,7 +147,7 @@ async fn close_rolled(log: Rc<LogState>) {
 pub fn write_moved_epochs(log: &Rc<LogState>) {
     let is_due = {
         let inner = &mut *log.borrow_mut();
-        let is_due = inner.epochs_moved && inner.status == Status::Open && !inner.work.truncating;
+        let is_due = inner.epochs_moved && inner.status == Status::Open && !inner.work.held;
         is_due && !std::mem::replace(&mut inner.work.closing, true)
     };
     if is_due {

@@ -147,12 +147,14 @@ impl Round {
     }
 }
 
-/// How many of the queued batches go next, up to the next roll and the round's limit, and their bytes.
+/// How many of the queued batches go next, up to the next roll, the end of the log in this directory and the round's
+/// limit, and their bytes.
 fn takes(inner: &Inner) -> (usize, usize) {
     let (mut count, mut bytes) = (0, 0);
     for pending in &inner.pending {
         // the first one may have opened this segment: then its mark is gone
-        if pending.opens.is_some() || (count > 0 && bytes + pending.batch.len() > LOG_ROUND_BYTES) {
+        let is_last = pending.opens.is_some() || inner.is_behind_boundary(pending);
+        if is_last || (count > 0 && bytes + pending.batch.len() > LOG_ROUND_BYTES) {
             break;
         }
         count += 1;

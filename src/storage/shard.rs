@@ -9,14 +9,15 @@ use super::cleaner::Cleaner;
 use super::directory::{Directories, Directory};
 use super::handle::Log;
 use super::producers::ProducerMemory;
+use super::relocate::Relocations;
 use super::removal::Removals;
 use super::space::Kept;
 use super::state::LogState;
 use super::tail::TailBudget;
 use super::warm::Warm;
 use super::{
-    Config, DirectoryState, Error, Inventory, Listener, LiveConfig, LogDir, OpenLog, cleaner, commit,
-    journal, log_starts, open, recovery_points, removal, retention, space, stop, strays,
+    Config, DirectoryState, Error, FutureLog, Inventory, Listener, LiveConfig, LogDir, OpenLog, cleaner,
+    commit, journal, log_starts, open, recovery_points, relocate, removal, retention, space, stop, strays,
 };
 use crate::metrics::snapshot::{self, StorageCounters};
 use crate::model::{DirectoryId, PartitionId, ShardId};
@@ -44,6 +45,7 @@ pub struct Shard {
     pub warm: Warm,
     pub removals: Removals,
     pub cleaner: Cleaner,
+    pub relocations: Relocations,
     /// Bytes of batches that are appended and not yet durable.
     pub pending_bytes: Cell<usize>,
     pub counters: StorageCounters,
@@ -110,6 +112,7 @@ impl Storage {
             warm: Warm::default(),
             removals: Removals::default(),
             cleaner: Cleaner::default(),
+            relocations: Relocations::default(),
             directories: directories
                 .into_iter()
                 .map(|dir| (dir.id, Rc::new(Directory::new(dir, config.journal_bytes))))
@@ -138,6 +141,7 @@ impl Storage {
         reactor::spawn(retention::keep(Rc::clone(&shard)));
         reactor::spawn(removal::run(Rc::clone(&shard)));
         reactor::spawn_background(cleaner::run(Rc::clone(&shard)));
+        reactor::spawn_background(relocate::run(Rc::clone(&shard)));
         if reactor::shard_id() == ShardId::ZERO {
             reactor::spawn(stop::remove_leftovers(Rc::clone(&shard)));
         }
@@ -153,7 +157,34 @@ impl Storage {
     /// Renames the folder away and removes it later; readers of lent slices are not disturbed. Batches that are
     /// queued never become durable.
     pub async fn delete(&self, log: &Log) -> Result<(), Error> {
-        stop::delete(&self.shard, log.state()).await
+        stop::delete(&self.shard, log).await
+    }
+
+    /// Has the log move to another log directory, or stay in its own if it is on its way to another. The wish is durable
+    /// when this returns; the move comes after those that were asked for before.
+    ///
+    /// # Errors
+    /// `Offline`: a directory of the two is, or there is no such; `Full`; `Closed`, during the boot, too.
+    pub async fn relocate(&self, log: &Log, to: DirectoryId) -> Result<(), Error> {
+        relocate::ask(&self.shard, log, to).await
+    }
+
+    /// Where the log is on its way to.
+    #[must_use]
+    pub fn future(&self, partition: PartitionId) -> Option<FutureLog> {
+        let relocation = relocate::of(&self.shard, partition)?;
+        Some(FutureLog {
+            directory: relocation.destination.id,
+            size_bytes: relocation.copied_bytes.get(),
+            end_offset: relocation.copied_to.get(),
+        })
+    }
+
+    /// Ends the moves between log directories that the last stop has cut off where the metadata says that the log is there
+    /// already; gives those that are to begin anew, with [`Self::relocate`] once the boot is done. For one shard, when
+    /// metadata is known and no log is open.
+    pub async fn finish_relocations(&self, inventory: &dyn Inventory) -> Vec<(PartitionId, DirectoryId)> {
+        relocate::boot::finish(&self.shard, inventory).await
     }
 
     /// Renames the folders that metadata gives no partition of this node, and removes those of deleted topics. For

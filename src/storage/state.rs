@@ -1,6 +1,6 @@
 //! What the shard knows of one log: shared by its handles, the commit loop and the tasks that roll and close.
 
-use std::cell::{Ref, RefCell, RefMut};
+use std::cell::{OnceCell, Ref, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -29,8 +29,10 @@ pub struct LogState {
     pub shard: Rc<Shard>,
     /// Something that [`LogState::is_idle`] looks at has changed.
     pub settled: Notify,
-    /// A truncation has ended.
-    pub truncated: Notify,
+    /// [`Work::held`] was given up.
+    pub released: Notify,
+    /// The same log in another directory, once it has moved there: this one is closed.
+    pub successor: OnceCell<Rc<LogState>>,
     /// [`Work::writing`] was given up: for drains only, each of which takes it and gives it up again, so that none waits for
     /// a notification that somebody else took.
     pub file_free: Notify,
@@ -72,6 +74,9 @@ pub struct Inner {
     pub producers: ProducerStates,
     pub pending: VecDeque<Pending>,
     pub pending_bytes: usize,
+    /// The log is about to go on in another directory from this offset: what is appended behind it is ordered here and
+    /// committed there.
+    pub boundary: Option<Offset>,
     /// When the first of `pending` came, or one that was before it.
     pub pending_since: Instant,
     /// What the last block that was written of the committing segment holds, if it is not full.
@@ -116,10 +121,27 @@ pub struct Work {
     pub cleaning: bool,
     /// The cleaner puts a segment in the place of others: nobody else replaces or removes one.
     pub replacing: bool,
-    /// Something is cut: no appends, no roll, no removal, no cleaning.
-    pub truncating: bool,
+    /// A truncation or the end of a move has the log for itself: no roll, no removal, no cleaning, no start that moves;
+    /// and no appends, unless they may queue behind [`Inner::boundary`].
+    pub held: bool,
+    pub hand_over: HandOver,
+    /// Its segments are being copied to another directory: no cleaning.
+    pub relocating: bool,
     /// Who moves the log start.
     pub moving_starts: u32,
+}
+
+/// How far the end of a move to another directory is; see [`relocate`](super::relocate).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HandOver {
+    #[default]
+    None,
+    /// The rest is copied and made durable there.
+    Closing,
+    /// The metadata is told. Whoever deletes the log does not wait for that: the same queue may have both.
+    Assigning,
+    /// It is opened there.
+    Opening,
 }
 
 /// A batch whose place is fixed.
@@ -163,7 +185,8 @@ impl LogState {
             directory: identity.directory,
             shard: identity.shard,
             settled: Notify::default(),
-            truncated: Notify::default(),
+            released: Notify::default(),
+            successor: OnceCell::new(),
             file_free: Notify::default(),
             inner: RefCell::new(inner),
         })
@@ -195,15 +218,27 @@ impl LogState {
     /// Waits until nothing of this log is being written.
     pub async fn idle(&self) {
         // none begins again on a log that is stopped or deleted
-        while self.inner.borrow().work.truncating {
-            self.truncated.notified().await;
+        let is_held = || {
+            let work = self.inner.borrow().work;
+            work.held && work.hand_over != HandOver::Assigning
+        };
+        while is_held() {
+            self.released.notified().await;
         }
-        self.truncated.notify();
+        self.released.notify();
         while !self.is_idle() {
             self.settled.notified().await;
         }
         // A notification wakes one: a stop may wait here beside a deletion.
         self.settled.notify();
+    }
+
+    /// Waits until it is known in which directory the log goes on, if it is being handed over.
+    pub async fn handed_over(&self) {
+        while self.inner.borrow().work.hand_over != HandOver::None {
+            self.released.notified().await;
+        }
+        self.released.notify();
     }
 
     /// Takes the committing segment's file for writing, unless somebody has it.
@@ -227,10 +262,11 @@ impl LogState {
         if work.queued || work.in_round || work.rolling || self.directory.is_offline() {
             return;
         }
-        if inner.status == Status::Closed || (inner.pending.is_empty() && !flush) {
+        let first = inner.pending.front().filter(|first| !inner.is_behind_boundary(first));
+        if inner.status == Status::Closed || (first.is_none() && !flush) {
             return;
         }
-        if inner.pending.front().is_some_and(|first| first.opens.is_some()) {
+        if first.is_some_and(|first| first.opens.is_some()) {
             inner.work.rolling = true;
             drop(inner);
             super::roll::spawn(Rc::clone(self));
@@ -243,6 +279,12 @@ impl LogState {
 
     /// Resolves when everything appended so far is flushed, whatever the topic's durability.
     pub async fn flush(self: &Rc<Self>) -> Result<(), Error> {
+        let end = self.inner.borrow().end;
+        self.flush_up_to(end).await
+    }
+
+    /// Resolves when everything below `end` is flushed.
+    pub async fn flush_up_to(self: &Rc<Self>, end: Offset) -> Result<(), Error> {
         let receiver = {
             let mut inner = self.inner.borrow_mut();
             if inner.status == Status::Closed {
@@ -251,11 +293,10 @@ impl LogState {
             if self.directory.is_offline() {
                 return Err(Error::Offline);
             }
-            if inner.recovery_point() >= inner.end {
+            if inner.recovery_point() >= end {
                 return Ok(());
             }
             let (sender, receiver) = crate::reactor::sync::oneshot();
-            let end = inner.end;
             inner.flush_waiters.push((end, sender));
             receiver
         };
@@ -323,7 +364,13 @@ impl Inner {
     }
 
     fn awaits_flush(&self) -> bool {
-        self.flush_waiters.iter().any(|(end, _)| *end > self.flushed_end)
+        let here = self.boundary.unwrap_or(Offset(i64::MAX));
+        self.flush_waiters.iter().any(|(end, _)| here.min(*end) > self.flushed_end)
+    }
+
+    /// The batch is for the directory that the log goes on in.
+    pub fn is_behind_boundary(&self, pending: &Pending) -> bool {
+        self.boundary.is_some_and(|boundary| pending.base_offset >= boundary)
     }
 
     /// Takes out those who waited for what is flushed now.

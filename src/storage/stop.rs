@@ -7,8 +7,8 @@ use super::concurrent::Lanes;
 use super::directory::Directory;
 use super::roll::{self, close_segment};
 use super::shard::{Background, Shard};
-use super::state::{EndState, LogState, Status};
-use super::{Error, cleaner, drain, log_starts, recovery_points};
+use super::state::{EndState, HandOver, LogState, Status};
+use super::{Error, Log, cleaner, drain, log_starts, recovery_points, relocate};
 use crate::log::files::{FolderState, parse_folder, renamed_folder_name};
 use crate::log::producer_snapshot;
 use crate::model::ShardId;
@@ -20,6 +20,7 @@ const CONCURRENT_LOGS: usize = 16;
 /// See [`Storage::stop`](super::Storage::stop).
 pub async fn stop(shard: &Rc<Shard>) -> Result<(), Error> {
     shard.stopping.set(true);
+    relocate::stop(shard).await;
     let logs: Vec<Rc<LogState>> = shard.logs.borrow().values().cloned().collect();
     for log in &logs {
         let mut inner = log.borrow_mut();
@@ -92,7 +93,9 @@ async fn close(shard: &Rc<Shard>, log: &Rc<LogState>) {
 }
 
 /// See [`Storage::delete`](super::Storage::delete).
-pub async fn delete(shard: &Rc<Shard>, log: &Rc<LogState>) -> Result<(), Error> {
+pub async fn delete(shard: &Rc<Shard>, log: &Log) -> Result<(), Error> {
+    relocate::forget(shard, log.partition());
+    let log = &settled(log).await;
     {
         let mut inner = log.borrow_mut();
         if inner.status == Status::Closed {
@@ -119,6 +122,18 @@ pub async fn delete(shard: &Rc<Shard>, log: &Rc<LogState>) -> Result<(), Error> 
             Err(Error::Offline)
         }
         _ => Ok(()),
+    }
+}
+
+/// The log where it will be: in a moment it may have another folder.
+async fn settled(log: &Log) -> Rc<LogState> {
+    loop {
+        let state = log.state();
+        if state.borrow().work.hand_over != HandOver::Opening {
+            return state;
+        }
+        state.released.notified().await;
+        state.released.notify();
     }
 }
 

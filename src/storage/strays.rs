@@ -3,16 +3,17 @@
 use std::rc::Rc;
 
 use super::shard::Shard;
-use super::stop;
-use crate::log::checkpoint::decode_partition_metadata;
-use crate::log::files::{Folder, FolderState, PARTITION_METADATA, parse_folder};
+use super::{relocate, stop};
+use crate::log::files::{Folder, FolderState, parse_folder};
 use crate::model::{DirectoryId, TopicId};
 use crate::reactor::fs;
 
-/// What metadata knows of a folder.
+/// What metadata knows of this node's folders.
 pub trait Inventory {
-    /// The partition of that name is this node's, in that directory (or in one still to be chosen).
-    fn has(&self, directory: DirectoryId, topic: &str, partition: i32) -> bool;
+    /// In which directory the partition of that name is; [`DirectoryId::UNASSIGNED`] in one still to be chosen.
+    fn directory_of(&self, topic: &str, partition: i32) -> Option<DirectoryId>;
+    /// The name of a topic.
+    fn name(&self, topic: TopicId) -> Option<String>;
     /// The topic was deleted: its folders may go.
     fn is_deleted(&self, topic: TopicId) -> bool;
 }
@@ -25,17 +26,27 @@ pub async fn set_aside(shard: &Rc<Shard>, inventory: &dyn Inventory) {
             else {
                 continue;
             };
-            if !entry.is_dir || inventory.has(directory.id, &topic, partition) {
+            let recorded = inventory.directory_of(&topic, partition);
+            let is_here = recorded.is_some_and(|id| id == directory.id || id == DirectoryId::UNASSIGNED);
+            if !entry.is_dir || is_here {
                 continue;
             }
             let folder = directory.path.join(&entry.name);
-            let metadata = fs::read(&folder.join(PARTITION_METADATA)).await.unwrap_or_default();
-            let id = decode_partition_metadata(&String::from_utf8_lossy(&metadata)).ok();
-            let state = match id {
-                Some(id) if inventory.is_deleted(id) => FolderState::Delete,
-                _ => FolderState::Stray,
+            let id = relocate::boot::topic_of(&folder).await;
+            let (is_deleted, counts) = (
+                id.is_some_and(|id| inventory.is_deleted(id)),
+                recorded.and_then(|id| shard.directories.get(&id)),
+            );
+            // what it was copied to is there
+            let has_moved = match counts {
+                Some(counts) => relocate::boot::is_log(&counts.path.join(&entry.name), id).await,
+                None => false,
             };
+            let state = if is_deleted || has_moved { FolderState::Delete } else { FolderState::Stray };
             match stop::set_aside(shard, directory, &folder, &topic, partition, state).await {
+                Ok(_) if has_moved => tracing::info!(
+                    folder = %folder.display(), "the log has moved to another log directory: removing its old folder"
+                ),
                 Ok(_) if state == FolderState::Delete => {
                     tracing::info!(folder = %folder.display(), "the topic was deleted before the last stop: removing its folder");
                 }

@@ -164,6 +164,7 @@ pub fn config() -> Config {
         live: LiveConfig {
             producer_expiration_ms: i64::MAX,
             cleaner: CleanerConfig { backoff_ms: 15_000, map_bytes: 1 << 20, is_on: false },
+            relocation_bytes_per_second: u64::MAX,
         },
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,10 +30,21 @@ const NOW: TimestampMs = TimestampMs(1_000_000);
 struct Ears {
     ends: RefCell<BTreeMap<PartitionId, Offset>>,
     failed: Cell<bool>,
+    /// What the metadata says since the start.
+    assigned: RefCell<BTreeMap<PartitionId, DirectoryId>>,
     heard: Notify,
 }
 
 impl Listener for Ears {
+    fn assign(
+        &self,
+        partition: PartitionId,
+        directory: DirectoryId,
+    ) -> Pin<Box<dyn Future<Output = Assigned>>> {
+        self.assigned.borrow_mut().insert(partition, directory);
+        Box::pin(std::future::ready(Assigned::Yes))
+    }
+
     fn durable(&self, partition: PartitionId, end: Offset) {
         let before = self.ends.borrow_mut().insert(partition, end);
         assert!(before.is_none_or(|before| before < end), "durable ends only grow");
@@ -801,7 +813,8 @@ fn producers_are_forgotten_when_they_are_silent_or_too_many() {
         };
         append(&logs[0], 1, now - 7_200_000, 0).unwrap();
         append(&logs[0], 2, now, 0).unwrap();
-        let shard = &logs[0].state().shard;
+        let state = logs[0].state();
+        let shard = &state.shard;
         producers::look(shard).await;
         assert_eq!(append(&logs[0], 1, now, 0), Ok(false), "it is nobody's batch any more");
         assert_eq!(append(&logs[0], 2, now, 0), Ok(true));

@@ -77,18 +77,18 @@ impl<'a> Hold<'a> {
             if log.borrow().status != Status::Open || log.shard.booting.get() {
                 return Err(Error::Closed);
             }
-            if !std::mem::replace(&mut log.borrow_mut().work.truncating, true) {
+            if !std::mem::replace(&mut log.borrow_mut().work.held, true) {
                 return Ok(Hold(log));
             }
-            log.truncated.notified().await;
+            log.released.notified().await;
         }
     }
 }
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        self.0.borrow_mut().work.truncating = false;
-        self.0.truncated.notify();
+        self.0.borrow_mut().work.held = false;
+        self.0.released.notify();
         self.0.settled.notify();
         self.0.schedule();
         if removal::is_due(&self.0.borrow()) {
@@ -410,7 +410,7 @@ pub struct Mark {
 
 impl Directory {
     /// Resolves when the entry is flushed in the journal, at once if that holds nothing.
-    async fn journal_mark(&self, entry: Entry) -> Result<(), Error> {
+    pub async fn journal_mark(&self, entry: Entry) -> Result<(), Error> {
         if self.is_offline() {
             return Err(Error::Offline);
         }

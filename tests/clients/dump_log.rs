@@ -82,7 +82,6 @@ fn kafka_dump_log_reads_our_files() {
     for codec in CODECS {
         wire.create_topic(&format!("{prefix}-{codec}"), PARTITIONS, &[]);
     }
-    // librdkafka does not compress with lz4 unless the broker serves FindCoordinator; kafka-python does.
     write(&broker, &prefix, "confluent_roundtrip.py", "none,gzip,snappy,zstd");
     write(&broker, &prefix, "kafka_python_roundtrip.py", "lz4");
     broker.stop();

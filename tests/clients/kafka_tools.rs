@@ -1,16 +1,18 @@
 //! Kafka's own tools, as far as the APIs served reach: kafka-topics, kafka-configs, kafka-get-offsets,
-//! kafka-producer-perf-test, kafka-console-consumer on one partition, kafka-cluster, kafka-broker-api-versions.
+//! kafka-producer-perf-test, kafka-console-consumer on one partition, kafka-cluster, kafka-broker-api-versions,
+//! kafka-reassign-partitions between log directories.
 
-use crate::harness::{Broker, Setup};
+use crate::harness::{Broker, Setup, TempDir};
 use crate::install::kafka_tool;
 use crate::run::{Output, run};
-use crate::wire;
+use crate::wire::{self, Wire, batch};
 use std::process::Command;
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const PERF: &str = "org.apache.kafka.tools.ProducerPerformance";
+const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
 const CONSOLE: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
@@ -120,4 +122,39 @@ fn a_topics_life_by_kafkas_tools() {
     assert_eq!(on(TOPICS, "--delete --topic TOPIC"), "");
     assert!(!on(TOPICS, "--list").lines().any(|line| line == topic));
     refused(tool(&broker, TOPICS, &format!("--describe --topic {topic}")), "does not exist as expected");
+}
+
+/// As an operator moves a partition to another disk.
+#[test]
+fn kafkas_tool_moves_a_replica_to_another_log_directory() {
+    let scratch = TempDir::new();
+    let directories = ["one", "two"].map(|name| scratch.path().join(name));
+    let paths = directories.each_ref().map(|path| path.display().to_string());
+    let broker = Setup::new().set("log.dirs", paths.join(",")).start();
+    let topic = wire::unique("moved");
+    let mut wire = Wire::connect(broker.bootstrap());
+    wire.create_topic(&topic, 1, &[]);
+    for number in 0..100 {
+        let answer = wire.produce(&topic, 0, -1, batch(&[format!("{number}").into()]));
+        assert_eq!((answer.error_code, answer.base_offset), (0, number));
+    }
+    let folder = format!("{topic}-0");
+    let from = directories.iter().position(|directory| directory.join(&folder).is_dir());
+    let to = &directories[1 - from.expect("the partition has a folder")];
+    let plan = scratch.path().join("plan.json");
+    let partition =
+        format!(r#"{{"topic":"{topic}","partition":0,"replicas":[1],"log_dirs":["{}"]}}"#, to.display());
+    std::fs::write(&plan, format!(r#"{{"version":1,"partitions":[{partition}]}}"#))
+        .expect("target/tmp is writable");
+    let reassign = |what: &str| {
+        stdout(run(tool(&broker, REASSIGN, &format!("{what} --reassignment-json-file {}", plan.display()))))
+    };
+    let executed = reassign("--execute");
+    assert!(executed.contains("Successfully started moving log directory to "), "{executed}");
+    // each run takes the tool a second or two
+    let told = (0..30).map(|_| reassign("--verify")).find(|told| !told.contains("is still in progress"));
+    let told = told.expect("a small log moves in less than a minute");
+    assert!(told.contains(&format!("Reassignment of replica {topic}-0-1 completed successfully.")), "{told}");
+    assert!(to.join(&folder).is_dir());
+    assert_eq!(wire.read_all(&topic, 0).len(), 100);
 }

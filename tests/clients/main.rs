@@ -5,6 +5,7 @@
 mod admin;
 mod bench;
 mod cli;
+mod cli_groups;
 mod connect;
 mod dump_log;
 mod franz_go;

@@ -179,7 +179,11 @@ pub struct Scrape(BTreeMap<String, Family>);
 
 impl Scrape {
     pub fn of(broker: &Broker) -> Scrape {
-        let answer = ask(broker.admin(), "GET", "/metrics");
+        Scrape::page(broker, "/metrics")
+    }
+
+    pub fn page(broker: &Broker, path: &str) -> Scrape {
+        let answer = ask(broker.admin(), "GET", path);
         assert_eq!(answer.status, 200);
         assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
         assert_eq!(answer.headers["content-length"], answer.body.len().to_string());

@@ -71,7 +71,10 @@ fn api_versions() {
         let keys: Vec<i16> = answer.api_keys.iter().map(|key| key.api_key).collect();
         assert_eq!(
             keys,
-            [0, 1, 2, 3, 18, 19, 20, 21, 22, 23, 32, 33, 34, 35, 37, 43, 44, 45, 46, 55, 57, 60, 74, 75]
+            [
+                0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 34, 35, 37, 42,
+                43, 44, 45, 46, 47, 55, 57, 60, 68, 69, 74, 75
+            ]
         );
         let produce = &answer.api_keys[0];
         assert_eq!((produce.min_version, produce.max_version), (0, 13));

@@ -257,7 +257,7 @@ fn shells_are_given_completions() {
         let ended = run(&["completions", shell]);
         assert!(ended.status.success(), "{}", ended.stderr);
         let script = ended.stdout.join("\n");
-        for word in ["corelane", "topic", "bootstrap-server", "inspect"] {
+        for word in ["corelane", "topic", "reset-offsets", "bootstrap-server", "inspect"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,7 +19,8 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, TopicName};
 use kafka_protocol::records::Compression;
 
-use crate::harness::{Broker, Setup, run_to_end};
+use crate::harness::{Broker, Setup, TempDir, run_to_end};
+use crate::log_dirs::Mover;
 use crate::wire::{self, Producer, Wire, batch_with, string};
 
 const PRODUCERS: usize = 8;
@@ -278,6 +280,21 @@ impl Sender<'_> {
 }
 
 impl Load {
+    /// Moves partitions about while the broker lives, life after life.
+    fn keep_moving(&self, mover: &Mover) {
+        let (mut state, mut seen, mut over) = (0x6f7e, 0, false);
+        while !over {
+            let ended = mover.run(&self.bootstrap, &mut || next_random(&mut state), &|| self.life().over);
+            if ended.is_ok() {
+                return;
+            }
+            self.wait("the broker starts again", |life| {
+                over = life.over;
+                over || std::mem::replace(&mut seen, life.starts) < life.starts
+            });
+        }
+    }
+
     /// Reads everything: each producer's records in order, each once, none missing that was acknowledged before this
     /// began. Gives the records by offset, of each partition.
     fn check(&self) -> Vec<Vec<(usize, i64)>> {
@@ -331,16 +348,23 @@ struct Rounds {
 
 /// Each round ends with a kill, some with a clean stop, and goes on with another number of shards.
 fn survive(setup: Setup, rounds: &Rounds) {
+    survive_moves(setup, rounds, Vec::new());
+}
+
+/// The same, while the partitions move about between these log directories, if there are any.
+fn survive_moves(setup: Setup, rounds: &Rounds, directories: Vec<PathBuf>) {
     let begun = Instant::now();
     let mut broker = setup.start();
     let topic = wire::unique("once");
     Wire::connect(broker.bootstrap()).create_topic(&topic, PARTITIONS as i32, &[]);
     let load = Load::new(&broker, &topic);
-    let (mut kills, mut stops) = (0, 0);
+    let mover = Mover { topic: topic.clone(), partitions: PARTITIONS, directories };
+    let (mut kills, mut stops, mut moves) = (0, 0, 0);
     let acknowledged: Vec<Acknowledged> = thread::scope(|scope| {
         let load = &load;
         let producers: Vec<_> =
             (0..PRODUCERS).map(|index| scope.spawn(move || load.produce(index))).collect();
+        let moving = (!mover.directories.is_empty()).then(|| scope.spawn(|| load.keep_moving(&mover)));
         let _over = Over(load);
         let mut random = 0x5eed;
         for round in 1..=rounds.count {
@@ -358,11 +382,18 @@ fn survive(setup: Setup, rounds: &Rounds) {
                 // Nothing is tried again: what was in flight is never acknowledged.
                 load.tell(|life| life.over = true);
             }
+            moves += broker.stderr().matches("the log has moved").count();
             broker.restart_on(1 + round % 3);
             load.tell(|life| life.starts += 1);
             if round % rounds.check_every == 0 {
                 load.check();
             }
+        }
+        if let Some(moving) = moving {
+            moving.join().expect("moves are accepted");
+            mover.check(&broker);
+            moves += broker.stderr().matches("the log has moved").count();
+            assert!(moves > 10, "only {moves} moves came to their end");
         }
         producers.into_iter().flat_map(|producer| producer.join().expect("a producer is answered")).collect()
     });
@@ -378,11 +409,11 @@ fn survive(setup: Setup, rounds: &Rounds) {
     }
     broker.stop();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corelane"));
-    command.arg("inspect").arg(broker.data()).arg("--verify");
+    command.arg("inspect").arg(mover.directories.first().cloned().unwrap_or(broker.data())).arg("--verify");
     let ended = run_to_end(command);
     assert!(ended.status.success(), "{:?} {}", ended.stdout, ended.stderr);
     println!(
-        "{kills} kills and {stops} stops: {} batches acknowledged, {} records stored, {:.1} s",
+        "{kills} kills, {stops} stops and {moves} moves: {} batches acknowledged, {} records stored, {:.1} s",
         acknowledged.len(),
         stored.iter().map(Vec::len).sum::<usize>(),
         begun.elapsed().as_secs_f64()
@@ -407,6 +438,15 @@ fn kills_lose_and_double_nothing_of_idempotent_producers() {
     let rounds = Rounds { count: 3, requests: 60, check_every: 2 };
     survive(setup().set("corelane.shard.journal.bytes", 1 << 20), &rounds);
     survive(setup().set("corelane.shard.journal.bytes", 0), &rounds);
+}
+
+#[test]
+fn moves_between_log_directories_lose_and_double_nothing() {
+    let scratch = TempDir::new();
+    let (directories, setup) = Mover::setup(&scratch);
+    let small = setup.set("corelane.segment.bytes.min", 65_536).set("log.segment.bytes", 262_144);
+    let rounds = Rounds { count: 6, requests: 250, check_every: 3 };
+    survive_moves(small.set("corelane.shard.journal.bytes", 1 << 20), &rounds, directories);
 }
 
 /// `cargo test --release --test it exactly_once -- --ignored --nocapture`

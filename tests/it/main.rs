@@ -25,6 +25,7 @@ mod harness;
 mod inspect;
 mod layering;
 mod load;
+mod log_dirs;
 mod many_partitions;
 mod metadata_kills;
 mod node_api;

@@ -17,7 +17,6 @@ use crate::wire::{self, Wire, batch, string};
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-const KAFKA_STORAGE_ERROR: i16 = 56;
 const LOG_DIR_NOT_FOUND: i16 = 57;
 const INVALID_UPDATE_VERSION: i16 = 95;
 
@@ -254,42 +253,5 @@ fn alter_replica_log_dirs() {
         assert_eq!(alter(&[(&here, "nowhere", &[0])]), unknown, "v{version}");
         let last = [(&*elsewhere, topic.as_str(), &[1][..]), (&*here, &topic, &[1])];
         assert_eq!(alter(&last), told(&[(&topic, 1, NONE)]), "v{version}: the last directory counts");
-    }
-}
-
-/// A real move is refused, and nothing moves.
-#[test]
-fn a_replica_is_not_moved_between_directories() {
-    let second = crate::harness::TempDir::new();
-    let mut broker = Setup::new().start();
-    broker.stop();
-    let dirs = format!("log.dirs={},{}", broker.data().display(), second.path().display());
-    broker.restart_with(&["--set", &dirs]);
-    let mut wire = Wire::connect(broker.bootstrap());
-    let topic = wire::unique("stays");
-    wire.create_topic(&topic, 2, &[]);
-    let place = |wire: &mut Wire| {
-        let answer = wire.call(&DescribeLogDirsRequest::default().with_topics(None), 4);
-        let logs = answer.results.into_iter().flat_map(|directory| {
-            let path = directory.log_dir.to_string();
-            let logs = directory.topics.into_iter().flat_map(|topic| topic.partitions);
-            logs.map(move |log| (log.partition_index, path.clone())).collect::<Vec<_>>()
-        });
-        logs.collect::<HashMap<i32, String>>()
-    };
-    let before = place(&mut wire);
-    assert_ne!(before[&0], before[&1], "the partitions are spread over the directories");
-    for version in 1..=2 {
-        for (index, other) in [(0, 1), (1, 0)] {
-            for (path, expected) in [(&before[&other], KAFKA_STORAGE_ERROR), (&before[&index], NONE)] {
-                let of =
-                    AlterReplicaLogDirTopic::default().with_name(name(&topic)).with_partitions(vec![index]);
-                let to = AlterReplicaLogDir::default().with_path(string(path)).with_topics(vec![of]);
-                let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![to]);
-                let told = wire.call(&request, version).results.remove(0).partitions.remove(0);
-                assert_eq!((told.partition_index, told.error_code), (index, expected), "v{version}");
-            }
-        }
-        assert_eq!(place(&mut wire), before, "v{version}");
     }
 }

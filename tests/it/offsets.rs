@@ -20,6 +20,7 @@ use kafka_protocol::messages::{
     OffsetDeleteRequest, OffsetFetchRequest, TopicName,
 };
 
+use crate::admin::Scrape;
 use crate::harness::{Broker, Setup};
 use crate::wire::{self, Wire, batch, string};
 
@@ -279,4 +280,33 @@ fn offsets_go_with_their_topic_with_their_group_and_one_by_one() {
     for id in &ids[4..] {
         assert_eq!(loaded_offsets(&mut wire, id), left);
     }
+}
+
+#[test]
+fn the_lag_of_every_group_is_told() {
+    let (broker, mut wire) = started(3);
+    let topic = wire::unique("lagging");
+    wire.create_topic(&topic, 3, &[]);
+    for (partition, count) in [(0, 7), (1, 2)] {
+        for _ in 0..count {
+            let value = batch(&[Bytes::from_static(b"x")]);
+            assert_eq!(wire.produce(&topic, partition, -1, value).error_code, NONE);
+        }
+    }
+    for (id, offsets) in [("behind", [(0, 3), (1, 2)]), ("ahead", [(0, 9), (2, 0)])] {
+        assert_eq!(commit(&mut wire, &commit_request(id, &topic, &offsets, ""), 9), [NONE, NONE]);
+    }
+    let scrape = Scrape::page(&broker, "/metrics/groups");
+    let lag = |group: &str, partition: &str| {
+        scrape.sum("corelane_group_lag", &[("group", group), ("topic", &topic), ("partition", partition)])
+    };
+    assert_eq!((lag("behind", "0"), lag("behind", "1")), (4.0, 0.0));
+    assert_eq!((lag("ahead", "0"), lag("ahead", "2")), (0.0, 0.0));
+    assert_eq!(scrape.sum("corelane_group_lag_of_all_partitions", &[("group", "behind")]), 4.0);
+    let group = [("group", "behind"), ("state", "Empty"), ("protocol", "classic")];
+    assert_eq!(scrape.sum("corelane_group_members", &group), 0.0);
+    let all = Scrape::of(&broker);
+    assert_eq!(all.sum("corelane_groups", &[]), 2.0);
+    assert_eq!(all.sum("corelane_group_committed_offsets_total", &[]), 4.0);
+    assert_eq!(all.sum("corelane_group_coordinators", &[]), 8.0);
 }

@@ -4,7 +4,9 @@
 //! life must write again what it keeps.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::model::{DirectoryId, LeaderEpoch, Offset, PartitionId, TimestampMs, TopicId};
@@ -13,7 +15,7 @@ use crate::reactor::sim::{Disk, Simulation, check_seeds};
 use crate::reactor::sync::Notify;
 use crate::storage::again::mutation;
 use crate::storage::testing::{self, Noise, Spec, batch};
-use crate::storage::{Config, Create, Listener, Log, LogConfig, LogDir, OpenLog, Storage};
+use crate::storage::{Assigned, Config, Create, Listener, Log, LogConfig, LogDir, OpenLog, Storage};
 
 const DIRECTORY: DirectoryId = DirectoryId(100);
 const PARTITION: PartitionId = PartitionId { topic: TopicId(7), index: 0 };
@@ -25,6 +27,10 @@ struct Ears {
 }
 
 impl Listener for Ears {
+    fn assign(&self, _: PartitionId, _: DirectoryId) -> Pin<Box<dyn Future<Output = Assigned>>> {
+        Box::pin(std::future::ready(Assigned::No))
+    }
+
     fn durable(&self, _: PartitionId, _: Offset) {
         self.heard.notify();
     }

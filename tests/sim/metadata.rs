@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
-use crate::cluster::{Boot, ControllerHost, SnapshotSettings, boot};
+use crate::cluster::{Boot, Booted, ControllerHost, SnapshotSettings, boot};
 use crate::handlers::LocalFuture;
 use crate::metadata::{
     self, AlterConfigs, ConfigChange, ConfigOperation, ConfigResource, ConfigResult, CreatePartitions,
@@ -140,7 +140,12 @@ async fn live(world: Rc<World>, life: usize, snapshot_bytes: u64, context: Shard
     let shard = Shard::new(id, count, BROKER, image.clone(), context.mesh);
     let node = Rc::new(Node { controller: OnceCell::new(), ended: Notify::default() });
     let log_dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
-    shard.start(config(), log_dirs.clone(), Box::new(NodeHost(Rc::downgrade(&node))));
+    shard.start(
+        config(),
+        crate::coordinator::group::Settings::default(),
+        log_dirs.clone(),
+        Box::new(NodeHost(Rc::downgrade(&node))),
+    );
     if id != ShardId::ZERO {
         return node.ended.notified().await;
     }
@@ -159,7 +164,8 @@ async fn live(world: Rc<World>, life: usize, snapshot_bytes: u64, context: Shard
         Ok(())
     };
     let controller = boot(&shard, setup, identify).await;
-    let controller = controller.unwrap_or_else(|error| panic!("seed {}, life {life}: {error}", world.seed));
+    let Booted { controller, .. } =
+        controller.unwrap_or_else(|error| panic!("seed {}, life {life}: {error}", world.seed));
     assert!(node.controller.set(controller.clone()).is_ok());
     world.check(life, &shard).await;
     let clients: Vec<_> = (0..CLIENTS)

@@ -8,6 +8,9 @@ use kafka_protocol::error::ResponseError;
 
 pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
 
 #[derive(Debug)]
 pub(in crate::cli) enum Error {
@@ -52,6 +55,15 @@ pub(in crate::cli) enum Error {
         name: String,
         near: Option<String>,
     },
+    UnknownGroup {
+        name: String,
+        near: Option<String>,
+    },
+    /// Neither classic nor consumer.
+    OtherGroup {
+        name: String,
+        kind: String,
+    },
     Refused(Refusal),
 }
 
@@ -84,6 +96,11 @@ impl Refusal {
             Some(ResponseError::Unknown(_)) | None => "an error this version does not know".to_owned(),
             Some(error) => upper_snake(&error.to_string()),
         }
+    }
+
+    /// Whether another broker is to be asked about a group, or this one a moment later.
+    pub(in crate::cli) fn is_of_coordinator(&self) -> bool {
+        [COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR].contains(&self.code)
     }
 
     /// Whether it may be otherwise a moment later.
@@ -170,6 +187,16 @@ impl fmt::Display for Error {
                     None => write!(f, "; `corelane topic list` shows those that do"),
                 }
             }
+            Error::UnknownGroup { name, near } => {
+                write!(f, "group {name} does not exist")?;
+                match near {
+                    Some(near) => write!(f, ", did you mean {near}?"),
+                    None => write!(f, "; `corelane group list` shows those that do"),
+                }
+            }
+            Error::OtherGroup { name, kind } => {
+                write!(f, "{name} is a {kind} group; this command is for classic and consumer groups")
+            }
             Error::Refused(refusal) => refusal.fmt(f),
         }
     }
@@ -201,16 +228,22 @@ fn advice(code: i16) -> Option<&'static str> {
         5 | 6 | 9 => "another broker is becoming the leader, try again",
         7 => "the brokers did not finish in time; it may have happened all the same",
         10 | 18 => "it is larger than the topic's max.message.bytes",
+        14 => "the group's coordinator is reading what it has on disk, try again",
+        15 | 16 => "another broker is becoming the group's coordinator, try again",
         17 => "a name has 1 to 249 letters, digits, dots, underscores and hyphens",
         19 => "too few replicas are in sync for the topic's min.insync.replicas",
         20 => "too few replicas were in sync when it was written; the leader has it",
-        29 | 31 => "the broker does not allow it to you",
+        22 | 25 | 27 | 68 => "the group has members; stop its consumers first",
+        24 => "the broker does not allow the name",
+        29..=31 => "the broker does not allow it to you",
         36 => "there is one of this name",
         37 => "the number of partitions must be at least 1, and more than there are",
         38 => "there must be a broker for each replica",
         41 => "another broker is the controller, try again",
         56 => "the broker cannot write or read its disk; its log says why",
+        69 => "there is no such group; `corelane group list` shows those there are",
         73 => "the broker is set to delete no topics (delete.topic.enable)",
+        86 => "a member of the group reads the topic; stop its consumers first",
         _ => return None,
     })
 }

@@ -2,35 +2,34 @@
 //!
 //! Blocking, on plain sockets: one connection to each broker, opened when it is needed, one request on it at a time
 //! (or one on each of several, with [`Client::send`] and [`Client::receive`]). A request goes in the newest version that
-//! both sides have. Nothing is asked again here but [`Client::offsets`]; which broker leads what is read with
-//! [`Client::refresh`], [`Client::topic`] and [`Client::leaders`].
+//! both sides have. Nothing is asked again here but offsets (`offsets.rs`) and what a group's coordinator is asked
+//! (`coordinator.rs`); which broker leads what is read with [`Client::refresh`], [`Client::topic`] and
+//! [`Client::leaders`].
 //!
 //! It trusts the broker it was sent to: answers are bounded in size, not checked otherwise.
 
 mod connection;
+mod coordinator;
 mod error;
+mod offsets;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::protocol::Request;
 
 use crate::config::nearest;
 use crate::protocol::StrBytes;
-use crate::protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use crate::protocol::messages::metadata_request::MetadataRequestTopic;
 use crate::protocol::messages::metadata_response::MetadataResponseTopic;
-use crate::protocol::messages::{BrokerId, ListOffsetsRequest, MetadataRequest, MetadataResponse, TopicName};
+use crate::protocol::messages::{GroupId, MetadataRequest, MetadataResponse, TopicName};
 use connection::Connection;
 pub(super) use connection::Pending;
 pub(super) use error::{Error, Refusal};
+pub(super) use offsets::{EARLIEST, LATEST, TopicPartition};
 
 /// Between attempts while another broker becomes the leader.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
-
-/// Special timestamps of ListOffsets.
-pub(super) const LATEST: i64 = -1;
-pub(super) const EARLIEST: i64 = -2;
 
 pub(super) struct Client {
     bootstrap: Vec<String>,
@@ -41,6 +40,8 @@ pub(super) struct Client {
     /// To one of the bootstrap servers, whichever it is.
     first: Option<Connection>,
     controller: i32,
+    /// Of groups, as far as they are known.
+    coordinators: BTreeMap<String, i32>,
 }
 
 impl Client {
@@ -59,6 +60,7 @@ impl Client {
             connections: BTreeMap::new(),
             first: None,
             controller: -1,
+            coordinators: BTreeMap::new(),
         };
         client.any()?;
         Ok(client)
@@ -99,6 +101,17 @@ impl Client {
             self.connections.insert(id, Connection::open(address, self.timeout)?);
         }
         Ok(self.connections.get_mut(&id).expect("it was opened above"))
+    }
+
+    /// All brokers of the cluster.
+    pub(super) fn brokers(&mut self) -> Result<Vec<i32>, Error> {
+        self.refresh(Some(&[]))?;
+        Ok(self.addresses.keys().copied().collect())
+    }
+
+    /// Where a broker listens, as far as it is known.
+    pub(super) fn address(&self, id: i32) -> Option<&str> {
+        self.addresses.get(&id).map(String::as_str)
     }
 
     /// Asks whichever broker was reached first.
@@ -180,60 +193,6 @@ impl Client {
         let near = nearest(name, names).map(str::to_owned);
         Ok(Error::UnknownTopic { name: name.to_owned(), near })
     }
-
-    /// The offsets that partitions of a topic have for a timestamp ([`EARLIEST`], [`LATEST`], or milliseconds: the
-    /// first record that is not older; -1: none is). `partitions` are (index, leader). Asked again while a partition
-    /// is so new that its leader does not know it, or has just got another.
-    pub(super) fn offsets(
-        &mut self,
-        topic: &str,
-        partitions: &[(i32, i32)],
-        timestamp: i64,
-    ) -> Result<BTreeMap<i32, i64>, Error> {
-        let deadline = Instant::now() + self.timeout;
-        let mut partitions = partitions.to_vec();
-        loop {
-            match self.ask_offsets(topic, &partitions, timestamp) {
-                Err(error) if error.passes() && Instant::now() < deadline => {
-                    std::thread::sleep(PAUSE);
-                    let leaders = self.leaders(topic)?;
-                    for (index, leader) in &mut partitions {
-                        *leader = leaders.get(index).copied().unwrap_or(-1);
-                    }
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn ask_offsets(
-        &mut self,
-        topic: &str,
-        partitions: &[(i32, i32)],
-        timestamp: i64,
-    ) -> Result<BTreeMap<i32, i64>, Error> {
-        let mut by_leader: BTreeMap<i32, Vec<ListOffsetsPartition>> = BTreeMap::new();
-        for &(index, leader) in partitions {
-            let asked = ListOffsetsPartition::default()
-                .with_partition_index(index)
-                .with_current_leader_epoch(-1)
-                .with_timestamp(timestamp);
-            by_leader.entry(leader).or_default().push(asked);
-        }
-        let mut offsets = BTreeMap::new();
-        for (leader, asked) in by_leader {
-            let asked = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(asked);
-            let request =
-                ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
-            let response = self.call_broker(leader, &request)?;
-            for answer in response.topics.into_iter().flat_map(|topic| topic.partitions) {
-                let what = || format!("the offsets of {topic} partition {}", answer.partition_index);
-                Refusal::check(answer.error_code, None, what)?;
-                offsets.insert(answer.partition_index, answer.offset);
-            }
-        }
-        Ok(offsets)
-    }
 }
 
 pub(super) fn string(text: &str) -> StrBytes {
@@ -242,6 +201,10 @@ pub(super) fn string(text: &str) -> StrBytes {
 
 pub(super) fn topic_name(name: &str) -> TopicName {
     TopicName(string(name))
+}
+
+pub(super) fn group_id(group: &str) -> GroupId {
+    GroupId(string(group))
 }
 
 /// Kafka's port where none is given.

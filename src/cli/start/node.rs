@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::stop::StopSignal;
-use crate::cluster::{self, Boot, ControllerHost, Directories, SnapshotSettings};
+use crate::cluster::{self, Boot, Booted, ControllerHost, Directories, SnapshotSettings};
 use crate::config::{Config, Listener, Live};
 use crate::handlers::Loggers;
 use crate::metadata::{self, Endpoint, Image, LiveConfigs};
 use crate::metrics::snapshot;
 use crate::model::{DirectoryId, ShardId};
-use crate::partition::{Host, Lifecycle, Message, Shard, ShardRequest};
+use crate::partition::{Host, Lifecycle, Message, RelocatePartition, Shard, ShardRequest};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext, TcpListener};
 use crate::server::admin::{self, Admin, Phase};
@@ -100,6 +100,7 @@ fn live_storage_config(live: &Live, shards: usize) -> storage::LiveConfig {
             map_bytes: (live.cleaner.map_bytes / shards.max(1)).max(CLEANER_MAP_BYTES_MIN),
             is_on: live.cleaner.threads > 0,
         },
+        relocation_bytes_per_second: live.relocation_bytes_per_second.div_ceil(shards.max(1) as u64),
     }
 }
 
@@ -114,6 +115,14 @@ struct Node {
     /// StopStorage has been answered.
     ended: Notify,
     unclean: RefCell<Vec<DirectoryId>>,
+}
+
+/// What serves once every shard does.
+struct Up {
+    admin: Option<Admin>,
+    addresses: Vec<SocketAddr>,
+    /// Between log directories, that the last stop has cut off.
+    moves: Vec<RelocatePartition>,
 }
 
 struct NodeHost(Rc<Node>);
@@ -220,16 +229,22 @@ impl Node {
 
     async fn lead(self: &Rc<Self>, shard_count: usize, image: Image) -> Result<i64, String> {
         let shard = self.shard();
-        let (admin, addresses) = match self.come_up(shard_count, image).await {
-            Ok((admin, addresses)) => (admin, Arc::new(addresses)),
+        let Up { admin, addresses, moves } = match self.come_up(shard_count, image).await {
+            Ok(up) => up,
             Err(why) => {
                 self.every_shard(shard_count, &Lifecycle::StopStorage).await;
                 return Err(why);
             }
         };
+        let addresses = Arc::new(addresses);
         let set_phase = |phase| admin.iter().for_each(|admin| admin.set_phase(phase));
         self.every_shard(shard_count, &Lifecycle::Serve(Arc::clone(&addresses))).await;
         set_phase(Phase::Serving);
+        reactor::spawn({
+            let shard = Rc::clone(&shard);
+            // those that cannot begin say why
+            async move { shard.relocate(moves).await }
+        });
         let admin_addresses = admin.as_ref().map_or(&[][..], Admin::addresses);
         if let Err(error) = print_banner(&self.plan, shard_count, &addresses, admin_addresses) {
             tracing::warn!(%error, "nobody reads stdout; serving all the same");
@@ -246,15 +261,11 @@ impl Node {
     }
 
     /// Listens everywhere and boots: then clients may come.
-    async fn come_up(
-        &self,
-        shard_count: usize,
-        image: Image,
-    ) -> Result<(Option<Admin>, Vec<SocketAddr>), String> {
+    async fn come_up(&self, shard_count: usize, image: Image) -> Result<Up, String> {
         let admin = self.admin(shard_count)?;
         let addresses = self.bind_first()?;
-        self.boot(shard_count, image, &addresses).await?;
-        Ok((admin, addresses))
+        let moves = self.boot(shard_count, image, &addresses).await?;
+        Ok(Up { admin, addresses, moves })
     }
 
     /// From before the logs are opened, so that whoever waits for the broker can see what it is at.
@@ -282,7 +293,13 @@ impl Node {
         }
     }
 
-    async fn boot(&self, shard_count: usize, image: Image, addresses: &[SocketAddr]) -> Result<(), String> {
+    /// Opens every log; gives the moves between log directories that the last stop has cut off.
+    async fn boot(
+        &self,
+        shard_count: usize,
+        image: Image,
+        addresses: &[SocketAddr],
+    ) -> Result<Vec<RelocatePartition>, String> {
         let NodePlan { config, directories, .. } = &*self.plan;
         let listeners = config.listeners.iter().zip(addresses);
         let boot = Boot {
@@ -300,9 +317,9 @@ impl Node {
             },
         };
         let identify = || directories.identify_fresh().map_err(|error| error.to_string());
-        let controller = cluster::boot(&self.shard(), boot, identify).await?;
+        let Booted { controller, moves } = cluster::boot(&self.shard(), boot, identify).await?;
         assert!(self.controller.set(controller).is_ok(), "a node boots once");
-        Ok(())
+        Ok(moves)
     }
 
     /// Leads every shard through one step; this shard last, since it answers the others meanwhile.

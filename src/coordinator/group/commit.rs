@@ -2,7 +2,7 @@
 
 use super::{Group, GroupCoordinator, Members, Reply, Turn};
 use crate::coordinator::Ticket;
-use crate::coordinator::record::OffsetValue;
+use crate::coordinator::record::{OffsetValue, TEXT_BYTES_MAX};
 use crate::model::ErrorCode;
 use crate::protocol::StrBytes;
 use crate::protocol::messages::offset_commit_response::{
@@ -65,6 +65,9 @@ impl Group {
         version: i16,
         request: &OffsetCommitRequest,
     ) {
+        if turn.group.len() > TEXT_BYTES_MAX {
+            return turn.reply(ticket, Reply::Commit(refused(request, ErrorCode::InvalidGroupId)));
+        }
         let may_commit = match &mut self.members {
             Members::Classic(members) => members.may_commit(turn, request),
             Members::Consumer(members) => members.may_commit(turn, version, request),
@@ -86,7 +89,9 @@ impl Group {
                 let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
                 let error = if usize::try_from(index).map_or(true, |index| index >= count) {
                     ErrorCode::UnknownTopicOrPartition
-                } else if metadata.encode_utf16().count() > turn.settings.offset_metadata_bytes_max {
+                } else if metadata.len() > TEXT_BYTES_MAX
+                    || metadata.encode_utf16().count() > turn.settings.offset_metadata_bytes_max
+                {
                     ErrorCode::OffsetMetadataTooLarge
                 } else {
                     let value = OffsetValue {

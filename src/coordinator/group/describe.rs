@@ -43,6 +43,14 @@ impl Group {
         }
     }
 
+    /// Members.
+    fn len(&self) -> usize {
+        match &self.members {
+            Members::Classic(members) => members.len(),
+            Members::Consumer(members) => members.len(),
+        }
+    }
+
     fn progress(&self, id: &str) -> GroupProgress {
         let offsets = self.offsets.iter().flat_map(|(topic, partitions)| {
             partitions.iter().map(|(partition, value)| (topic.to_owned(), *partition, value.offset))
@@ -51,10 +59,7 @@ impl Group {
             group: id.to_owned(),
             state: self.state(),
             protocol: self.type_name(),
-            members: match &self.members {
-                Members::Classic(members) => members.len(),
-                Members::Consumer(members) => members.len(),
-            },
+            members: self.len(),
             offsets: offsets.collect(),
         }
     }
@@ -68,6 +73,12 @@ impl Group {
 }
 
 impl GroupCoordinator {
+    /// How many groups there are, and members of them.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        (self.groups.len(), self.groups.values().map(Group::len).sum())
+    }
+
     /// The next `count` groups behind this one, in the order of their ids.
     #[must_use]
     pub fn progress(&self, behind: Option<&str>, count: usize) -> Vec<GroupProgress> {

@@ -8,6 +8,7 @@
 //! * Nothing is done for groups that nobody asks about but what a timer calls for; the sweep for expired offsets takes
 //!   so many groups at a time.
 
+mod assignor;
 mod classic;
 mod commit;
 mod consumer;
@@ -110,6 +111,10 @@ impl Turn<'_> {
     /// From now, milliseconds.
     fn set_timer(&mut self, due: Due, after_ms: u64) {
         self.timers.set(Timer::Group(Rc::clone(&self.group), due), self.now.steady.saturating_add(after_ms));
+    }
+
+    fn has_timer(&self, due: Due) -> bool {
+        self.timers.is_set(&Timer::Group(Rc::clone(&self.group), due))
     }
 
     fn cancel_timer(&mut self, due: Due) {
@@ -401,7 +406,7 @@ impl Group {
     fn expire(&mut self, turn: &mut Turn) {
         let expiry = match &self.members {
             Members::Classic(members) => members.expiry(),
-            Members::Consumer(_) => Some(Expiry::FromCommit),
+            Members::Consumer(members) => Some(members.expiry()),
         };
         let members = &self.members;
         if let Some(expiry) = expiry {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Body, Client, GroupCoordinator, Members, Reply, Request, Settings};
+use super::classic::ClassicGroup;
+use super::{Body, Client, Group, GroupCoordinator, Members, Reply, Request, Settings};
 use crate::coordinator::record::Record;
 use crate::coordinator::{Context, Effects, Now, Ticket};
 use crate::metadata::{Image, NewPartition, Record as MetadataRecord, TopicDefaults};
@@ -21,6 +22,10 @@ pub(super) struct Driver {
     pub image: Image,
     /// Keys and values as they would lie on the disk.
     pub log: Vec<(Bytes, Option<Bytes>)>,
+    /// That the last step has added to the log.
+    pub records: Vec<Record>,
+    /// A second coordinator reads the log after every step.
+    pub checks_log: bool,
     random: u64,
     tickets: u64,
     waiting: BTreeSet<Ticket>,
@@ -46,6 +51,8 @@ impl Driver {
             now: Now { steady: 1_000, wall: 1_700_000_000_000 },
             image,
             log: Vec::new(),
+            records: Vec::new(),
+            checks_log: true,
             random: 0,
             tickets: 0,
             waiting: BTreeSet::new(),
@@ -102,7 +109,7 @@ impl Driver {
 
     /// The broker dies; another one begins with the log. Who waits hears nothing.
     pub fn restart(&mut self) {
-        self.coordinator = self.from_log();
+        self.coordinator = self.load();
         self.waiting.clear();
         self.act(|coordinator, context| coordinator.loaded(context));
     }
@@ -113,7 +120,7 @@ impl Driver {
         assert!(self.waiting.is_empty(), "{:?} wait", self.waiting);
     }
 
-    fn act(&mut self, act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>) {
+    pub fn act(&mut self, act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>) {
         let random = &mut self.random;
         let mut random = || {
             *random += 1;
@@ -122,14 +129,17 @@ impl Driver {
         let mut context = Context { now: self.now, image: &self.image, random: &mut random };
         let effects = act(&mut self.coordinator, &mut context);
         self.log.extend(effects.records.iter().map(Record::encode));
+        self.records = effects.records;
         for (ticket, reply) in effects.replies {
             assert!(self.waiting.remove(&ticket), "{ticket:?} is not waiting for {reply:?}");
             self.replies.insert(ticket, reply);
         }
-        self.check_log();
+        if self.checks_log {
+            self.check_log();
+        }
     }
 
-    fn from_log(&self) -> GroupCoordinator {
+    fn load(&self) -> GroupCoordinator {
         let mut coordinator = GroupCoordinator::new(self.settings.clone());
         for (key, value) in &self.log {
             let record = Record::decode(key, value.as_deref()).unwrap();
@@ -139,21 +149,54 @@ impl Driver {
     }
 
     /// A coordinator that reads the log has what this one has.
-    fn check_log(&self) {
-        let loaded = self.from_log();
+    pub fn check_log(&self) {
+        let loaded = self.load();
         for (id, group) in &self.coordinator.groups {
-            let Members::Classic(members) = &group.members else { continue };
-            let (is_logged, value) = members.durable();
-            let Some(loaded) = loaded.groups.get(id) else {
-                assert!(!is_logged && group.offsets.is_empty(), "{id} is not in the log");
-                continue;
-            };
-            let Members::Classic(loaded_members) = &loaded.members else { panic!("{id} is a classic group") };
-            let (is_in_log, in_log) = loaded_members.durable();
-            assert_eq!((is_logged, &group.offsets), (is_in_log, &loaded.offsets), "{id}");
-            assert!(value.is_none() || value == in_log, "{id}: {value:#?}, in the log {in_log:#?}");
+            match &group.members {
+                Members::Classic(members) => check_classic(id, members, group, loaded.groups.get(id)),
+                Members::Consumer(members) => {
+                    let in_log = loaded.groups.get(id).unwrap_or_else(|| panic!("{id} is not in the log"));
+                    let Members::Consumer(loaded_members) = &in_log.members else {
+                        panic!("{id} is a consumer group")
+                    };
+                    assert_eq!(members.durable(), loaded_members.durable(), "{id}");
+                    assert_eq!(group.offsets, in_log.offsets, "{id}");
+                }
+            }
         }
         let left = loaded.groups.keys().filter(|id| !self.coordinator.groups.contains_key(*id));
         assert_eq!(left.count(), 0, "groups are in the log only");
+    }
+}
+
+fn check_classic(id: &str, members: &ClassicGroup, group: &Group, loaded: Option<&Group>) {
+    let (is_logged, value) = members.durable();
+    let Some(loaded) = loaded else {
+        assert!(!is_logged && group.offsets.is_empty(), "{id} is not in the log");
+        return;
+    };
+    let Members::Classic(loaded_members) = &loaded.members else { panic!("{id} is a classic group") };
+    let (is_in_log, in_log) = loaded_members.durable();
+    assert_eq!((is_logged, &group.offsets), (is_in_log, &loaded.offsets), "{id}");
+    assert!(value.is_none() || value == in_log, "{id}: {value:#?}, in the log {in_log:#?}");
+}
+
+/// Numbers that are the same in every run.
+pub(super) struct Random(pub u64);
+
+impl Random {
+    /// Below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn of<T: Clone>(&mut self, items: &[T]) -> Option<T> {
+        let count = u64::try_from(items.len()).unwrap();
+        (count > 0).then(|| items[usize::try_from(self.below(count)).unwrap()].clone())
     }
 }

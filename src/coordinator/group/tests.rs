@@ -223,3 +223,44 @@ fn a_log_that_repeats_itself_or_removes_what_is_not_there_is_replayed() {
     rig.reload();
     assert!(rig.machine.groups.is_empty());
 }
+
+/// A record's texts have lengths of 16 bits, a request's need not.
+#[test]
+fn what_no_record_can_hold_is_refused() {
+    use crate::coordinator::record::TEXT_BYTES_MAX;
+    use crate::protocol::messages::join_group_request::JoinGroupRequestProtocol;
+    use crate::protocol::messages::{ConsumerGroupHeartbeatRequest, JoinGroupRequest};
+
+    let mut rig = Rig::new(&["a"]);
+    let (fits, long) = ("g".repeat(TEXT_BYTES_MAX), "g".repeat(TEXT_BYTES_MAX + 1));
+    assert_eq!(rig.commit(&long, "a", 1, -1), ErrorCode::InvalidGroupId.code());
+    assert_eq!(rig.commit(&fits, "a", 1, -1), 0);
+    let mut join = |group: &str, instance: Option<&str>, kind: &str, protocol: &str| {
+        let protocol = JoinGroupRequestProtocol::default().with_name(text(protocol));
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_session_timeout_ms(10_000)
+            .with_group_instance_id(instance.map(text))
+            .with_protocol_type(text(kind))
+            .with_protocols(vec![protocol]);
+        match rig.ask(9, Body::Join(Box::new(request))) {
+            Reply::Join(response) => ErrorCode::from_code(response.error_code).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(join(&long, None, "consumer", "range"), ErrorCode::InvalidGroupId);
+    assert_eq!(join("j", Some(&long), "consumer", "range"), ErrorCode::InvalidRequest);
+    assert_eq!(join("j", None, &long, "range"), ErrorCode::InvalidRequest);
+    assert_eq!(join("j", None, "consumer", &long), ErrorCode::InvalidRequest);
+    assert_eq!(join("j", None, &fits, &fits), ErrorCode::MemberIdRequired);
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text(&long)))
+        .with_member_id(text("m"))
+        .with_rebalance_timeout_ms(1_000)
+        .with_topic_partitions(Some(Vec::new()))
+        .with_subscribed_topic_names(Some(Vec::new()));
+    let Reply::ConsumerHeartbeat(response) = rig.ask(1, Body::ConsumerHeartbeat(Box::new(request))) else {
+        panic!("in kind")
+    };
+    assert_eq!(response.error_code, ErrorCode::InvalidRequest.code());
+}

@@ -67,7 +67,7 @@ fn put_length(length: Option<usize>, width: Width, form: Form, out: &mut Vec<u8>
         (Form::Fixed, Width::Four) => length.unwrap_or(-1).put(form, out),
         (Form::Fixed, Width::Two) => {
             let length = length.map_or(Ok(-1), i16::try_from);
-            length.expect("Kafka's strings are below 32 KiB").put(form, out);
+            length.expect("texts are within TEXT_BYTES_MAX").put(form, out);
         }
     }
 }

@@ -7,6 +7,7 @@
 mod classic;
 mod codec;
 mod consumer;
+mod embedded;
 mod offset;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use consumer::{
     ClassicProtocol, ClassicSupport, CurrentAssignmentValue, EpochPartitions, GroupEpochValue, MemberValue,
     RegexValue, TargetEpochValue, TopicPartitions,
 };
+pub use embedded::{Assignment, NamedPartitions, Subscription};
 pub use offset::OffsetValue;
 
 use bytes::Bytes;
@@ -43,6 +45,9 @@ pub enum DecodeError {
         of_type: i16,
     },
 }
+
+/// The longest text that a record takes. Whoever makes records of what clients say sees to it.
+pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 
 /// The types of keys.
 mod of_type {
@@ -90,6 +95,11 @@ impl Record {
             | Record::CurrentAssignment { group, .. }
             | Record::Regex { group, .. } => group,
         }
+    }
+
+    #[must_use]
+    pub fn is_committed_offset(&self) -> bool {
+        matches!(self, Record::Offset { value: Some(_), .. })
     }
 
     /// It removes what it names.

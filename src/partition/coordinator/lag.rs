@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Machine, Shard};
 use crate::coordinator::group::GroupProgress;
-use crate::metrics::{GroupLag, PartitionLag};
+use crate::metrics::{GroupLag, PartitionLag, snapshot};
 use crate::model::{PartitionId, ShardId};
 use crate::partition::message::{ShardReply, ShardRequest};
 use crate::reactor;
@@ -65,6 +65,22 @@ impl Shard {
             members: group.members,
             partitions: partitions.collect(),
         }
+    }
+
+    pub(in crate::partition) fn measure_groups(&self) -> snapshot::Groups {
+        let mut measured = snapshot::Groups::default();
+        for host in self.coordinators().all() {
+            measured.coordinators += 1;
+            match &*host.machine.borrow() {
+                Machine::Running(machine) => {
+                    let (groups, members) = machine.size();
+                    measured.groups += groups as u64;
+                    measured.members += members as u64;
+                }
+                _ => measured.unavailable += 1,
+            }
+        }
+        measured
     }
 
     /// Of this shard's coordinators that run. What they tell may not be durable yet: it is for watching.

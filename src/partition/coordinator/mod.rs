@@ -74,7 +74,7 @@ struct Settled(Option<Task<()>>);
 
 enum Machine {
     Loading,
-    Running(GroupCoordinator),
+    Running(Box<GroupCoordinator>),
     /// Until it is loaded again.
     Failed,
     /// The partition is not led here any more.
@@ -265,6 +265,9 @@ impl Shard {
         if records.is_empty() {
             return self.wait_local(partition);
         }
+        let offsets = records.iter().filter(|record| record.is_committed_offset()).count();
+        self.measures.counters.committed_offsets.add(offsets as u64);
+        self.measures.counters.group_records.add(records.len() as u64);
         let timestamp = reactor::wall_clock_ms();
         let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
         for record in records {
@@ -301,7 +304,7 @@ async fn run(shard: Weak<Shard>, host: Rc<GroupHost>) {
         match load::load(&strong, host.partition).await {
             Ok(machine) => {
                 told = None;
-                strong.began(&host, machine);
+                strong.began(&host, Box::new(machine));
             }
             Err(reason) => {
                 if told.as_ref() != Some(&reason) {
@@ -349,7 +352,7 @@ async fn sleep_until(at: u64) {
 }
 
 impl Shard {
-    fn began(self: &Rc<Self>, host: &Rc<GroupHost>, machine: GroupCoordinator) {
+    fn began(self: &Rc<Self>, host: &Rc<GroupHost>, machine: Box<GroupCoordinator>) {
         if matches!(*host.machine.borrow(), Machine::Gone) {
             return;
         }

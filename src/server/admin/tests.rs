@@ -61,7 +61,12 @@ fn with_admin(second: Second, work: impl AsyncFn(Admin) + Clone + 'static) {
                 };
                 let dirs = vec![LogDir::new(DirectoryId(5), "/data".into(), true)];
                 if id == ShardId::ZERO || second == Second::Answers {
-                    shard.start(config, group::Settings::default(), dirs, Box::new(NoHost));
+                    shard.start(
+                        config,
+                        crate::coordinator::group::Settings::default(),
+                        dirs,
+                        Box::new(NoHost),
+                    );
                 }
                 if id != ShardId::ZERO {
                     return;

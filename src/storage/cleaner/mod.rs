@@ -225,7 +225,7 @@ async fn job(log: &Rc<LogState>) -> Result<Option<Job>, Error> {
     let high_watermark = log.shard.listener.high_watermark(log.partition);
     let (settings, mut sources, bounds) = {
         let inner = log.borrow();
-        let is_open = inner.status == Status::Open && !inner.work.truncating;
+        let is_open = inner.status == Status::Open && !inner.work.held && !inner.work.relocating;
         if !inner.config.cleanup.compact || !is_open || log.directory.is_offline() {
             return Ok(None);
         }
@@ -338,7 +338,7 @@ async fn clean(job: Job) -> Result<(), Stop> {
 fn check(log: &LogState) -> Result<(), Stop> {
     let is_open = {
         let inner = log.borrow();
-        inner.status == Status::Open && !inner.work.truncating
+        inner.status == Status::Open && !inner.work.held && !inner.work.relocating
     };
     if !is_open || log.shard.stopping.get() || log.directory.is_offline() {
         return Err(Stop::Gone);

@@ -43,7 +43,7 @@ impl CleanedOffsets {
         }
     }
 
-    /// The log is deleted.
+    /// The log is deleted, or has left for another directory.
     pub fn forget(&self, partition: PartitionId) {
         self.current.borrow_mut().remove(&partition);
     }
@@ -67,6 +67,18 @@ pub async fn note(log: &LogState, offset: Offset) -> Result<(), Stop> {
     let cleaned = &log.directory.cleaned;
     cleaned.current.borrow_mut().insert(log.partition, offset);
     write(&log.shard, &log.directory).await
+}
+
+/// The log comes from another directory, where it was clean up to `offset`; durable when it returns.
+pub async fn arrive(
+    shard: &Rc<Shard>,
+    directory: &Directory,
+    partition: PartitionId,
+    offset: Option<Offset>,
+) -> Result<(), Stop> {
+    let Some(offset) = offset else { return Ok(()) };
+    directory.cleaned.current.borrow_mut().insert(partition, offset);
+    write(shard, directory).await
 }
 
 /// Writes this shard's file if it says something else.

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -17,8 +19,8 @@ use crate::protocol::records::Records;
 use crate::protocol::test_batch::encode_records;
 use crate::reactor::ShardContext;
 use crate::reactor::sim::{Disk, Simulation, When, check_seeds};
-use crate::storage::LiveConfig;
 use crate::storage::testing::{Noise, config, log_config};
+use crate::storage::{Assigned, LiveConfig};
 use crate::storage::{
     CleanupPolicy, Compaction, Config, Create, Listener, Log, LogConfig, LogDir, OpenLog, Storage,
 };
@@ -30,6 +32,10 @@ const FOLDER: &str = "/data/t-0";
 struct Deaf;
 
 impl Listener for Deaf {
+    fn assign(&self, _: PartitionId, _: DirectoryId) -> Pin<Box<dyn Future<Output = Assigned>>> {
+        Box::pin(std::future::ready(Assigned::No))
+    }
+
     fn high_watermark(&self, _: PartitionId) -> Offset {
         Offset(i64::MAX)
     }

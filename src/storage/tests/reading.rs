@@ -26,7 +26,8 @@ async fn read_some(log: &Log, from: Offset, bytes: usize) -> Offset {
 
 /// There is no event for it: nobody waits for what is read ahead.
 async fn read_ahead_has_ended(log: &Log) {
-    let chunks = &log.state().shard.chunks;
+    let state = log.state();
+    let chunks = &state.shard.chunks;
     for _ in 0..10_000 {
         if chunks.aheads() == 0 {
             return;
@@ -42,7 +43,8 @@ fn a_reader_in_sequence_has_chunks_in_front_of_it_and_nothing_is_read_twice() {
     on_a_shard(NAME, |root| async move {
         let rig = Rig::start(&root, Config { read_ahead_bytes: 32 * MIB, ..no_caches() }, true);
         let (log, expected) = filled(&rig, 0, 160).await;
-        let chunks = &log.state().shard.chunks;
+        let state = log.state();
+        let chunks = &state.shard.chunks;
         let first = read_some(&log, Offset(0), 100_000).await;
         assert_eq!(chunks.aheads(), 0, "who reads once may not read on");
         let second = read_some(&log, first, MIB).await;
@@ -72,7 +74,8 @@ fn what_many_readers_have_in_front_of_them_keeps_to_its_share() {
         for index in 0..12 {
             logs.push(filled(&rig, index, 30).await.0);
         }
-        let chunks = &logs[0].state().shard.chunks;
+        let state = logs[0].state();
+        let chunks = &state.shard.chunks;
         // nobody comes for what was read ahead
         for log in &logs {
             let next = read_some(log, Offset(0), 100_000).await;

@@ -94,7 +94,8 @@ fn what_is_too_much_goes_and_what_was_lent_stays() {
         starts_with(&log, &expected, start).await;
         let first = expected.batches[0].1.clone();
         assert_eq!(lent.parts[0][..first.len()], first, "what was lent stays");
-        let counters = &log.state().shard.counters;
+        let state = log.state();
+        let counters = &state.shard.counters;
         assert_eq!(counters.expired_records.get(), start.0 as u64);
         assert_eq!(counters.removed_segments.get() as usize, 10 - kept.len());
 

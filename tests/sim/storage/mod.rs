@@ -15,6 +15,8 @@ mod weather;
 mod work;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use self::expected::Expected;
@@ -26,7 +28,9 @@ use crate::reactor::sync::Notify;
 use crate::storage::commit::mutation;
 use crate::storage::log_starts;
 use crate::storage::testing::{self, Noise};
-use crate::storage::{CleanerConfig, CleanupPolicy, Compaction, Config, Durability, Listener, LogConfig};
+use crate::storage::{
+    Assigned, CleanerConfig, CleanupPolicy, Compaction, Config, Durability, Listener, LogConfig,
+};
 
 const DIRECTORY: DirectoryId = DirectoryId(100);
 
@@ -161,6 +165,10 @@ impl World {
 }
 
 impl Listener for World {
+    fn assign(&self, _: PartitionId, _: DirectoryId) -> Pin<Box<dyn Future<Output = Assigned>>> {
+        Box::pin(std::future::ready(Assigned::No))
+    }
+
     fn durable(&self, partition: PartitionId, end: Offset) {
         let mut expected = self.logs[partition.index as usize].borrow_mut();
         if partition.topic.0 != expected.topic {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::client::{Client, EARLIEST, LATEST};
+use crate::cli::time;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Begin {
@@ -33,19 +33,16 @@ impl FromStr for Begin {
                     let count = text.strip_prefix('-')?.parse().ok().filter(|count: &i64| *count > 0)?;
                     Some(Begin::Last(count))
                 };
-                let stamp = || Some(Begin::Time(signed(text.strip_prefix('@')?.parse().ok()?)?));
-                let time = || {
-                    let time = humantime::parse_rfc3339_weak(text).ok()?;
-                    Some(Begin::Time(signed(time.duration_since(UNIX_EPOCH).ok()?.as_millis())?))
-                };
+                let time = || Some(Begin::Time(time::parse(text)?));
                 let ago = || Some(Begin::Ago(signed(humantime::parse_duration(text).ok()?.as_millis())?));
-                offset().or_else(last).or_else(stamp).or_else(time).or_else(ago)
+                offset().or_else(last).or_else(time).or_else(ago)
             }
         };
         found.ok_or_else(|| {
-            "must be beginning, end, an offset, -N for the last N, a time (2026-07-01T12:00:00Z or @MILLISECONDS) or how \
-             long ago (10min)"
-                .to_owned()
+            format!(
+                "must be beginning, end, an offset, -N for the last N, a time ({}) or how long ago (10min)",
+                time::FORMS
+            )
         })
     }
 }
@@ -84,10 +81,7 @@ pub(super) fn resolve(
             return Ok(ends);
         }
         Begin::Time(time) => time,
-        Begin::Ago(ms) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-            i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(ms).max(0)
-        }
+        Begin::Ago(ms) => time::ago(ms),
     };
     let mut found = client.offsets(topic, led, time)?;
     if found.values().any(|&offset| offset < 0) {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::member::Member;
-use super::{ClassicGroup, State, subscription, text};
+use super::{ClassicGroup, Member, State, subscription, text};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 
 /// The protocol type of consumers, whose subscriptions can be read.
-pub(super) const CONSUMER: &str = "consumer";
+pub const CONSUMER: &str = "consumer";
 
 impl ClassicGroup {
     pub fn state_name(&self) -> &'static str {

@@ -3,15 +3,15 @@
 
 use std::rc::Rc;
 
-use super::member::{Member, Terms};
-use super::{ClassicGroup, Client, Due, Reply, State, Turn, text};
+use super::{ClassicGroup, Client, Due, Member, Reply, State, Terms, Turn, text};
 use crate::coordinator::Ticket;
+use crate::coordinator::record::TEXT_BYTES_MAX;
 use crate::model::ErrorCode;
 use crate::protocol::messages::join_group_response::JoinGroupResponseMember;
 use crate::protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
 /// JoinGroup's from which a member has to come again with the id it was given.
-const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+pub const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// JoinGroup's from which a leader can be told not to assign.
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
 /// How long a member may wait that has never had an answer: its client may have gone, or have asked again as another one.
@@ -28,7 +28,7 @@ struct Joining<'a> {
     request: &'a JoinGroupRequest,
 }
 
-pub(super) fn refuse(turn: &mut Turn, ticket: Ticket, member: &str, error: ErrorCode) {
+pub fn refuse(turn: &mut Turn, ticket: Ticket, member: &str, error: ErrorCode) {
     let response = JoinGroupResponse::default().with_member_id(text(member)).with_error_code(error.code());
     turn.reply(ticket, Reply::Join(Box::new(response)));
 }
@@ -219,6 +219,15 @@ impl ClassicGroup {
         });
         members.collect()
     }
+}
+
+/// Whether what the member says of itself can be written down.
+pub(super) fn fits_a_record(request: &JoinGroupRequest) -> bool {
+    let instance = request.group_instance_id.as_deref().unwrap_or_default();
+    let mut names = request.protocols.iter().map(|protocol| protocol.name.as_str());
+    names.all(|name| name.len() <= TEXT_BYTES_MAX)
+        && instance.len() <= TEXT_BYTES_MAX
+        && request.protocol_type.len() <= TEXT_BYTES_MAX
 }
 
 fn new_member_id(turn: &mut Turn, name: &str) -> Rc<str> {

@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use super::member::{Member, Protocol, Terms};
-use super::{ClassicGroup, Client, State, Turn};
+use super::{ClassicGroup, Client, Member, Protocol, State, Terms, Turn};
 use crate::coordinator::record::{ClassicGroupValue, ClassicMemberValue, Record};
 use crate::model::ErrorCode;
 

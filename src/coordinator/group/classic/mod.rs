@@ -36,12 +36,16 @@ mod tests;
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
+pub(super) use describe::CONSUMER;
+pub(super) use join::{MEMBER_ID_REQUIRED_FROM, refuse as refuse_join};
+pub(super) use member::{Member, Protocol, Terms};
 use rebalance::InitialDelay;
 use roster::Roster;
 
 use super::describe::text;
-use super::{Client, Due, Expiry, Group, Members, Reply, Turn};
+use super::{Client, Due, Expiry, Group, Members, Reply, Turn, consumer};
 use crate::coordinator::Ticket;
+use crate::coordinator::record::TEXT_BYTES_MAX;
 use crate::model::ErrorCode;
 use crate::protocol::messages::{
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
@@ -108,8 +112,11 @@ pub(super) fn join(
     let is_new_member = request.member_id.is_empty();
     let session = turn.settings.session_timeout_ms_min..=turn.settings.session_timeout_ms_max;
     let refuse = |turn: &mut Turn, error| join::refuse(turn, ticket, &request.member_id, error);
-    if turn.group.is_empty() {
+    if turn.group.is_empty() || turn.group.len() > TEXT_BYTES_MAX {
         return refuse(turn, ErrorCode::InvalidGroupId);
+    }
+    if !join::fits_a_record(request) {
+        return refuse(turn, ErrorCode::InvalidRequest);
     }
     if !session.contains(&request.session_timeout_ms) {
         return refuse(turn, ErrorCode::InvalidSessionTimeout);
@@ -120,7 +127,7 @@ pub(super) fn join(
     let group = group.get_or_insert_with(Group::new);
     if let Members::Consumer(members) = &mut group.members {
         if !members.is_empty() {
-            return refuse(turn, ErrorCode::InconsistentGroupProtocol);
+            return consumer::join(group, turn, ticket, version, client, request);
         }
         if !is_new_member {
             return refuse(turn, ErrorCode::UnknownMemberId);
@@ -144,7 +151,11 @@ pub(super) fn sync(
     }
     match group.as_mut().map(|group| &mut group.members) {
         Some(Members::Classic(members)) => members.sync(turn, ticket, version, request),
-        Some(Members::Consumer(_)) | None => sync::refuse(turn, ticket, ErrorCode::UnknownMemberId),
+        Some(Members::Consumer(members)) => match members.sync(turn, request) {
+            Ok(response) => turn.reply(ticket, Reply::Sync(Box::new(response))),
+            Err(error) => sync::refuse(turn, ticket, error),
+        },
+        None => sync::refuse(turn, ticket, ErrorCode::UnknownMemberId),
     }
 }
 
@@ -157,7 +168,8 @@ pub(super) fn heartbeat(
     let error = match group.as_mut().map(|group| &mut group.members) {
         _ if turn.group.is_empty() => ErrorCode::InvalidGroupId,
         Some(Members::Classic(members)) => members.heartbeat(turn, request),
-        Some(Members::Consumer(_)) | None => ErrorCode::UnknownMemberId,
+        Some(Members::Consumer(members)) => members.classic_heartbeat(turn, request),
+        None => ErrorCode::UnknownMemberId,
     };
     turn.reply(ticket, Reply::Heartbeat(HeartbeatResponse::default().with_error_code(error.code())));
 }
@@ -170,13 +182,13 @@ pub(super) fn leave(
     request: &LeaveGroupRequest,
 ) {
     let leaving = leave::who_leaves(version, request);
-    let errors = match group.as_mut().map(|group| &mut group.members) {
-        _ if turn.group.is_empty() => {
-            let refused = leave::refused(ErrorCode::InvalidGroupId);
-            return turn.reply(ticket, Reply::Leave(refused));
-        }
-        Some(Members::Classic(members)) => members.leave(turn, &leaving),
-        Some(Members::Consumer(_)) | None => vec![ErrorCode::UnknownMemberId; leaving.len()],
+    if turn.group.is_empty() {
+        return turn.reply(ticket, Reply::Leave(leave::refused(ErrorCode::InvalidGroupId)));
+    }
+    let errors = match group {
+        Some(Group { members: Members::Classic(members), .. }) => members.leave(turn, &leaving),
+        Some(group) => consumer::classic_leave(group, turn, &leaving),
+        None => vec![ErrorCode::UnknownMemberId; leaving.len()],
     };
     turn.reply(ticket, Reply::Leave(leave::answer(version, &leaving, &errors)));
 }
@@ -200,6 +212,11 @@ impl ClassicGroup {
     /// Members that have got their ids are about to join.
     pub fn is_awaited(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// That the members of its last rebalance voted for; `None`: there was none.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
     }
 
     /// Of its last rebalance; 0: there was none.

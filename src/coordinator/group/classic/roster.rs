@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use super::member::{Member, Terms};
+use super::{Member, Terms};
 use crate::coordinator::Ticket;
 
 #[derive(Debug, Default)]

@@ -9,6 +9,11 @@ use crate::coordinator::Ticket;
 use crate::model::ErrorCode;
 use crate::protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
+/// Of the record of a group. Kafka's bound is max.message.bytes of `__consumer_offsets`, a MiB unless somebody raises it.
+const GROUP_BYTES_MAX: usize = 64 << 20;
+/// Of a member's names in it, commonly.
+const MEMBER_BYTES: usize = 256;
+
 /// SyncGroup's from which a member says which protocol it means.
 const PROTOCOL_FROM: i16 = 5;
 
@@ -73,6 +78,9 @@ impl ClassicGroup {
 
     /// The leader's assignment: members of which it says nothing have nothing.
     fn assign(&mut self, turn: &mut Turn, request: &SyncGroupRequest) {
+        if self.bytes_with(request) > GROUP_BYTES_MAX {
+            return self.refuse_sync(turn, &request.member_id, ErrorCode::UnknownServerError);
+        }
         let assignments: HashMap<&str, &Bytes> = (request.assignments.iter())
             .map(|assigned| (assigned.member_id.as_str(), &assigned.assignment))
             .collect();
@@ -83,6 +91,21 @@ impl ClassicGroup {
         self.enter(turn, State::Stable);
         self.write(turn);
         self.answer_syncs(turn, ErrorCode::None);
+    }
+
+    /// What the group's record would take with these assignments, nearly.
+    fn bytes_with(&self, request: &SyncGroupRequest) -> usize {
+        let protocol = self.protocol.as_deref().unwrap_or_default();
+        let of_members = self.roster.iter().map(|member| member.metadata(protocol).len() + MEMBER_BYTES);
+        let assigned = request.assignments.iter().map(|assigned| assigned.assignment.len());
+        of_members.sum::<usize>() + assigned.sum::<usize>()
+    }
+
+    /// As Kafka says of a record that is too large.
+    fn refuse_sync(&mut self, turn: &mut Turn, id: &str, error: ErrorCode) {
+        if let Some(ticket) = self.roster.get_mut(id).and_then(|member| member.syncing.take()) {
+            refuse(turn, ticket, error);
+        }
     }
 
     /// All who wait: with their assignment, or an error. Their session begins anew, it was not counted meanwhile.

@@ -282,3 +282,16 @@ fn groups_are_listed_by_state_and_type() {
         assert_eq!(list(&mut driver, states, types).len(), count, "{states:?} {types:?}");
     }
 }
+
+/// A static member may read other topics when it starts anew; nobody else need know.
+#[test]
+fn topics_of_a_static_member_that_starts_anew_are_read() {
+    let mut driver = driver();
+    let ticket = driver.join(5, static_join("", "i"));
+    driver.pass(INITIAL_DELAY_MS);
+    driver.finish(vec![ticket]);
+    let request = static_join("", "i").with_protocols(protocols(&[("range", &subscription(&["u"]))]));
+    assert_eq!(driver.join_error(5, request), ErrorCode::None);
+    assert_eq!(driver.delete_offset("u"), ErrorCode::GroupSubscribedToTopic);
+    assert_eq!(driver.delete_offset("t"), ErrorCode::None);
+}

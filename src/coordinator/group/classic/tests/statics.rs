@@ -162,3 +162,23 @@ fn a_static_member_is_removed_by_its_name() {
     assert_eq!(driver.leave_all(vec![identity(&a, Some("a"))]), [ErrorCode::None]);
     assert_eq!(driver.state(), "Empty");
 }
+
+/// Who takes the place of a member that has not asked for its assignment has to ask for it.
+#[test]
+fn the_time_to_ask_for_an_assignment_goes_on() {
+    let mut driver = driver();
+    let tickets = ["a", "b"].map(|instance| driver.join(5, static_join("", instance)));
+    driver.pass(2 * INITIAL_DELAY_MS);
+    let leader = tickets.map(|ticket| driver.joined(ticket))[0].leader.to_string();
+    assert_eq!(driver.sync_error(4, sync_request(&leader, 1)), ErrorCode::None);
+    let follower = if leader.starts_with("a-") { "b" } else { "a" };
+    let ticket = driver.join(5, static_join("", follower));
+    let id = driver.joined(ticket).member_id;
+    for _ in 0..6 {
+        driver.pass(9_990);
+        assert_eq!([&*leader, &id].map(|id| driver.heartbeat(id, 1)), [ErrorCode::None; 2]);
+    }
+    driver.pass(100);
+    assert_eq!(driver.heartbeat(&leader, 1), ErrorCode::RebalanceInProgress);
+    assert_eq!(driver.heartbeat(&id, 1), ErrorCode::UnknownMemberId);
+}

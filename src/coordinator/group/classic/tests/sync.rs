@@ -149,3 +149,17 @@ fn a_follower_has_so_long_to_ask() {
     assert_eq!(driver.heartbeat(&leader.member_id, 1), ErrorCode::RebalanceInProgress);
     assert_eq!(driver.heartbeat(&follower.member_id, 1), ErrorCode::UnknownMemberId);
 }
+
+/// What the last generation had is nobody's while the next one is under way.
+#[test]
+fn an_assignment_that_was_not_finished_leaves_none() {
+    let mut driver = driver();
+    let formed = driver.form(1);
+    assert!(!driver.describe().members[0].member_assignment.is_empty());
+    let ticket = driver.join(4, join_request(&formed.members[0]));
+    assert_eq!(driver.joined(ticket).generation_id, 2);
+    driver.join(3, join_request(""));
+    let described = driver.describe();
+    assert_eq!(described.members.len(), 2);
+    assert!(described.members.iter().all(|member| member.member_assignment.is_empty()));
+}
