@@ -83,7 +83,8 @@ impl People {
 
     /// Topics orders and payments.
     fn fill(&self) {
-        self.run(&format!("topic create orders -p {PARTITIONS}"));
+        // the records are old
+        self.run(&format!("topic create orders -p {PARTITIONS} -c retention.ms=-1"));
         self.run("topic create payments -p 1");
         let lines = (0..RECORDS).flat_map(|number| {
             (0..PARTITIONS).map(move |index| format!("{index} {} x\n", FIRST_MS + number * 1_000))
