@@ -162,3 +162,89 @@ pub fn kafka() -> &'static Kafka {
 pub fn kafka_tool(class: &str) -> Command {
     kafka().program(&["-Xmx256m", "-XX:TieredStopAtLevel=1"], class)
 }
+
+/// The jars of Kafka Streams and of Connect's file connectors; the rest of both is among Kafka's own.
+fn streams_jars() -> &'static Path {
+    static JARS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = clients().join("connect-and-streams");
+        let pom =
+            std::fs::read_to_string(sources().join("connect_and_streams.pom.xml")).expect("it is there");
+        // Kafka's need Maven, too.
+        kafka();
+        install_once(&folder, &format!("{KAFKA_VERSION}\n{pom}"), || {
+            std::fs::write(folder.join("pom.xml"), &pom).expect("target/tmp is writable");
+            let mut maven = Command::new("mvn");
+            maven.args(["--quiet", "--batch-mode", "dependency:copy-dependencies", "-DoutputDirectory=libs"]);
+            maven.args(["-DincludeScope=runtime", &format!("-Dkafka.version={KAFKA_VERSION}")]);
+            maven.current_dir(&folder);
+            run(maven);
+        });
+        folder.join("libs")
+    });
+    &JARS
+}
+
+/// A JVM for a program by its class, with all the jars and `java/`, and the file that says what is logged.
+fn java(logging: &Path, class: &str) -> Command {
+    let jars = [kafka().jars(), streams_jars().to_owned()].map(|folder| folder.join("*"));
+    let path = std::env::join_paths(jars.iter().chain([&java_classes().to_owned()]));
+    let mut command = Command::new("java");
+    command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+    command.arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
+    command.arg("-cp").arg(path.expect("paths without a colon")).arg(class);
+    command
+}
+
+/// The programs in `java/`, compiled once a run. The compiler is a module of the JRE's.
+fn java_classes() -> &'static Path {
+    static CLASSES: LazyLock<PathBuf> = LazyLock::new(|| {
+        let classes = clients().join("java");
+        std::fs::create_dir_all(&classes).expect("target/tmp is writable");
+        let files = |folder: &Path| {
+            let files = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+            files.map(|file| file.expect("a file").path()).collect::<Vec<_>>()
+        };
+        let jars = [files(&kafka().jars()), files(streams_jars())].concat();
+        let mut command = Command::new("java");
+        command.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-Xlint:all,-path", "-Werror", "-d"]);
+        command.arg(&classes).arg("-cp").arg(std::env::join_paths(jars).expect("paths without a colon"));
+        command.args(files(&sources().join("java")));
+        run(command);
+        classes
+    });
+    &CLASSES
+}
+
+/// One of the programs in `java/`.
+pub fn java_program(class: &str) -> Command {
+    java(&kafka().logging(), class)
+}
+
+/// A program of Connect's by its class.
+pub fn connect(logging: &Path, class: &str) -> Command {
+    java(logging, class)
+}
+
+/// The member of groups that speaks by kafkajs.
+pub fn kafkajs_member() -> Command {
+    static MODULES: LazyLock<PathBuf> = LazyLock::new(|| {
+        system_package("node", "nodejs");
+        system_package("npm", "npm");
+        let folder = clients().join("kafkajs");
+        let pins = ["package.json", "package-lock.json"].map(|name| {
+            (name, std::fs::read_to_string(sources().join("kafkajs").join(name)).expect("it is there"))
+        });
+        install_once(&folder, &pins.each_ref().map(|(_, text)| text.as_str()).concat(), || {
+            for (name, text) in &pins {
+                std::fs::write(folder.join(name), text).expect("target/tmp is writable");
+            }
+            let mut npm = Command::new("npm");
+            npm.arg("ci").current_dir(&folder);
+            run(npm);
+        });
+        folder.join("node_modules")
+    });
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", &*MODULES).arg(sources().join("kafkajs/member.js"));
+    command
+}

@@ -34,13 +34,13 @@ enum Shown {
     Nothing,
 }
 
-struct Step {
+pub struct Step {
     class: &'static str,
     arguments: &'static str,
     shown: Shown,
 }
 
-const fn step(class: &'static str, arguments: &'static str) -> Step {
+pub const fn step(class: &'static str, arguments: &'static str) -> Step {
     Step { class, arguments, shown: Shown::Whole }
 }
 
@@ -144,16 +144,9 @@ fn kafkas_tools_say_the_same_of_kafka() {
         .start();
 
     let (folder, bootstrap) = (scratch.path().to_owned(), format!("127.0.0.1:{port}"));
-    let kafka = thread::spawn(move || transcript(&bootstrap, &folder));
-    let own = transcript(ours.bootstrap(), scratch.path());
-    let kafka = kafka.join().expect("the script runs against Kafka");
-    let mut differ = Vec::new();
-    for ((step, own), kafka) in SCRIPT.iter().zip(&own).zip(&kafka) {
-        if own != kafka {
-            differ.push(format!("## {} {}\n# corelane\n{own}\n# Kafka\n{kafka}", step.class, step.arguments));
-        }
-    }
-    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    let kafka = thread::spawn(move || transcript(SCRIPT, &bootstrap, &folder));
+    let own = transcript(SCRIPT, ours.bootstrap(), scratch.path());
+    agree(SCRIPT, &own, &kafka.join().expect("the script runs against Kafka"));
 
     let bootstraps = [ours.bootstrap(), &format!("127.0.0.1:{port}")];
     compare_features(bootstraps.map(features));
@@ -169,10 +162,21 @@ fn kafkas_tools_say_the_same_of_kafka() {
     ours.stop();
 }
 
+/// Panics with all the steps that did not print the same.
+pub fn agree(script: &[Step], own: &[String], kafka: &[String]) {
+    let mut differ = Vec::new();
+    for ((step, own), kafka) in script.iter().zip(own).zip(kafka) {
+        if own != kafka {
+            differ.push(format!("## {} {}\n# corelane\n{own}\n# Kafka\n{kafka}", step.class, step.arguments));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
 /// What each step prints, without what differs from broker to broker.
-fn transcript(bootstrap: &str, folder: &Path) -> Vec<String> {
+pub fn transcript(script: &[Step], bootstrap: &str, folder: &Path) -> Vec<String> {
     let folder = folder.to_str().expect("paths of tests are text");
-    SCRIPT
+    script
         .iter()
         .map(|step| {
             let mut command = kafka_tool(step.class);
@@ -235,7 +239,8 @@ fn plain(text: &str, bootstrap: &str) -> String {
         .map(|line| line.replace(bootstrap, "BOOTSTRAP").replace(port, "PORT"))
         .map(|line| without_time(&cut_behind(&cut_behind(&line, "Exception: "), "command : ")))
         .map(|line| without_sizes(&line))
-        .map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" "))
+        // tables are as wide as what is in them
+        .map(|line| line.split(' ').filter(|word| !word.is_empty()).map(word).collect::<Vec<_>>().join(" "))
         .collect();
     lines.sort();
     lines.join("\n")
@@ -283,9 +288,20 @@ fn part(part: &str) -> String {
     let value = match value {
         _ if is_id(value) => "ID",
         _ if value.starts_with('/') => "PATH",
-        _ => value,
+        // a member of a group: its client's id and what the broker makes of it
+        _ => match value.len().checked_sub(36).and_then(|at| value.split_at_checked(at)) {
+            Some((client, id)) if is_uuid(id) => return format!("{client}UUID{mark}"),
+            _ => value,
+        },
     };
     format!("{value}{mark}")
+}
+
+fn is_uuid(text: &str) -> bool {
+    let mut parts = text.split('-');
+    [8, 4, 4, 4, 12].iter().all(|length| {
+        parts.next().is_some_and(|part| part.len() == *length && part.bytes().all(|b| b.is_ascii_hexdigit()))
+    })
 }
 
 /// The levels of a feature that a broker supports, and the one it runs at. A level of metadata.version is a release's

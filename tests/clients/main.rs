@@ -1,13 +1,16 @@
-//! Real clients against the built binary: kafka-python, confluent-kafka-python, franz-go, kcat, and Kafka's own tools
-//! from its Maven jars. What is missing is installed into `target/tmp/clients` once (`install.rs`); a test whose tool
-//! cannot be installed fails and says what to do, it never skips.
+//! Real clients against the built binary: kafka-python, confluent-kafka-python, franz-go, kafkajs, kcat, and Kafka's own
+//! consumer, tools, Connect and Streams from its Maven jars. What is missing is installed into `target/tmp/clients` once
+//! (`install.rs`); a test whose tool cannot be installed fails and says what to do, it never skips.
 
 mod admin;
 mod bench;
 mod cli;
 mod cli_groups;
+mod connect;
 mod dump_log;
 mod franz_go;
+mod group_tools_agree;
+mod groups;
 #[path = "../it/harness.rs"]
 #[allow(dead_code, reason = "tests/it uses the rest")]
 mod harness;
@@ -20,6 +23,7 @@ mod load;
 mod mission;
 mod python;
 mod run;
+mod streams;
 #[path = "../it/wire.rs"]
 #[allow(dead_code, reason = "tests/it uses the rest")]
 mod wire;

@@ -85,6 +85,18 @@ impl Kafka {
         &self.version
     }
 
+    /// The folder of its jars.
+    #[must_use]
+    pub fn jars(&self) -> PathBuf {
+        self.folder.join("libs")
+    }
+
+    /// What its programs are told of logging.
+    #[must_use]
+    pub fn logging(&self) -> PathBuf {
+        self.folder.join("log4j2.yaml")
+    }
+
     /// `config/server.properties` of the distribution, with our port and data directory.
     #[must_use]
     pub fn properties(port: u16, controller_port: u16, data: &Path) -> String {
