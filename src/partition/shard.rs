@@ -138,10 +138,10 @@ impl Shard {
         });
     }
 
-    /// From now on a fetch is answered with what there is, and nobody waits for other members of a group: the node stops,
-    /// and has no time for what may come.
+    /// From now on a fetch is answered with what there is, and consumer groups are not coordinated here: the node stops, and
+    /// has no time for what may come.
     pub fn end_waits(&self) {
-        self.coordinators().end_waits();
+        self.coordinators().end();
         self.waits_ended.set(true);
         self.waits.borrow().values().for_each(|wait| wait.notify());
     }

@@ -150,8 +150,14 @@ impl Driver {
 
     /// A coordinator that reads the log has what this one has.
     pub fn check_log(&self) {
-        let loaded = self.load();
-        for (id, group) in &self.coordinator.groups {
+        self.coordinator.assert_same(&self.load());
+    }
+}
+
+impl GroupCoordinator {
+    /// `loaded` was read from this one's log.
+    pub fn assert_same(&self, loaded: &GroupCoordinator) {
+        for (id, group) in &self.groups {
             match &group.members {
                 Members::Classic(members) => check_classic(id, members, group, loaded.groups.get(id)),
                 Members::Consumer(members) => {
@@ -164,7 +170,7 @@ impl Driver {
                 }
             }
         }
-        let left = loaded.groups.keys().filter(|id| !self.coordinator.groups.contains_key(*id));
+        let left = loaded.groups.keys().filter(|id| !self.groups.contains_key(*id));
         assert_eq!(left.count(), 0, "groups are in the log only");
     }
 }

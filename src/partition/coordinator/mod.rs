@@ -8,17 +8,20 @@
 //! * A turn and the append of its records are one plain call: the log's order is the machine's.
 //! * A machine whose records could not be written is dropped, with everybody who waits for it, and loaded anew.
 //! * Whoever waits for minutes (JoinGroup, SyncGroup) holds no credit of the mesh.
+//! * When the node stops, nobody is heard and no session ends any more; nothing is written to a log that is being closed.
 //!
 //! Never here: what a group is, which error a client sees.
 
 mod lag;
 mod load;
 mod route;
+#[cfg(test)]
+mod testing;
 
 pub use route::partition_of;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -47,15 +50,17 @@ const BATCH_BYTES: usize = 1 << 20;
 /// The coordinators of one shard.
 pub(super) struct Coordinators {
     settings: Settings,
-    hosts: RefCell<HashMap<PartitionId, Rc<GroupHost>>>,
+    hosts: RefCell<BTreeMap<PartitionId, Rc<GroupHost>>>,
     /// Requests of this shard's connections that other shards answer later, by the number we gave them.
-    asked: RefCell<HashMap<u64, Sender<Result<Reply, ErrorCode>>>>,
+    asked: RefCell<BTreeMap<u64, Sender<Result<Reply, ErrorCode>>>>,
+    /// The node stops.
+    has_ended: Cell<bool>,
 }
 
 struct GroupHost {
     partition: PartitionId,
     machine: RefCell<Machine>,
-    waiting: RefCell<HashMap<Ticket, Waiting>>,
+    waiting: RefCell<BTreeMap<Ticket, Waiting>>,
     next_ticket: Cell<u64>,
     /// The next deadline has moved forward, or the machine is not what it was.
     changed: Notify,
@@ -87,7 +92,12 @@ enum Machine {
 
 impl Coordinators {
     pub(super) fn new(settings: Settings) -> Coordinators {
-        Coordinators { settings, hosts: RefCell::default(), asked: RefCell::default() }
+        Coordinators {
+            settings,
+            hosts: RefCell::default(),
+            asked: RefCell::default(),
+            has_ended: Cell::new(false),
+        }
     }
 
     fn host(&self, partition: PartitionId) -> Option<Rc<GroupHost>> {
@@ -98,12 +108,20 @@ impl Coordinators {
         self.hosts.borrow().values().map(Rc::clone).collect()
     }
 
-    /// Who waits for other members is told to go elsewhere: the node stops.
-    pub(super) fn end_waits(&self) {
+    /// The node stops. Nothing more may be asked, who waits for other members is told to go elsewhere, and no session
+    /// ends: members that cannot be heard have not gone. What waits for the disk is answered still, and a topic that is being
+    /// removed takes its offsets along until the logs are closed.
+    pub(super) fn end(&self) {
+        self.has_ended.set(true);
         for host in self.all() {
             host.waiting.borrow_mut().retain(|_, waiting| !waiting.for_others);
+            host.changed.notify();
         }
         self.asked.borrow_mut().clear();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.get()
     }
 }
 
@@ -227,6 +245,9 @@ impl Shard {
         partition: PartitionId,
         request: Request,
     ) -> Result<Receiver<Reply>, ErrorCode> {
+        if self.coordinators().has_ended() {
+            return Err(ErrorCode::NotCoordinator);
+        }
         let host = self.coordinators().host(partition).ok_or(ErrorCode::NotCoordinator)?;
         let ticket = Ticket(host.next_ticket.get());
         host.next_ticket.set(ticket.0 + 1);
@@ -248,6 +269,10 @@ impl Shard {
         host: &Rc<GroupHost>,
         act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>,
     ) -> Result<Settled, ErrorCode> {
+        // its log is being closed
+        if self.storage().is_stopping() {
+            return Err(ErrorCode::NotCoordinator);
+        }
         let effects = match &mut *host.machine.borrow_mut() {
             Machine::Loading => return Err(ErrorCode::CoordinatorLoadInProgress),
             Machine::Failed => return Err(ErrorCode::CoordinatorNotAvailable),
@@ -315,7 +340,7 @@ impl Shard {
     }
 }
 
-/// A host's task: loads the machine, then calls it when something is due, until the partition goes.
+/// A host's task: loads the machine, then calls it when something is due, until the partition goes or the node stops.
 async fn run(shard: Weak<Shard>, host: Rc<GroupHost>) {
     let mut told = None;
     loop {
@@ -328,6 +353,7 @@ async fn run(shard: Weak<Shard>, host: Rc<GroupHost>) {
                 told = None;
                 strong.began(&host, Box::new(machine));
             }
+            Err(_) if strong.storage().is_stopping() => return host.fail(Machine::Gone),
             Err(reason) => {
                 if told.as_ref() != Some(&reason) {
                     tracing::error!(
@@ -343,21 +369,26 @@ async fn run(shard: Weak<Shard>, host: Rc<GroupHost>) {
         }
         drop(strong);
         serve_timers(&shard, &host).await;
+        if shard.upgrade().is_none_or(|shard| shard.coordinators().has_ended()) {
+            return;
+        }
         reactor::sleep(RELOAD_PAUSE).await;
     }
 }
 
-/// Until the machine runs no more.
+/// Until the machine runs no more, or the node stops.
 async fn serve_timers(shard: &Weak<Shard>, host: &Rc<GroupHost>) {
     while let Some(next) = host.next_tick() {
         let steady = now().steady;
+        let Some(strong) = shard.upgrade().filter(|shard| !shard.coordinators().has_ended()) else { return };
         if next.is_some_and(|next| next <= steady) {
-            let Some(shard) = shard.upgrade() else { return };
-            let _ = shard.turn(host, GroupCoordinator::tick);
+            let _ = strong.turn(host, GroupCoordinator::tick);
+            drop(strong);
             // a thousand sessions may end at once
             reactor::turn().await;
             continue;
         }
+        drop(strong);
         host.wakes.set(next);
         match next {
             Some(next) => or(sleep_until(next), host.changed.notified()).await,
