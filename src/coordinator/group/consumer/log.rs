@@ -9,7 +9,7 @@ use crate::coordinator::group::{Due, Turn};
 use crate::coordinator::record::{GroupEpochValue, Record, RegexValue, TargetEpochValue, TopicPartitions};
 
 /// Of a group and of its target, before there is a record of them.
-const FIRST_EPOCH: i32 = 1;
+pub(super) const FIRST_EPOCH: i32 = 1;
 
 impl ConsumerGroup {
     pub fn epoch(&self) -> i32 {

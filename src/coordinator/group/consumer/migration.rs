@@ -1,9 +1,11 @@
 //! A group changes its protocol while it has members (group.consumer.migration.policy): to the consumer protocol with the first
 //! member that uses it, back to the classic one when the last of those has gone.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::classic::{Rebalance, by_id, embedded, support};
+use super::log::FIRST_EPOCH;
 use super::member::{Member, Owned, State};
 use super::{ConsumerGroup, ErrorCode, Members, Partitions, Refusal};
 use crate::coordinator::group::classic::{self, CONSUMER, ClassicGroup, Protocol, Terms};
@@ -11,6 +13,7 @@ use crate::coordinator::group::{Client, Group, Turn};
 use crate::coordinator::record::{
     Assignment, GroupEpochValue, MemberValue, Record, Subscription, TargetEpochValue, TopicPartitions,
 };
+use crate::model::TopicId;
 
 /// A classic group as one of the consumer protocol.
 pub(super) struct Upgrade {
@@ -35,8 +38,9 @@ pub(super) fn upgrade(turn: &Turn, classic: &ClassicGroup) -> Result<Upgrade, Re
     if classic.members().count() > turn.settings.consumer_max_size {
         return refused("the group size exceeds the consumer group maximum size");
     }
-    let epoch = classic.generation();
-    let mut members: Vec<(String, Member, Partitions)> = Vec::new();
+    // one that has had no generation yet begins like any other: epoch 0 is that of who is no member
+    let epoch = classic.generation().max(FIRST_EPOCH);
+    let mut known: Vec<(&classic::Member, Subscription, Partitions)> = Vec::new();
     for member in classic.members() {
         let assignment = match &member.assignment {
             bytes if bytes.is_empty() => Some(Assignment::default()),
@@ -55,10 +59,34 @@ pub(super) fn upgrade(turn: &Turn, classic: &ClassicGroup) -> Result<Upgrade, Re
         if assignment.has_user_data {
             return refused("an unsupported custom assignor is in use");
         }
-        let partitions = by_id(turn.image, &assignment.partitions);
-        members.push((member.id.to_string(), upgraded(member, epoch, subscription, &partitions), partitions));
+        known.push((member, subscription, by_id(turn.image, &assignment.partitions)));
     }
-    Ok(Upgrade::of(turn, epoch, members))
+    keep_claimed(turn, &mut known);
+    let members = known.into_iter().map(|(member, subscription, partitions)| {
+        (member.id.to_string(), upgraded(member, epoch, subscription, &partitions), partitions)
+    });
+    Ok(Upgrade::of(turn, epoch, members.collect()))
+}
+
+/// Cooperative members read on what they said, when they joined, that they have: amid a rebalance, when the classic group has
+/// forgotten its assignments, and after one that took something from them, until they have been told and have joined again
+/// without it. It stays theirs so long, unless it was assigned to another. (Kafka takes it for free, and gives it to others.)
+fn keep_claimed(turn: &Turn, known: &mut [(&classic::Member, Subscription, Partitions)]) {
+    let pairs = |partitions: &Partitions| -> Vec<(TopicId, i32)> {
+        let all = partitions.iter().flat_map(|(topic, all)| all.iter().map(|at| (*topic, *at)));
+        all.collect()
+    };
+    let mut taken: BTreeSet<(TopicId, i32)> =
+        known.iter().flat_map(|(_, _, partitions)| pairs(partitions)).collect();
+    for (_, subscription, partitions) in known {
+        for (topic, partition) in pairs(&by_id(turn.image, &subscription.owned)) {
+            let exists = |count: usize| usize::try_from(partition).is_ok_and(|at| at < count);
+            let is_there = turn.image.topic(topic).is_some_and(|topic| exists(topic.partitions.len()));
+            if is_there && taken.insert((topic, partition)) {
+                partitions.entry(topic).or_default().push(partition);
+            }
+        }
+    }
 }
 
 /// It has what it had, since this epoch.

@@ -212,6 +212,31 @@ fn those_who_wait_are_answered_when_the_group_changes() {
     assert_eq!(rejoined.error_code, 0);
 }
 
+/// Epoch 0 is that of who is no member: one who was told it would join for ever.
+#[test]
+fn a_group_that_changes_before_its_first_generation_has_an_epoch() {
+    let mut broker = Broker::with_topics();
+    let waits = broker.send(3, Body::Join(Box::new(classic_join("", &[]))));
+    assert!(broker.is_waiting(waits));
+    assert_eq!(broker.beat(join("reads-nothing", &[])).member_epoch, 1);
+}
+
+/// A cooperative member goes on reading while it waits for the others.
+#[test]
+fn what_a_member_reads_amid_a_rebalance_stays_its_own_when_the_group_changes() {
+    let mut broker = Broker::with_topics();
+    let old = broker.one_classic();
+    broker.send(3, Body::Join(Box::new(classic_join("", &[]))));
+    let joins = broker.send(5, Body::Join(Box::new(classic_join(&old, &[("a", &[0, 1, 2, 3])]))));
+    let Reply::Join(joined) = broker.reply(joins) else { panic!() };
+    assert_eq!((joined.error_code, joined.generation_id), (0, 2));
+    // another one comes before anything is assigned: the group forgets who had what
+    broker.send(3, Body::Join(Box::new(classic_join("", &[]))));
+    let new = broker.beat(join("new", &["a"]));
+    assert_eq!(told(&new), Some(Has::new()), "all of it is read");
+    assert!(!broker.is_classic());
+}
+
 #[test]
 fn empty_groups_change_without_a_word() {
     let mut broker = Broker::with_topics();
