@@ -3,6 +3,7 @@
 //! Compiled into the library's unit tests, for they need the virtual reactor and look inside.
 
 mod flushes;
+mod groups;
 mod metadata;
 mod storage;
 
