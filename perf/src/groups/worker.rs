@@ -413,15 +413,20 @@ fn moment(order: Order) -> u64 {
     }
 }
 
-/// All members of a group are in one epoch, a later one than this, and have all partitions among them.
+/// All members of a group are in one epoch, a later one than this, and have all partitions among them, none more than one
+/// more than another: a member that came when the broker had just assigned waits in the same epoch with nothing.
 fn is_stable(standings: impl Iterator<Item = Option<Standing>>, behind: i32, partitions: usize) -> bool {
-    let (mut epochs, mut owned) = (BTreeSet::new(), 0);
+    let (mut epochs, mut shares) = (BTreeSet::new(), Vec::new());
     for standing in standings {
         let Some(standing) = standing else { return false };
         epochs.insert(standing.epoch);
-        owned += standing.partitions;
+        shares.push(standing.partitions);
     }
-    epochs.len() == 1 && epochs.first().is_some_and(|epoch| *epoch > behind) && owned == partitions
+    let (Some(least), Some(most)) = (shares.iter().min(), shares.iter().max()) else { return false };
+    epochs.len() == 1
+        && epochs.first().is_some_and(|epoch| *epoch > behind)
+        && shares.iter().sum::<usize>() == partitions
+        && most - least <= 1
 }
 
 #[cfg(test)]
@@ -433,7 +438,8 @@ mod tests {
         let of = |epoch, partitions| Some(Standing { epoch, partitions });
         let stable = |members: &[Option<Standing>]| is_stable(members.iter().copied(), 3, 10);
         assert!(stable(&[of(4, 5), of(4, 5)]));
-        assert!(stable(&[of(4, 10), of(4, 0)]), "more members than partitions");
+        assert!(is_stable([of(4, 1), of(4, 0)].into_iter(), 3, 1), "more members than partitions");
+        assert!(!stable(&[of(4, 10), of(4, 0)]), "one has come and is not counted yet");
         assert!(!stable(&[of(3, 5), of(3, 5)]), "as before");
         assert!(!stable(&[of(4, 5), of(5, 5)]));
         assert!(!stable(&[of(4, 5), of(4, 4)]), "a partition is on its way");
