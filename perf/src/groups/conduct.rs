@@ -292,10 +292,13 @@ impl<'a> Conductor<'a> {
     }
 
     fn watch_idle(&mut self) {
+        if self.options.idle.is_zero() {
+            return;
+        }
         let begun = self.moment(self.clock.nanos());
         thread::sleep(self.options.idle);
         let idle = self.since(&begun, self.clock.nanos());
-        self.idle_cores = idle.cpu_seconds.map(|used| used / idle.seconds.max(1e-3));
+        self.idle_cores = idle.cpu_seconds.map(|used| used / idle.seconds);
     }
 
     fn moment(&self, at: u64) -> Moment {

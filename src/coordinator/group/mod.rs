@@ -190,44 +190,31 @@ impl GroupCoordinator {
                 answer(ticket, Reply::FetchOffsets(self.fetch_offsets(&group, require_stable)))
             }
             Body::Commit(commit) => {
-                let id = commit.group_id.0.to_string();
                 let may_create = commit.generation_id_or_member_epoch < 0;
-                self.one(context, &id, |group, turn| match group {
+                self.one(context, &commit.group_id, |group, turn| match group {
                     None if !may_create => commit::of_no_group(turn, ticket, version, &commit),
                     group => group.get_or_insert_with(Group::new).commit(turn, ticket, version, &commit),
                 })
             }
-            Body::DeleteOffsets(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| match group {
-                    None => commit::delete_from_no_group(turn, ticket),
-                    Some(group) => group.delete_offsets(turn, ticket, &request),
-                })
-            }
-            Body::Join(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| {
-                    classic::join(group, turn, ticket, version, &client, &request);
-                })
-            }
-            Body::Sync(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| classic::sync(group, turn, ticket, version, &request))
-            }
-            Body::Heartbeat(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| classic::heartbeat(group, turn, ticket, &request))
-            }
-            Body::Leave(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| classic::leave(group, turn, ticket, version, &request))
-            }
-            Body::ConsumerHeartbeat(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| {
-                    consumer::heartbeat(group, turn, ticket, version, &client, &request);
-                })
-            }
+            Body::DeleteOffsets(request) => self.one(context, &request.group_id, |group, turn| match group {
+                None => commit::delete_from_no_group(turn, ticket),
+                Some(group) => group.delete_offsets(turn, ticket, &request),
+            }),
+            Body::Join(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::join(group, turn, ticket, version, &client, &request);
+            }),
+            Body::Sync(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::sync(group, turn, ticket, version, &request)
+            }),
+            Body::Heartbeat(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::heartbeat(group, turn, ticket, &request)
+            }),
+            Body::Leave(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::leave(group, turn, ticket, version, &request)
+            }),
+            Body::ConsumerHeartbeat(request) => self.one(context, &request.group_id, |group, turn| {
+                consumer::heartbeat(group, turn, ticket, version, &client, &request);
+            }),
         }
     }
 
@@ -275,7 +262,7 @@ impl GroupCoordinator {
         let mut effects = Effects::default();
         for id in ids {
             let mut error = ErrorCode::GroupIdNotFound;
-            let of_one = self.one(context, &id.0.to_string(), |group, turn| {
+            let of_one = self.one(context, &id, |group, turn| {
                 if let Some(group) = group {
                     error = group.delete(turn);
                 }
@@ -316,9 +303,29 @@ impl GroupCoordinator {
         effects
     }
 
+    /// A turn of every group where it is, which may go: some 100 ns each where there is nothing to do.
     fn each(&mut self, context: &mut Context, act: impl Fn(&mut Group, &mut Turn)) -> Effects<Reply> {
-        let ids = self.groups.keys().map(Rc::clone).collect();
-        self.these(context, ids, act)
+        let (mut effects, mut gone) = (Effects::default(), Vec::new());
+        for (id, group) in &mut self.groups {
+            let mut turn = Turn {
+                now: context.now,
+                image: context.image,
+                random: &mut *context.random,
+                settings: &self.settings,
+                timers: &mut self.timers,
+                effects,
+                group: Rc::clone(id),
+            };
+            act(group, &mut turn);
+            effects = turn.effects;
+            if group.is_gone() {
+                gone.push(Rc::clone(id));
+            }
+        }
+        for id in gone {
+            self.groups.remove(&id);
+        }
+        effects
     }
 
     fn these(
