@@ -303,7 +303,7 @@ impl GroupCoordinator {
         effects
     }
 
-    /// A turn of every group where it is, which may go: some 100 ns each where there is nothing to do.
+    /// A turn of every group, each where it is: that of a change of topics has little to do but to go through them all.
     fn each(&mut self, context: &mut Context, act: impl Fn(&mut Group, &mut Turn)) -> Effects<Reply> {
         let (mut effects, mut gone) = (Effects::default(), Vec::new());
         for (id, group) in &mut self.groups {
