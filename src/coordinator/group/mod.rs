@@ -99,7 +99,17 @@ struct Turn<'a> {
     group: Rc<str>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    fn begin(
+        context: &'a mut Context<'_>,
+        settings: &'a Settings,
+        timers: &'a mut Timers<Timer>,
+        group: Rc<str>,
+    ) -> Turn<'a> {
+        let Context { now, image, random } = context;
+        Turn { now: *now, image, random: &mut **random, settings, timers, effects: Effects::default(), group }
+    }
+
     fn record(&mut self, record: Record) {
         self.effects.records.push(record);
     }
@@ -286,15 +296,7 @@ impl GroupCoordinator {
             Some((id, group)) => (id, Some(group)),
             None => (Rc::from(id), None),
         };
-        let mut turn = Turn {
-            now: context.now,
-            image: context.image,
-            random: &mut *context.random,
-            settings: &self.settings,
-            timers: &mut self.timers,
-            effects: Effects::default(),
-            group: Rc::clone(&id),
-        };
+        let mut turn = Turn::begin(context, &self.settings, &mut self.timers, Rc::clone(&id));
         act(&mut group, &mut turn);
         let effects = turn.effects;
         if let Some(group) = group.filter(|group| !group.is_gone()) {
@@ -307,17 +309,10 @@ impl GroupCoordinator {
     fn each(&mut self, context: &mut Context, act: impl Fn(&mut Group, &mut Turn)) -> Effects<Reply> {
         let (mut effects, mut gone) = (Effects::default(), Vec::new());
         for (id, group) in &mut self.groups {
-            let mut turn = Turn {
-                now: context.now,
-                image: context.image,
-                random: &mut *context.random,
-                settings: &self.settings,
-                timers: &mut self.timers,
-                effects,
-                group: Rc::clone(id),
-            };
+            let mut turn = Turn::begin(context, &self.settings, &mut self.timers, Rc::clone(id));
             act(group, &mut turn);
-            effects = turn.effects;
+            effects.records.append(&mut turn.effects.records);
+            effects.replies.append(&mut turn.effects.replies);
             if group.is_gone() {
                 gone.push(Rc::clone(id));
             }
