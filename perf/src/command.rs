@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::compare::{self, Compare};
+use crate::groups::{self, Groups};
 use crate::host;
 use crate::measure::Role;
 use crate::null_broker::{self, NullBroker};
@@ -27,6 +28,8 @@ pub enum Command {
     EndToEnd(Box<EndToEndRun>),
     /// End-to-end load beside readers that go through the log from the beginning, again when they have caught up.
     Mixed(Box<MixedRun>),
+    /// Consumer groups without records: members join, beat and rebalance; latency from due to answered.
+    Groups(Box<Groups>),
     /// Runs that people know by name; without a name, the list.
     Workload(WorkloadRun),
     /// Apache Kafka (or a broker of any kind) and corelane by turns, with a table and a page of ratios.
@@ -134,6 +137,9 @@ pub fn measure_line(line: &[String]) -> Result<Report> {
 
 fn measure(command: &Command) -> Result<(Report, &Output)> {
     host::allow_open_files();
+    if let Command::Groups(options) = command {
+        return Ok((groups::run(options)?, &options.output));
+    }
     let readers = |role, count, options| Readers { role, count, options };
     let run = match command {
         Command::Produce(load) => Run::new("produce", load),
@@ -162,7 +168,7 @@ fn measure(command: &Command) -> Result<(Report, &Output)> {
                 ..Run::new("mixed", &of.load)
             }
         }
-        _ => bail!("a run is one of produce, consume, end-to-end and mixed"),
+        _ => bail!("a run is one of produce, consume, end-to-end, mixed and groups"),
     };
     let report = match run.producers().and_then(|produce| produce.search) {
         Some(bound) => search::search(&run, bound)?,

@@ -9,8 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use bytes::{BufMut, Bytes, BytesMut};
+use anyhow::{Result, ensure};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
@@ -24,8 +23,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use crate::wire::assignment::{assigned, assignment, subscription};
 use crate::wire::control::{Connection, Layout, address, name, string};
-use crate::wire::{Cursor, Malformed, error_name};
+use crate::wire::{code, error_name};
 
 const SESSION_TIMEOUT_MS: i32 = 30_000;
 /// Shorter than an answer may take.
@@ -34,14 +34,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const COMMIT: Duration = Duration::from_secs(5);
 /// What a group may take until all its members are in one generation.
 const SETTLE: Duration = Duration::from_secs(120);
-
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-const NOT_COORDINATOR: i16 = 16;
-const ILLEGAL_GENERATION: i16 = 22;
-const UNKNOWN_MEMBER_ID: i16 = 25;
-const REBALANCE_IN_PROGRESS: i16 = 27;
-const MEMBER_ID_REQUIRED: i16 = 79;
 
 pub struct Group {
     assignments: Vec<Vec<usize>>,
@@ -72,7 +64,7 @@ impl Group {
         layout: &Arc<Layout>,
         positions: &Arc<[AtomicI64]>,
     ) -> Result<Group> {
-        let coordinator = find_coordinator(bootstrap, group)?;
+        let coordinator = find_coordinator(&mut Connection::open(bootstrap)?, group)?;
         let mut joined: Vec<Member> = (0..members)
             .map(|_| {
                 Ok(Member {
@@ -115,8 +107,11 @@ impl Group {
     }
 }
 
-fn find_coordinator(bootstrap: &str, group: &str) -> Result<String> {
-    let mut connection = Connection::open(bootstrap)?;
+/// The address of the group's coordinator.
+///
+/// # Errors
+/// The broker's refusal, or none within a minute.
+pub fn find_coordinator(connection: &mut Connection, group: &str) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let request = FindCoordinatorRequest::default().with_key(string(group)).with_key_type(0);
@@ -124,7 +119,9 @@ fn find_coordinator(bootstrap: &str, group: &str) -> Result<String> {
         match found.error_code {
             0 => return Ok(address(&found.host, found.port)),
             // the broker makes its internal topic for the first group
-            COORDINATOR_NOT_AVAILABLE | COORDINATOR_LOAD_IN_PROGRESS if Instant::now() < deadline => {
+            code::COORDINATOR_NOT_AVAILABLE | code::COORDINATOR_LOAD_IN_PROGRESS
+                if Instant::now() < deadline =>
+            {
                 thread::sleep(Duration::from_millis(100));
             }
             error => anyhow::bail!("FindCoordinator answered {}", error_name(error)),
@@ -161,9 +158,9 @@ impl Member {
             let joined: JoinGroupResponse = self.connection.ask(ApiKey::JoinGroup, &[5, 4, 2], &request)?;
             match joined.error_code {
                 0 => break joined,
-                MEMBER_ID_REQUIRED => self.id = joined.member_id,
-                UNKNOWN_MEMBER_ID if Instant::now() < deadline => self.id = StrBytes::default(),
-                COORDINATOR_LOAD_IN_PROGRESS | NOT_COORDINATOR if Instant::now() < deadline => {
+                code::MEMBER_ID_REQUIRED => self.id = joined.member_id,
+                code::UNKNOWN_MEMBER_ID if Instant::now() < deadline => self.id = StrBytes::default(),
+                code::COORDINATOR_LOAD_IN_PROGRESS | code::NOT_COORDINATOR if Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(100));
                 }
                 error => anyhow::bail!("JoinGroup answered {}", error_name(error)),
@@ -193,7 +190,7 @@ impl Member {
         match synced.error_code {
             0 => self.slots = assigned(layout, &synced.assignment)?,
             // another member has come: once more
-            REBALANCE_IN_PROGRESS | ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID => {}
+            code::REBALANCE_IN_PROGRESS | code::ILLEGAL_GENERATION | code::UNKNOWN_MEMBER_ID => {}
             error => anyhow::bail!("SyncGroup answered {}", error_name(error)),
         }
         Ok(())
@@ -285,78 +282,4 @@ fn beat(
         note(member.leave());
     }
     wrong
-}
-
-/// `ConsumerProtocolSubscription`, version 0.
-fn subscription(layout: &Layout) -> Bytes {
-    let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
-    bytes.put_u32(layout.topics.len() as u32);
-    for topic in &layout.topics {
-        put_string(&mut bytes, topic);
-    }
-    bytes.put_i32(-1);
-    bytes.freeze()
-}
-
-/// `ConsumerProtocolAssignment`, version 0.
-fn assignment(layout: &Layout, slots: &[usize]) -> Bytes {
-    let topic_of = |slot: &usize| layout.slots[*slot].topic;
-    let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
-    let topics: Vec<_> = slots.chunk_by(|a, b| topic_of(a) == topic_of(b)).collect();
-    bytes.put_u32(topics.len() as u32);
-    for of_topic in topics {
-        put_string(&mut bytes, &layout.topics[topic_of(&of_topic[0])]);
-        bytes.put_u32(of_topic.len() as u32);
-        for slot in of_topic {
-            bytes.put_i32(layout.slots[*slot].partition);
-        }
-    }
-    bytes.put_i32(-1);
-    bytes.freeze()
-}
-
-fn put_string(bytes: &mut BytesMut, text: &str) {
-    bytes.put_u16(text.len() as u16);
-    bytes.put_slice(text.as_bytes());
-}
-
-/// The slots of an assignment, in order.
-fn assigned(layout: &Layout, bytes: &[u8]) -> Result<Vec<usize>> {
-    let mut slots = Vec::new();
-    if bytes.is_empty() {
-        return Ok(slots);
-    }
-    let mut cursor = Cursor::new(bytes);
-    cursor.int16()?;
-    for _ in 0..cursor.length(false)? {
-        let topic = std::str::from_utf8(cursor.string(false)?).map_err(|_| Malformed)?;
-        for _ in 0..cursor.length(false)? {
-            let partition = cursor.int32()?;
-            let found = layout
-                .slots
-                .iter()
-                .position(|slot| slot.partition == partition && layout.topics[slot.topic] == topic);
-            slots.push(found.context("an assignment of a partition that the run does not have")?);
-        }
-    }
-    slots.sort_unstable();
-    Ok(slots)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::produce::Slot;
-
-    #[test]
-    fn an_assignment_survives_the_way() {
-        let slots = (0..6).map(|i| Slot { topic: i / 4, partition: (i % 4) as i32, leader: 0 }).collect();
-        let layout = Layout { brokers: Vec::new(), topics: vec!["a".to_owned(), "b".to_owned()], slots };
-        for wanted in [vec![], vec![1], vec![0, 3, 4, 5]] {
-            assert_eq!(assigned(&layout, &assignment(&layout, &wanted)).expect("an assignment"), wanted);
-        }
-        assert!(assigned(&layout, &[0, 0, 0]).is_err());
-    }
 }

@@ -71,6 +71,20 @@ impl ProcessUse {
     }
 }
 
+/// CPU time of the threads a process has now, nanoseconds: finer than [`ProcessUse`], which counts in hundredths of a
+/// second. `None` if there is no such process or the kernel does not tell.
+#[must_use]
+pub fn cpu_nanos(pid: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let of_thread = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    // one that has just ended counts for nothing
+    let nanos: Vec<u64> = threads.filter_map(of_thread).collect();
+    (!nanos.is_empty()).then(|| nanos.iter().sum())
+}
+
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
@@ -189,5 +203,12 @@ mod tests {
         let now = ProcessUse::of(std::process::id()).expect("this process");
         assert!(now.resident_bytes > 100_000 && now.context_switches > 0, "{now:?}");
         assert_eq!(ProcessUse::of(u32::MAX), None);
+        let before = cpu_nanos(std::process::id()).expect("this process");
+        let mut state = 1_u64;
+        // what a thread uses is told at the next tick of the kernel's at the latest
+        while cpu_nanos(std::process::id()).is_some_and(|nanos| nanos < before + 1_000_000) {
+            state = std::hint::black_box(state.wrapping_mul(3));
+        }
+        assert_eq!(cpu_nanos(u32::MAX), None);
     }
 }

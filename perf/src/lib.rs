@@ -1,8 +1,8 @@
 //! The load generator that corelane brings: `corelane bench`.
 //!
 //! It speaks Kafka's protocol to any broker, so that every system is measured by the same tool. Where to start
-//! reading: [`run`](mod@run) is one run from its topics to its report; `engine/` makes the load; `wire/` is the
-//! protocol; `report/` is what a run says. `README.md` beside it explains what the figures mean.
+//! reading: [`run`](mod@run) is one run from its topics to its report; `engine/` makes the load; `groups/` is the run of
+//! consumer groups; `wire/` is the protocol; `report/` is what a run says. `README.md` beside it explains what the figures mean.
 
 #![deny(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod command;
 pub mod compare;
 mod engine;
 mod group;
+mod groups;
 mod host;
 mod measure;
 mod null_broker;

@@ -23,6 +23,8 @@ pub enum Role {
     Consume,
     /// The same beside producers: readers that go through the log again and again.
     CatchUp,
+    /// Heartbeats answered; latency of each, from when it was due to its answer.
+    Heartbeat,
 }
 
 impl Role {
@@ -33,6 +35,16 @@ impl Role {
             Role::EndToEnd => "end-to-end",
             Role::Consume => "consume",
             Role::CatchUp => "catch-up",
+            Role::Heartbeat => "heartbeat",
+        }
+    }
+
+    /// What is counted, in the singular.
+    #[must_use]
+    pub fn counts(self) -> &'static str {
+        match self {
+            Role::Heartbeat => "heartbeat",
+            Role::Produce | Role::EndToEnd | Role::Consume | Role::CatchUp => "record",
         }
     }
 
@@ -43,6 +55,7 @@ impl Role {
             Role::Produce => "record: due to acknowledged",
             Role::EndToEnd => "record: due to received",
             Role::Consume | Role::CatchUp => "fetch that brought records: sent to received",
+            Role::Heartbeat => "heartbeat: due to answered",
         }
     }
 }

@@ -405,14 +405,7 @@ impl<'a> Running<'a> {
                 role_report(&self.series, role, warm_up_seconds, in_time, measured_seconds, asked)
             })
             .collect();
-        for role in &roles {
-            if let Some(asked) = role.asked_rate.filter(|asked| role.records_per_second < asked * 0.98) {
-                let (reached, asked) = (show_count(role.records_per_second), show_count(asked));
-                warnings.push(format!(
-                    "the rate was not reached: {reached} of {asked} records/s; latencies are lower bounds"
-                ));
-            }
-        }
+        warnings.extend(roles.iter().filter_map(unreached));
         if roles.is_empty() {
             warnings.push("nothing was measured".to_owned());
         }
@@ -426,10 +419,7 @@ impl<'a> Running<'a> {
         let main_role = roles.iter().find(|role| role.role == Role::Produce).or(roles.first());
         let mut used = self.watch.finish(main_role, measured_seconds, warm_up_seconds);
         if self.brokers > 1 && used.broker.take().is_some() {
-            let brokers = self.brokers;
-            warnings.push(format!(
-                "{brokers} brokers share the load: what one of them uses would say nothing, and is left out"
-            ));
+            warnings.push(shared_load(self.brokers));
         }
         let Used { broker, own_cpu_seconds: cpu_seconds, steal_percent, metrics } = used;
         let threads = ends.len();
@@ -438,11 +428,8 @@ impl<'a> Running<'a> {
             label: run.output.label.clone().unwrap_or_else(|| run.kind.to_owned()),
             kind: run.kind.to_owned(),
             workload: run.kind.to_owned(),
-            date: humantime::format_rfc3339_seconds(
-                std::time::UNIX_EPOCH + Duration::from_millis(self.clock.wall_ms().unsigned_abs()),
-            )
-            .to_string(),
-            tool: format!("corelane bench {}", env!("CARGO_PKG_VERSION")),
+            date: date(self.clock),
+            tool: tool(),
             host: Host::this(),
             settings: settings(run),
             measured_seconds,
@@ -462,6 +449,7 @@ impl<'a> Running<'a> {
             },
             metrics,
             search: Vec::new(),
+            groups: None,
             errors,
             warnings,
         }
@@ -495,8 +483,36 @@ impl<'a> Running<'a> {
     }
 }
 
+/// What to tell of a role that was slower than it was to be.
+#[must_use]
+pub fn unreached(role: &RoleReport) -> Option<String> {
+    let asked = role.asked_rate.filter(|asked| role.records_per_second < asked * 0.98)?;
+    let (reached, asked, what) = (show_count(role.records_per_second), show_count(asked), role.role.counts());
+    Some(format!("the rate was not reached: {reached} of {asked} {what}s/s; latencies are lower bounds"))
+}
+
+/// When a run began, for its report.
+#[must_use]
+pub fn date(clock: Clock) -> String {
+    let since = Duration::from_millis(clock.wall_ms().unsigned_abs());
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
+}
+
+/// What makes the load, for a report.
+#[must_use]
+pub fn tool() -> String {
+    format!("corelane bench {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What to tell of several brokers, of which only one could be watched.
+#[must_use]
+pub fn shared_load(brokers: usize) -> String {
+    format!("{brokers} brokers share the load: what one of them uses would say nothing, and is left out")
+}
+
 /// The CPUs for threads, in the order they are taken.
-fn cores(output: &Output) -> Vec<core_affinity::CoreId> {
+#[must_use]
+pub fn cores(output: &Output) -> Vec<core_affinity::CoreId> {
     let allowed = core_affinity::get_core_ids().unwrap_or_default();
     match &output.cores {
         Some(wanted) => wanted.0.iter().map(|id| core_affinity::CoreId { id: *id }).collect(),
@@ -622,8 +638,9 @@ fn plan_consumers(
     Ok(())
 }
 
-/// `in_time`: records and bytes of the measured seconds.
-fn role_report(
+/// The figures of one role. `in_time`: records and bytes of the measured seconds.
+#[must_use]
+pub fn role_report(
     series: &Series,
     role: Role,
     warm_up_seconds: u64,

@@ -37,11 +37,17 @@ struct Sample {
     metrics: BTreeMap<String, f64>,
 }
 
+/// The broker's process, if it is on this machine.
+#[must_use]
+pub fn broker_pid(target: &Target) -> Option<u32> {
+    target.pid.or_else(|| host::listener(&target.bootstrap))
+}
+
 impl Watch {
     /// Finds out what can be watched. The run begins now.
     #[must_use]
     pub fn new(target: &Target) -> Watch {
-        let pid = target.pid.or_else(|| host::listener(&target.bootstrap));
+        let pid = broker_pid(target);
         let host = target.bootstrap.rsplit_once(':').map_or("localhost", |(host, _)| host);
         let usual = format!("{host}:{METRICS_PORT}");
         // another broker on this machine may be the one that has its metrics there

@@ -131,6 +131,11 @@ What does it cost the broker?
   corelane bench produce -r 20k --pid $(pidof corelane)   CPU, memory, disk and context switches per record;
                                                        on this machine the pid is found without the option
 
+Consumer groups, without records
+  corelane bench groups --groups 1000 --members 5 -d 30s   until all are stable, a heartbeat's latency, CPU and memory
+  corelane bench groups --groups 1000 --protocol consumer  KIP-848
+  corelane bench groups --groups 1 --members 500 -p 1000 --rebalances 4 --heartbeat 1s
+
 Pictures, and runs side by side
   corelane bench produce -r 5000 --label before --json before.json
   corelane bench produce -r 5000 --label after --json after.json --html after.html

@@ -47,7 +47,7 @@ enum Command {
     /// A running cluster as a whole.
     #[command(subcommand)]
     Cluster(cluster::Command),
-    /// Measure a Kafka-protocol broker: produce, consume, end-to-end and mixed load; `bench examples` has recipes.
+    /// Measure a Kafka-protocol broker: produce, consume, end-to-end and mixed load, consumer groups; `bench examples` has recipes.
     #[command(subcommand)]
     Bench(corelane_perf::Command),
     /// See what the files of a log directory hold, and with --verify whether anything is damaged.

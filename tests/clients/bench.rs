@@ -9,7 +9,7 @@ use corelane_perf::compare::Process;
 
 use crate::harness::TempDir;
 use crate::install::{clients, kafka};
-use crate::load::{bench, every_kind_and_codec, number, role};
+use crate::load::{bench, every_kind_and_codec, groups, number, role};
 use crate::run::run;
 
 fn free_port() -> u16 {
@@ -25,6 +25,7 @@ fn bench_counts_right_against_kafka_and_compares_it_with_corelane() {
     let bootstrap = format!("127.0.0.1:{port}");
     every_kind_and_codec(&bootstrap, scratch.path());
     group(&bootstrap, scratch.path());
+    groups(&bootstrap, scratch.path());
     started.stop().expect("Kafka stops");
     compare(scratch.path());
 }

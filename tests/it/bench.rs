@@ -5,12 +5,18 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use crate::harness::{Broker, Setup};
-use crate::load::{bench, every_kind_and_codec, number, role};
+use crate::load::{bench, every_kind_and_codec, groups, number, role};
 
 #[test]
 fn every_kind_and_codec_counts_right() {
     let broker = Setup::new().shards(2).start();
     every_kind_and_codec(broker.bootstrap(), broker.scratch());
+}
+
+#[test]
+fn groups_join_beat_and_rebalance() {
+    let broker = Setup::new().shards(2).start();
+    groups(broker.bootstrap(), broker.scratch());
 }
 
 /// The sum of a metric over its labels.
@@ -63,6 +69,8 @@ fn errors_say_what_to_do() {
     fails("produce -b 127.0.0.1:1 --records 1", "is it running?");
     fails(&format!("produce -b {} --records 1 --idempotence --acks 1", broker.bootstrap()), "--acks all");
     fails(&format!("end-to-end -b {} --records 1 -s 10", broker.bootstrap()), "--record-bytes 20");
+    let lonely = format!("groups -b {} --members 1 --rebalances 1", broker.bootstrap());
+    fails(&lonely, "--members 2");
     // an HTTP port is not a broker
     fails(&format!("produce -b {} --records 1", broker.admin()), "does not answer as a Kafka broker");
     // what the broker refuses ends the run with the broker's word for it

@@ -37,8 +37,8 @@ fn sane(report: &Value, line: &str) {
         let percentiles =
             ["min", "p50", "p90", "p99", "p999", "p9999", "max"].map(|name| number(&latency[name]));
         assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "bench {line}: {percentiles:?}");
-        if ["produce", "end-to-end"].contains(&role["role"].as_str().expect("a role")) {
-            assert_eq!(number(&latency["count"]), records, "bench {line}: one latency a record");
+        if ["produce", "end-to-end", "heartbeat"].contains(&role["role"].as_str().expect("a role")) {
+            assert_eq!(number(&latency["count"]), records, "bench {line}: one latency each");
         }
         // the seconds add up to the whole; what a warm-up has taken comes before
         let seconds = role["series"].as_array().expect("series").iter();
@@ -92,4 +92,30 @@ pub fn every_kind_and_codec(bootstrap: &str, scratch: &Path) {
     assert_eq!(number(&role(&report, "produce")["records"]), 1_000.0);
     assert_eq!(number(&role(&report, "end-to-end")["records"]), 1_000.0);
     assert!(number(&role(&report, "catch-up")["records"]) > 1_900.0, "2 MiB of records of 1 KiB were there");
+}
+
+/// Groups of both protocols: every heartbeat that is due is answered, every rebalance comes to its end, nothing is left.
+pub fn groups(bootstrap: &str, scratch: &Path) {
+    for protocol in ["classic", "consumer"] {
+        let line = format!(
+            "groups --groups 3 --members 4 -p 6 --protocol {protocol} --heartbeat 200ms --rebalances 4 \
+             --idle 0s --warm-up 0s -d 1s --threads 2"
+        );
+        let report = bench(bootstrap, scratch, &line);
+        let heartbeats = number(&role(&report, "heartbeat")["records"]);
+        assert_eq!(heartbeats, 60.0, "{protocol}: five of each of twelve members in a second");
+        let groups = &report["groups"];
+        assert!(number(&groups["stable_seconds"]) > 0.0, "{groups}");
+        let rebalances = groups["rebalances"].as_array().expect("rebalances");
+        let triggers: Vec<_> = rebalances.iter().map(|rebalance| rebalance["trigger"].as_str()).collect();
+        assert_eq!(triggers, ["leaves", "joins", "leaves", "joins"].map(Some), "{groups}");
+        for rebalance in rebalances {
+            assert!(number(&rebalance["requests"]) >= 4.0, "all members are told: {rebalance}");
+        }
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let listed = command.args(["group", "list", "-b", bootstrap]).output().expect("the built binary runs");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(!listed.contains("bench-"), "its groups are deleted: {listed}");
 }

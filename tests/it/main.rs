@@ -19,6 +19,7 @@ mod exactly_once;
 mod failing_disk;
 mod footprint;
 mod full_disk;
+mod group_heartbeats;
 mod guard;
 mod guard_table;
 mod harness;

@@ -12,6 +12,7 @@ mod records;
 mod worker;
 
 pub use consumer::{AtEnd, ConsumerPlan, Findings};
+pub use inbox::Inbox;
 pub use poller::{Happened, Poller};
 pub use producer::{Budget, ProducePlan};
 pub use records::RecordPlan;

@@ -48,10 +48,49 @@ pub struct Report {
     pub metrics: BTreeMap<String, f64>,
     /// The runs of a search for the highest rate that came before this one.
     pub search: Vec<Trial>,
-    /// Errors the broker answered, by name: records.
+    /// Of a run of consumer groups.
+    #[serde(default)]
+    pub groups: Option<GroupsReport>,
+    /// Errors the broker answered, by name: records, or requests of group members.
     pub errors: BTreeMap<String, u64>,
     /// What the reader must know before believing the figures.
     pub warnings: Vec<String>,
+}
+
+/// What consumer groups cost a broker. Of the broker: nothing where it is not on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupsReport {
+    pub groups: u32,
+    /// Of each group.
+    pub members: u32,
+    pub protocol: String,
+    /// From the first member's joining until all members of all groups had their partitions.
+    pub stable_seconds: f64,
+    /// What the broker used in that time.
+    pub stable_cpu_seconds: Option<f64>,
+    /// What the broker uses with all connections open and nobody in a group.
+    pub idle_cores: Option<f64>,
+    /// What it uses beyond that in the measured time, microseconds for each heartbeat.
+    pub cpu_micros_per_heartbeat: Option<f64>,
+    /// By how much its resident memory grew with the connections, for each of them.
+    pub bytes_per_connection: Option<f64>,
+    /// By how much it grew from then until all groups were stable, for each member.
+    pub bytes_per_member: Option<f64>,
+    pub rebalances: Vec<Rebalance>,
+}
+
+/// One rebalance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rebalance {
+    /// What the last member of the group did: `joins` or `leaves`.
+    pub trigger: String,
+    /// From then until all members were in one new generation (epoch) with all partitions among them.
+    pub seconds: f64,
+    /// What the broker used in that time, heartbeats included.
+    pub cpu_seconds: Option<f64>,
+    /// Requests of all members in that time.
+    pub requests: u64,
+    pub steal_percent: f64,
 }
 
 /// One run of a search.

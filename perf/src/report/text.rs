@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{BrokerUse, Report, RoleReport, STEAL_PERCENT_MAX};
+use super::{BrokerUse, GroupsReport, Rebalance, Report, RoleReport, STEAL_PERCENT_MAX};
+use crate::measure::Role;
 use crate::units::{show_bytes, show_count, show_micros};
 
 /// The whole report in some lines.
@@ -18,7 +19,11 @@ pub fn summary(report: &Report) -> String {
         role_lines(&mut text, role);
     }
     if let Some(broker) = &report.broker {
-        broker_lines(&mut text, broker);
+        let what = report.roles.first().map_or("record", |role| role.role.counts());
+        broker_lines(&mut text, broker, what);
+    }
+    if let Some(groups) = &report.groups {
+        groups_lines(&mut text, groups);
     }
     let generator = &report.generator;
     let _ = write!(text, "  generator   {} threads, {:.2} cores", generator.threads, generator.cores);
@@ -32,8 +37,9 @@ pub fn summary(report: &Report) -> String {
         let (rate, p99) = (show_count(trial.rate), show_micros(trial.p99));
         let _ = writeln!(text, "  search      {rate} records/s: p99 {p99}, {verdict}");
     }
+    let things = if report.groups.is_some() { "requests" } else { "records" };
     for (error, records) in &report.errors {
-        let _ = writeln!(text, "  ERROR       {error}: {records} records");
+        let _ = writeln!(text, "  ERROR       {error}: {records} {things}");
     }
     for warning in &report.warnings {
         let _ = writeln!(text, "  WARNING     {warning}");
@@ -49,15 +55,18 @@ pub fn summary(report: &Report) -> String {
 
 fn role_lines(text: &mut String, role: &RoleReport) {
     let asked = role.asked_rate.map_or(String::new(), |rate| format!(" of {} asked for", show_count(rate)));
-    let _ = writeln!(
-        text,
-        "  {:<11} {} records/s{asked}, {}/s; {} records in {} requests",
-        role.role.name(),
-        show_count(role.records_per_second),
-        show_bytes(role.payload_bytes_per_second),
-        role.records,
-        role.requests
-    );
+    let (name, rate) = (role.role.name(), show_count(role.records_per_second));
+    let (what, count, requests) = (role.role.counts(), role.records, role.requests);
+    let _ = match role.role {
+        Role::Heartbeat => writeln!(text, "  {name:<11} {rate} {what}s/s{asked}; {count} {what}s"),
+        _ => {
+            let bytes = show_bytes(role.payload_bytes_per_second);
+            writeln!(
+                text,
+                "  {name:<11} {rate} {what}s/s{asked}, {bytes}/s; {count} {what}s in {requests} requests"
+            )
+        }
+    };
     let latency = &role.latency;
     if latency.count > 0 {
         let _ = writeln!(
@@ -74,14 +83,17 @@ fn role_lines(text: &mut String, role: &RoleReport) {
     }
 }
 
-fn broker_lines(text: &mut String, broker: &BrokerUse) {
+/// `what`: that costs are counted for.
+fn broker_lines(text: &mut String, broker: &BrokerUse, what: &str) {
+    let per_gigabyte = match broker.cpu_seconds_per_gigabyte {
+        // of what has no bytes
+        _ if what != "record" => String::new(),
+        seconds => format!("{seconds:.2} s CPU a GB, "),
+    };
     let _ = writeln!(
         text,
-        "  broker      {:.3} µs CPU a record, {:.2} s CPU a GB, {:.2} cores, {:.3} context switches a record",
-        broker.cpu_micros_per_record,
-        broker.cpu_seconds_per_gigabyte,
-        broker.cores,
-        broker.context_switches_per_record
+        "  broker      {:.3} µs CPU a {what}, {per_gigabyte}{:.2} cores, {:.3} context switches a {what}",
+        broker.cpu_micros_per_record, broker.cores, broker.context_switches_per_record
     );
     let _ = writeln!(
         text,
@@ -91,4 +103,37 @@ fn broker_lines(text: &mut String, broker: &BrokerUse) {
         show_bytes(broker.written_bytes as f64),
         show_bytes(broker.read_bytes as f64)
     );
+}
+
+fn groups_lines(text: &mut String, groups: &GroupsReport) {
+    let seconds = |seconds: f64| show_micros(seconds * 1e6);
+    let cpu = |used: Option<f64>| {
+        used.map_or(String::new(), |used| format!(", {} of the broker's CPU", seconds(used)))
+    };
+    let GroupsReport { groups: count, members, protocol, stable_seconds, .. } = groups;
+    let _ = writeln!(
+        text,
+        "  groups      {count} of {members}, protocol {protocol}: stable after {}{}",
+        seconds(*stable_seconds),
+        cpu(groups.stable_cpu_seconds)
+    );
+    if let (Some(idle), Some(of_one)) = (groups.idle_cores, groups.cpu_micros_per_heartbeat) {
+        let _ = writeln!(
+            text,
+            "              {of_one:.2} µs CPU a heartbeat beyond the {idle:.3} cores without groups"
+        );
+    }
+    if let (Some(connection), Some(member)) = (groups.bytes_per_connection, groups.bytes_per_member) {
+        let (connection, member) = (show_bytes(connection), show_bytes(member));
+        let _ = writeln!(text, "              resident memory: {connection} a connection, {member} a member");
+    }
+    for rebalance in &groups.rebalances {
+        let Rebalance { trigger, requests, steal_percent, .. } = rebalance;
+        let _ = writeln!(
+            text,
+            "  rebalance   a member {trigger}: {}{}, {requests} requests, steal {steal_percent:.1} %",
+            seconds(rebalance.seconds),
+            cpu(rebalance.cpu_seconds)
+        );
+    }
 }

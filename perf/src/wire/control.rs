@@ -112,17 +112,7 @@ impl Connection {
         request: &Q,
     ) -> Result<A> {
         self.correlation_id += 1;
-        let mut frame = BytesMut::new();
-        frame.put_u32(0);
-        RequestHeader::default()
-            .with_request_api_key(key as i16)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(StrBytes::from_static_str(CLIENT_ID)))
-            .encode(&mut frame, key.request_header_version(version))?;
-        request.encode(&mut frame, version)?;
-        let length = u32::try_from(frame.len() - 4)?;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
+        let frame = frame(key, version, self.correlation_id, request)?;
         self.stream.write_all(&frame)?;
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).with_context(|| format!("no answer to {key:?}"))?;
@@ -130,9 +120,7 @@ impl Connection {
         ensure!(length <= 256 << 20, "an answer of {length} bytes to {key:?}: not a Kafka broker?");
         let mut response = vec![0; length as usize];
         self.stream.read_exact(&mut response).with_context(|| format!("half an answer to {key:?}"))?;
-        let mut response = Bytes::from(response);
-        ResponseHeader::decode(&mut response, key.response_header_version(version))?;
-        A::decode(&mut response, version)
+        answer(key, version, Bytes::from(response))
     }
 
     /// Asks in the first of these versions that the broker has.
@@ -296,6 +284,34 @@ impl Connection {
         offsets.sort_unstable();
         Ok(offsets)
     }
+}
+
+/// A request as it is sent, its length in front.
+///
+/// # Errors
+/// The version has no field for what the request says.
+pub fn frame<Q: Encodable>(key: ApiKey, version: i16, correlation_id: i32, request: &Q) -> Result<BytesMut> {
+    let mut frame = BytesMut::new();
+    frame.put_u32(0);
+    RequestHeader::default()
+        .with_request_api_key(key as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation_id)
+        .with_client_id(Some(StrBytes::from_static_str(CLIENT_ID)))
+        .encode(&mut frame, key.request_header_version(version))?;
+    request.encode(&mut frame, version)?;
+    let length = u32::try_from(frame.len() - 4)?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+/// What is in a response, whose length has been taken off.
+///
+/// # Errors
+/// It cannot be read.
+pub fn answer<A: Decodable>(key: ApiKey, version: i16, mut response: Bytes) -> Result<A> {
+    ResponseHeader::decode(&mut response, key.response_header_version(version))?;
+    A::decode(&mut response, version)
 }
 
 /// Offsets of all the layout's slots, asked where they are led.

@@ -4,6 +4,7 @@
 //! What is sent and received per request under load is written and read here, in place, into buffers that are used
 //! again: [`batch`], [`produce`], [`fetch`]. Their tests hold them against the crate.
 
+pub mod assignment;
 pub mod batch;
 pub mod control;
 mod cursor;
@@ -13,6 +14,17 @@ pub mod produce;
 pub mod stamp;
 
 pub use cursor::{Cursor, Malformed};
+
+/// Error codes that consumer groups answer and that are no failure.
+pub mod code {
+    pub const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+    pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+    pub const NOT_COORDINATOR: i16 = 16;
+    pub const ILLEGAL_GENERATION: i16 = 22;
+    pub const UNKNOWN_MEMBER_ID: i16 = 25;
+    pub const REBALANCE_IN_PROGRESS: i16 = 27;
+    pub const MEMBER_ID_REQUIRED: i16 = 79;
+}
 
 /// Kafka's name of an error code, for messages.
 #[must_use]

@@ -99,7 +99,17 @@ struct Turn<'a> {
     group: Rc<str>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    fn begin(
+        context: &'a mut Context<'_>,
+        settings: &'a Settings,
+        timers: &'a mut Timers<Timer>,
+        group: Rc<str>,
+    ) -> Turn<'a> {
+        let Context { now, image, random } = context;
+        Turn { now: *now, image, random: &mut **random, settings, timers, effects: Effects::default(), group }
+    }
+
     fn record(&mut self, record: Record) {
         self.effects.records.push(record);
     }
@@ -190,44 +200,31 @@ impl GroupCoordinator {
                 answer(ticket, Reply::FetchOffsets(self.fetch_offsets(&group, require_stable)))
             }
             Body::Commit(commit) => {
-                let id = commit.group_id.0.to_string();
                 let may_create = commit.generation_id_or_member_epoch < 0;
-                self.one(context, &id, |group, turn| match group {
+                self.one(context, &commit.group_id, |group, turn| match group {
                     None if !may_create => commit::of_no_group(turn, ticket, version, &commit),
                     group => group.get_or_insert_with(Group::new).commit(turn, ticket, version, &commit),
                 })
             }
-            Body::DeleteOffsets(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| match group {
-                    None => commit::delete_from_no_group(turn, ticket),
-                    Some(group) => group.delete_offsets(turn, ticket, &request),
-                })
-            }
-            Body::Join(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| {
-                    classic::join(group, turn, ticket, version, &client, &request);
-                })
-            }
-            Body::Sync(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| classic::sync(group, turn, ticket, version, &request))
-            }
-            Body::Heartbeat(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| classic::heartbeat(group, turn, ticket, &request))
-            }
-            Body::Leave(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| classic::leave(group, turn, ticket, version, &request))
-            }
-            Body::ConsumerHeartbeat(request) => {
-                let id = request.group_id.0.to_string();
-                self.one(context, &id, |group, turn| {
-                    consumer::heartbeat(group, turn, ticket, version, &client, &request);
-                })
-            }
+            Body::DeleteOffsets(request) => self.one(context, &request.group_id, |group, turn| match group {
+                None => commit::delete_from_no_group(turn, ticket),
+                Some(group) => group.delete_offsets(turn, ticket, &request),
+            }),
+            Body::Join(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::join(group, turn, ticket, version, &client, &request);
+            }),
+            Body::Sync(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::sync(group, turn, ticket, version, &request)
+            }),
+            Body::Heartbeat(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::heartbeat(group, turn, ticket, &request)
+            }),
+            Body::Leave(request) => self.one(context, &request.group_id, |group, turn| {
+                classic::leave(group, turn, ticket, version, &request)
+            }),
+            Body::ConsumerHeartbeat(request) => self.one(context, &request.group_id, |group, turn| {
+                consumer::heartbeat(group, turn, ticket, version, &client, &request);
+            }),
         }
     }
 
@@ -275,7 +272,7 @@ impl GroupCoordinator {
         let mut effects = Effects::default();
         for id in ids {
             let mut error = ErrorCode::GroupIdNotFound;
-            let of_one = self.one(context, &id.0.to_string(), |group, turn| {
+            let of_one = self.one(context, &id, |group, turn| {
                 if let Some(group) = group {
                     error = group.delete(turn);
                 }
@@ -299,15 +296,7 @@ impl GroupCoordinator {
             Some((id, group)) => (id, Some(group)),
             None => (Rc::from(id), None),
         };
-        let mut turn = Turn {
-            now: context.now,
-            image: context.image,
-            random: &mut *context.random,
-            settings: &self.settings,
-            timers: &mut self.timers,
-            effects: Effects::default(),
-            group: Rc::clone(&id),
-        };
+        let mut turn = Turn::begin(context, &self.settings, &mut self.timers, Rc::clone(&id));
         act(&mut group, &mut turn);
         let effects = turn.effects;
         if let Some(group) = group.filter(|group| !group.is_gone()) {
@@ -316,9 +305,22 @@ impl GroupCoordinator {
         effects
     }
 
+    /// A turn of every group, each where it is: that of a change of topics has little to do but to go through them all.
     fn each(&mut self, context: &mut Context, act: impl Fn(&mut Group, &mut Turn)) -> Effects<Reply> {
-        let ids = self.groups.keys().map(Rc::clone).collect();
-        self.these(context, ids, act)
+        let (mut effects, mut gone) = (Effects::default(), Vec::new());
+        for (id, group) in &mut self.groups {
+            let mut turn = Turn::begin(context, &self.settings, &mut self.timers, Rc::clone(id));
+            act(group, &mut turn);
+            effects.records.append(&mut turn.effects.records);
+            effects.replies.append(&mut turn.effects.replies);
+            if group.is_gone() {
+                gone.push(Rc::clone(id));
+            }
+        }
+        for id in gone {
+            self.groups.remove(&id);
+        }
+        effects
     }
 
     fn these(

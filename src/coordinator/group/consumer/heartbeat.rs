@@ -112,6 +112,11 @@ pub(super) fn heartbeat(
     client: &Client,
     request: &ConsumerGroupHeartbeatRequest,
 ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
+    if let Some(Group { members: Members::Consumer(members), .. }) = group
+        && let Some(response) = members.undisturbed(turn, client, request)
+    {
+        return Ok(response);
+    }
     let claim: Option<Vec<(TopicId, &[i32])>> = request.topic_partitions.as_ref().map(|topics| {
         topics.iter().map(|topic| (TopicId(topic.topic_id.as_u128()), topic.partitions.as_slice())).collect()
     });
@@ -154,6 +159,36 @@ pub(super) fn heartbeat(
 }
 
 impl ConsumerGroup {
+    /// The answer to a heartbeat that says nothing new, of a member that has what it is to have, in a group that has nothing
+    /// to do: nearly every one. What [`Self::check`] and [`Self::accept`] would do for it, without a copy of the member.
+    fn undisturbed(
+        &self,
+        turn: &mut Turn,
+        client: &Client,
+        request: &ConsumerGroupHeartbeatRequest,
+    ) -> Option<ConsumerGroupHeartbeatResponse> {
+        let says_nothing = request.rack_id.is_none()
+            && request.rebalance_timeout_ms == -1
+            && request.subscribed_topic_names.is_none()
+            && request.subscribed_topic_regex.is_none()
+            && request.server_assignor.is_none();
+        let has_nothing_to_do = !self.is_stale && self.target_epoch() >= self.epoch();
+        if !says_nothing || !has_nothing_to_do {
+            return None;
+        }
+        let (id, member) = self.members.get_key_value(request.member_id.as_str())?;
+        let about = &member.about;
+        let holder = |instance: &str| self.index.instances.get(instance);
+        let is_same = !member.uses_classic_protocol()
+            && request.instance_id.as_deref().is_none_or(|instance| holder(instance) == Some(id))
+            && (about.client_id.as_str(), about.client_host.as_str()) == (&*client.id, &*client.host);
+        if !is_same || member.epoch != request.member_epoch || !member.is_reconciled(self.target_epoch()) {
+            return None;
+        }
+        self.set_session_timer(turn, id, member);
+        Some(beaten(turn, request.member_id.clone(), member.epoch))
+    }
+
     /// Whether a heartbeat may be answered. Changes nothing.
     fn check(
         &self,
@@ -275,11 +310,7 @@ impl ConsumerGroup {
             && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
             && claim.is_some();
         let is_told = request.member_epoch == 0 || is_full || member.assigned != before.assigned;
-        let interval = i32::try_from(config::heartbeat_interval_ms(turn)).unwrap_or(i32::MAX);
-        ConsumerGroupHeartbeatResponse::default()
-            .with_member_id(Some(StrBytes::from_string(id.to_string())))
-            .with_member_epoch(member.epoch)
-            .with_heartbeat_interval_ms(interval)
+        beaten(turn, StrBytes::from_string(id.to_string()), member.epoch)
             .with_assignment(is_told.then(|| assignment(&member)))
     }
 
@@ -381,6 +412,15 @@ fn said(before: &MemberValue, client: &Client, request: &ConsumerGroupHeartbeatR
         assignor: or_before(&request.server_assignor, &before.assignor),
         classic: None,
     }
+}
+
+/// Without an assignment.
+fn beaten(turn: &Turn, id: StrBytes, epoch: i32) -> ConsumerGroupHeartbeatResponse {
+    let interval = i32::try_from(config::heartbeat_interval_ms(turn)).unwrap_or(i32::MAX);
+    ConsumerGroupHeartbeatResponse::default()
+        .with_member_id(Some(id))
+        .with_member_epoch(epoch)
+        .with_heartbeat_interval_ms(interval)
 }
 
 fn assignment(member: &Member) -> Assignment {
