@@ -30,6 +30,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
@@ -59,6 +60,7 @@ mod sync_group;
 mod throttle;
 mod topic;
 mod update_features;
+mod write_txn_markers;
 
 use std::future::Future;
 use std::rc::Rc;
@@ -152,6 +154,7 @@ impl Service for Broker {
             Api::DeleteRecords => whole(delete_records::handle(self, request)),
             Api::InitProducerId => whole(init_producer_id::handle(self, request)),
             Api::OffsetForLeaderEpoch => whole(offset_for_leader_epoch::handle(self, request)),
+            Api::WriteTxnMarkers => whole(write_txn_markers::handle(self, request)),
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
             Api::AlterConfigs => whole(alter_configs::handle(self, request)),
             Api::AlterReplicaLogDirs => whole(alter_replica_log_dirs::handle(self, request)),
@@ -164,6 +167,7 @@ impl Service for Broker {
             Api::DescribeQuorum => whole(describe_quorum::handle(self, request)),
             Api::UpdateFeatures => whole(update_features::handle(self, request)),
             Api::DescribeCluster => whole(describe_cluster::handle(self, request)),
+            Api::DescribeProducers => whole(describe_producers::handle(self, request)),
             Api::ListConfigResources => whole(list_config_resources::handle(self, request)),
             Api::DescribeTopicPartitions => whole(describe_topic_partitions::handle(self, request)),
         }

@@ -8,9 +8,13 @@
 //! Where the topic has a codec of its own (compression.type), is compacted or has corelane.validation=full, compressed
 //! batches are looked into, and compressed anew, before the order is fixed ([`repack`]).
 //!
-//! Left out: transactions (a transactional batch is INVALID_TXN_STATE).
+//! A transactional batch needs the request's transactional id (TRANSACTIONAL_ID_AUTHORIZATION_FAILED without one, or where
+//! the client may not write by it), and all of them one producer (INVALID_PRODUCER_ID_MAPPING): else the whole request is
+//! refused. Its partition must belong to the transaction, which the coordinator is asked for; v12+ joins by being
+//! produced to (KIP-890). Until there is a coordinator such batches are INVALID_TXN_STATE.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -26,7 +30,7 @@ use crate::log::validate::{self, Checked, Depth, Keys, Rejection, Rules, Timesta
 use crate::metadata::topic_config::{Compression, Validation};
 use crate::metadata::{LogSettings, topic_config};
 use crate::model::{ErrorCode, PartitionId, TimestampMs, TopicId};
-use crate::partition::{Acks, AppendOutcome, AppendPartition};
+use crate::partition::{Acks, AppendOutcome, AppendPartition, Transaction, TransactionSupport};
 use crate::protocol::compression::Packing;
 use crate::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use crate::protocol::messages::produce_response::{
@@ -37,6 +41,8 @@ use crate::reactor::{spawn, turn, wall_clock_ms};
 
 /// After checking this much the rest of the shard gets a turn: some 100 µs of CRC.
 const CHECKED_IN_A_ROW_MAX: usize = 1024 * 1024;
+/// There is a coordinator that can tell which partitions belong to a transaction.
+const HAS_TRANSACTIONS: bool = false;
 /// May write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
 
@@ -45,6 +51,8 @@ struct Plan {
     acks: Acks,
     topics: Vec<TopicProduceResponse>,
     batches: Vec<AppendPartition>,
+    /// Of those that are transactional, if any is.
+    transaction: Option<Transaction>,
     /// (topic, partition) of each batch.
     places: Vec<(usize, usize)>,
     first_error: ErrorCode,
@@ -84,7 +92,8 @@ pub(super) async fn start(broker: Rc<Broker>, request: Request) -> Stage {
         return Stage::Done(plan.finish(&broker, &context, Vec::new()));
     }
     let batches = std::mem::take(&mut plan.batches);
-    let appended = broker.shard.append(plan.acks, timeout_ms, batches).await;
+    let transaction = plan.transaction.take();
+    let appended = broker.shard.append_in(transaction, plan.acks, timeout_ms, batches).await;
     if share.is_empty() {
         return Stage::Later(Box::pin(async move {
             let outcomes = appended.await;
@@ -103,7 +112,7 @@ pub(super) async fn start(broker: Rc<Broker>, request: Request) -> Stage {
     }))
 }
 
-async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest) -> (Plan, Share) {
+async fn plan(broker: &Broker, context: &RequestContext, mut request: ProduceRequest) -> (Plan, Share) {
     let now = TimestampMs(wall_clock_ms());
     let acks = match request.acks {
         0 => Ok(Acks::None),
@@ -115,9 +124,11 @@ async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest
         acks: acks.unwrap_or(Acks::Leader),
         topics: Vec::with_capacity(request.topic_data.len()),
         batches: Vec::with_capacity(request.topic_data.len()),
+        transaction: None,
         places: Vec::with_capacity(request.topic_data.len()),
         first_error: ErrorCode::None,
     };
+    let transactional_id = request.transactional_id.take();
     let mut checked_in_a_row = 0;
     let targets: Vec<_> =
         request.topic_data.iter().map(|topic| acks.and_then(|_| target(broker, context, topic))).collect();
@@ -161,6 +172,7 @@ async fn plan(broker: &Broker, context: &RequestContext, request: ProduceRequest
         );
     }
     share.settle();
+    plan.join_transaction(context, transactional_id.as_ref().map(|id| &***id));
     (plan, share)
 }
 
@@ -232,7 +244,7 @@ async fn check(
     let Target { id, rules } = target;
     let records = partition.records.unwrap_or_default();
     let checked: Checked = validate::check(&records, rules, now)?;
-    if checked.header.is_transactional() {
+    if checked.header.is_transactional() && !HAS_TRANSACTIONS {
         return Err(Refusal {
             error: ErrorCode::InvalidTxnState,
             message: Some("transactions are not supported yet".to_owned()),
@@ -268,6 +280,30 @@ fn refused(response: PartitionProduceResponse, refusal: Refusal) -> PartitionPro
 }
 
 impl Plan {
+    /// Looks at the transactional batches as a whole. If they are refused, all batches are.
+    fn join_transaction(&mut self, context: &RequestContext, transactional_id: Option<&str>) {
+        let mut transactional = self.batches.iter().filter(|batch| batch.header.is_transactional());
+        let Some(first) = transactional.next() else { return };
+        let producer = |batch: &AppendPartition| (batch.header.producer_id, batch.header.producer_epoch);
+        let is_one = transactional.all(|other| producer(other) == producer(first));
+        let may = |id: &&str| allowed(context, Operation::Write, Resource::TransactionalId(id));
+        let refused = match transactional_id.filter(may) {
+            None => ErrorCode::TransactionalIdAuthorizationFailed,
+            Some(_) if !is_one => ErrorCode::InvalidProducerIdMapping,
+            Some(id) => {
+                let support = TransactionSupport::of_produce(context.version());
+                self.transaction = Some(Transaction { transactional_id: Arc::from(id), support });
+                return;
+            }
+        };
+        self.batches.clear();
+        note(&mut self.first_error, refused);
+        for (topic, partition) in self.places.drain(..) {
+            let response = &mut self.topics[topic].partition_responses[partition];
+            (response.error_code, response.log_append_time_ms) = (refused.code(), -1);
+        }
+    }
+
     fn finish(mut self, broker: &Broker, context: &RequestContext, outcomes: Vec<AppendOutcome>) -> Outcome {
         assert_eq!(outcomes.len(), self.places.len(), "one outcome per batch");
         for (&(topic, partition), outcome) in self.places.iter().zip(&outcomes) {

@@ -26,6 +26,11 @@ impl Throttled for messages::DescribeQuorumResponse {
     fn set_throttle_time_ms(&mut self, _wait_ms: i32) {}
 }
 
+/// It has no such field: between brokers nobody is throttled.
+impl Throttled for messages::WriteTxnMarkersResponse {
+    fn set_throttle_time_ms(&mut self, _wait_ms: i32) {}
+}
+
 throttled! {
     AlterConfigsResponse
     AlterPartitionReassignmentsResponse
@@ -42,6 +47,7 @@ throttled! {
     DescribeConfigsResponse
     DescribeGroupsResponse
     DescribeLogDirsResponse
+    DescribeProducersResponse
     DescribeTopicPartitionsResponse
     ElectLeadersResponse
     FetchResponse

@@ -4,10 +4,13 @@
 //! One record: key i16 version, i16 type (0 abort, 1 commit, others are no end of a transaction); value i16 version, i32
 //! coordinator epoch. Source: Kafka's `EndTransactionMarker`, `ControlRecordType`, `LogSegment.updateProducerState`.
 
-use super::producer_state::{EndTxn, Marker, ProducerStates};
+use bytes::Bytes;
+
+use super::producer_state::{EndTxn, Marker, NewMarker, ProducerStates};
 use super::txn_index::AbortedTxn;
-use crate::model::Offset;
-use crate::protocol::batch::{BatchHeader, Codec};
+use crate::model::{Offset, TimestampMs};
+use crate::protocol::batch::{BatchHeader, Codec, rewrite_crc};
+use crate::protocol::compose::{NewRecord, compose};
 use crate::protocol::records::Records;
 
 /// A control batch that ends a transaction is shorter; what is longer is none.
@@ -18,6 +21,32 @@ pub const BYTES_MAX: usize = 512;
 pub struct EndMarker {
     pub end: EndTxn,
     pub coordinator_epoch: i32,
+}
+
+/// The control batch that ends a transaction, byte for byte Kafka's: transactional, one record, no sequence. It has no
+/// offset yet.
+#[must_use]
+pub fn marker_batch(marker: &NewMarker, now: TimestampMs) -> (Bytes, BatchHeader) {
+    const VERSION: [u8; 2] = [0, 0];
+    /// Transactional and control.
+    const ATTRIBUTES: [u8; 2] = [0, 0x30];
+    let kind = u8::from(marker.end == EndTxn::Commit);
+    let key = [VERSION, [0, kind]].concat();
+    let value = [&VERSION[..], &marker.coordinator_epoch.to_be_bytes()].concat();
+    let record = NewRecord {
+        timestamp: now.0,
+        key: Some(Bytes::from(key)),
+        value: Some(Bytes::from(value)),
+        headers: Vec::new(),
+    };
+    let mut batch = compose(&[record], Codec::None).expect("one small record fits into a batch");
+    let mut put = |at: usize, field: &[u8]| batch[at..at + field.len()].copy_from_slice(field);
+    put(21, &ATTRIBUTES);
+    put(43, &marker.producer_id.0.to_be_bytes());
+    put(51, &marker.producer_epoch.0.to_be_bytes());
+    rewrite_crc(&mut batch);
+    let header = BatchHeader::parse(&batch).expect("it was made just now");
+    (Bytes::from(batch), header)
 }
 
 /// Reads what follows the header of a control batch. `None`: it ends no transaction, or cannot be read.
@@ -117,8 +146,8 @@ mod tests {
     use super::*;
     use crate::log::recovery::{Offsets, Scanner, Start};
     use crate::log::txn_index::TxnIndex;
-    use crate::model::{LeaderEpoch, ProducerId};
-    use crate::protocol::batch::{HEADER_BYTES, rewrite_crc};
+    use crate::model::{LeaderEpoch, ProducerEpoch, ProducerId};
+    use crate::protocol::batch::HEADER_BYTES;
 
     fn aborted(producer: i64, first: i64, last: i64, stable: i64) -> AbortedTxn {
         AbortedTxn {
@@ -213,6 +242,25 @@ mod tests {
             }
             assert_eq!(index.entries(), expect, "chunks of {chunk}");
             assert_eq!(producers.first_undecided(), Some(Offset(places[9])));
+        }
+    }
+
+    #[test]
+    fn a_marker_is_made_as_kafka_makes_it() {
+        for end in [EndTxn::Abort, EndTxn::Commit] {
+            let marker = NewMarker {
+                producer_id: ProducerId(7),
+                producer_epoch: ProducerEpoch(2),
+                coordinator_epoch: 5,
+                end,
+                transaction_version: 2,
+            };
+            let (batch, header) = marker_batch(&marker, TimestampMs(1_000));
+            let mut expect = control_batch(7, 2, Some(end), 0);
+            expect[12..16].copy_from_slice(&(-1_i32).to_be_bytes()); // no leader epoch yet
+            assert_eq!(batch[..], expect[..], "{end:?}");
+            let read = end_marker(&header, &batch[HEADER_BYTES..]);
+            assert_eq!(read, Some(EndMarker { end, coordinator_epoch: 5 }));
         }
     }
 

@@ -46,11 +46,64 @@ pub enum Verdict {
     Refuse(ErrorCode),
 }
 
+/// With which sequence a producer may begin of whom the partition knows no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstSequence {
+    /// With any: its state may have expired (KIP-360).
+    Any,
+    /// With 0: transactions of version 2 raise the epoch with every transaction (KIP-890), so nobody is ever in the
+    /// middle of one without the partition knowing.
+    Zero,
+}
+
+/// What to do with the end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkerVerdict {
+    Append,
+    /// The log has this one already (not necessarily durable yet), and nothing was begun since.
+    Repeated,
+    Refuse(ErrorCode),
+}
+
+/// The end of a transaction as its coordinator asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewMarker {
+    pub producer_id: ProducerId,
+    pub producer_epoch: ProducerEpoch,
+    pub coordinator_epoch: i32,
+    pub end: EndTxn,
+    /// Kafka's transaction.version of the transaction: from 2 on the marker carries an epoch above that of its batches.
+    pub transaction_version: i8,
+}
+
+/// What one producer is known by, for those who describe it. -1 stands for "none" as on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
+    pub last_sequence: i32,
+    pub last_timestamp: TimestampMs,
+    pub coordinator_epoch: i32,
+    /// First offset of the open transaction.
+    pub txn_start_offset: Offset,
+}
+
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndTxn {
     Commit,
     Abort,
+}
+
+/// How a producer's epoch stands to what a partition knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A higher epoch is known.
+    Fenced,
+    /// It has a transaction open.
+    InTransaction,
+    /// It has none open.
+    Outside,
 }
 
 /// A transaction that a marker has just ended.
@@ -184,9 +237,15 @@ pub struct ProducerStates {
 impl ProducerStates {
     /// Kafka's rules for a client's batch; a batch without a producer id is always `Append`. Changes nothing.
     #[must_use]
-    pub fn check(&self, header: &BatchHeader) -> Verdict {
-        // a producer without state may go on with any sequence: its state may have expired (KIP-360)
-        let Some(entry) = self.producers.get(&header.producer_id) else { return Verdict::Append };
+    pub fn check(&self, header: &BatchHeader, first: FirstSequence) -> Verdict {
+        let Some(entry) = self.producers.get(&header.producer_id) else {
+            return match first {
+                FirstSequence::Zero if header.is_idempotent() && header.base_sequence != 0 => {
+                    Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber)
+                }
+                _ => Verdict::Append,
+            };
+        };
         let epoch = header.producer_epoch.0;
         if epoch == entry.epoch
             && let Some(batch) = entry.find(header.base_sequence, header.last_sequence())
@@ -212,6 +271,60 @@ impl ProducerStates {
             return Verdict::Refuse(ErrorCode::InvalidTxnState);
         }
         Verdict::Append
+    }
+
+    /// Kafka's rules for the end of a transaction. Changes nothing.
+    ///
+    /// A marker fences: it leaves its epoch and its coordinator's, also where nothing of the transaction was written. From
+    /// version 2 on its epoch is above that of the transaction's batches, so one that is not, and yet meets an open
+    /// transaction, is late: the next transaction has begun. (32767 is the epoch of producers that Kafka once let go too
+    /// far; their transactions must end all the same.)
+    #[must_use]
+    pub fn check_marker(&self, marker: &NewMarker) -> MarkerVerdict {
+        let Some(entry) = self.producers.get(&marker.producer_id) else { return MarkerVerdict::Append };
+        let epoch = marker.producer_epoch.0;
+        let is_open = entry.txn_first_offset.is_some();
+        let raises_epoch = marker.transaction_version >= 2;
+        if epoch < entry.epoch || (raises_epoch && epoch == entry.epoch && is_open && epoch != i16::MAX) {
+            return MarkerVerdict::Refuse(ErrorCode::InvalidProducerEpoch);
+        }
+        if marker.coordinator_epoch < entry.coordinator_epoch {
+            return MarkerVerdict::Refuse(ErrorCode::TransactionCoordinatorFenced);
+        }
+        let leaves_nothing = epoch == entry.epoch && marker.coordinator_epoch == entry.coordinator_epoch;
+        if leaves_nothing && !is_open { MarkerVerdict::Repeated } else { MarkerVerdict::Append }
+    }
+
+    /// First offset of the producer's open transaction.
+    #[must_use]
+    pub fn open_txn(&self, id: ProducerId) -> Option<Offset> {
+        self.producers.get(&id)?.txn_first_offset.map(Offset)
+    }
+
+    /// What is known of the producer's epoch, and whether it has a transaction open in which this epoch goes on.
+    #[must_use]
+    pub fn standing(&self, id: ProducerId, epoch: ProducerEpoch) -> Standing {
+        match self.producers.get(&id) {
+            Some(entry) if epoch.0 < entry.epoch => Standing::Fenced,
+            Some(entry) if epoch.0 == entry.epoch && entry.txn_first_offset.is_some() => {
+                Standing::InTransaction
+            }
+            _ => Standing::Outside,
+        }
+    }
+
+    /// At most `count` producers above `after`, by producer id.
+    #[must_use]
+    pub fn active(&self, after: Option<ProducerId>, count: usize) -> Vec<ActiveProducer> {
+        let describe = |id: ProducerId, entry: &ProducerEntry| ActiveProducer {
+            id,
+            epoch: ProducerEpoch(entry.epoch),
+            last_sequence: entry.last_sequence(),
+            last_timestamp: TimestampMs(entry.last_timestamp),
+            coordinator_epoch: entry.coordinator_epoch,
+            txn_start_offset: entry.txn_first_offset.map_or(Offset::NONE, Offset),
+        };
+        self.above(after).take(count).map(|(&id, entry)| describe(id, entry)).collect()
     }
 
     /// Notes a data batch that was given `base_offset`. Called when its place is fixed, before it is durable, and for

@@ -243,16 +243,36 @@ impl Shard {
             return Ok(outcome);
         }
         let counters = &self.measures.counters;
-        let slices = match log.read_cached(read.fetch_offset, limit, max_bytes, at_least_one) {
-            Some(slices) => {
-                counters.cache_hits.increment();
-                Ok(slices)
+        // ends: each turn but the last is because of segments that went meanwhile
+        let slices = loop {
+            let edition = log.edition();
+            let slices = match log.read_cached(read.fetch_offset, limit, max_bytes, at_least_one) {
+                Some(slices) => {
+                    counters.cache_hits.increment();
+                    Ok(slices)
+                }
+                None => {
+                    counters.cache_misses.increment();
+                    self.prepare(behind, isolation, left.saturating_sub(max_bytes));
+                    log.read(read.fetch_offset, limit, max_bytes, at_least_one).await
+                }
+            };
+            let range = match &slices {
+                Ok(found) if isolation == Isolation::ReadCommitted => read.fetch_offset..found.next,
+                _ => break slices,
+            };
+            let aborted = match log.aborted_cached(range.clone()) {
+                Some(aborted) => Ok(aborted),
+                None => log.aborted(range).await,
+            };
+            if log.edition() != edition {
+                continue;
             }
-            None => {
-                counters.cache_misses.increment();
-                self.prepare(behind, isolation, left.saturating_sub(max_bytes));
-                log.read(read.fetch_offset, limit, max_bytes, at_least_one).await
+            match aborted {
+                Ok(aborted) => outcome.aborted = Some(aborted),
+                Err(error) => break Err(error),
             }
+            break slices;
         };
         match slices {
             Ok(slices) => {
@@ -346,6 +366,7 @@ fn within_budget(mut outcomes: Vec<ReadOutcome>, max_bytes: usize) -> Vec<ReadOu
         }
         if used > 0 && used + outcome.records_bytes > max_bytes {
             outcome.records.clear();
+            outcome.aborted.iter_mut().for_each(Vec::clear);
             outcome.records_bytes = 0;
             outcome.record_count = 0;
         }

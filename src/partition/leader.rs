@@ -6,10 +6,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::error::error_code;
 use super::message::AppendOutcome;
 use super::park::Parked;
+use super::stable::StableEnd;
+use super::verify::Verifications;
+use crate::log::producer_state::{NewMarker, Standing};
 use crate::metrics::snapshot::Topic;
-use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId};
+use crate::model::{DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
+use crate::protocol::batch::BatchHeader;
 use crate::reactor::Instant;
 use crate::reactor::sync::Sender;
 use crate::storage::Log;
@@ -24,7 +29,10 @@ pub(super) struct Partition {
     pub(super) topic: Rc<Topic>,
     pub(super) leader_epoch: Cell<LeaderEpoch>,
     high_watermark: Cell<Offset>,
+    stable: StableEnd,
     appends: RefCell<VecDeque<AppendWaiter>>,
+    /// Batches that have no place in the log yet.
+    pub(super) verifications: Verifications,
     parked: RefCell<Vec<Rc<Parked>>>,
 }
 
@@ -58,7 +66,12 @@ impl PendingAppend {
         })
     }
 
-    fn settle(&self, place: usize, error: ErrorCode) {
+    /// One that still waits has another outcome, if all goes well.
+    pub(super) fn expect(&self, place: usize, outcome: AppendOutcome) {
+        self.outcomes.borrow_mut()[place] = outcome;
+    }
+
+    pub(super) fn settle(&self, place: usize, error: ErrorCode) {
         if !error.is_none() {
             self.outcomes.borrow_mut()[place] = AppendOutcome::failed(error);
         }
@@ -80,6 +93,8 @@ impl Partition {
     ) -> Partition {
         // The only in-sync replica: everything recovered is durable, so all of it may be read.
         let high_watermark = log.as_ref().map_or(Offset::ZERO, Log::durable_end);
+        let stable = StableEnd::default();
+        stable.advance(high_watermark, log.as_ref().and_then(Log::first_undecided));
         Partition {
             id,
             directory,
@@ -87,7 +102,9 @@ impl Partition {
             topic,
             leader_epoch: Cell::new(epoch),
             high_watermark: Cell::new(high_watermark),
+            stable,
             appends: RefCell::default(),
+            verifications: Verifications::default(),
             parked: RefCell::default(),
         }
     }
@@ -100,9 +117,35 @@ impl Partition {
         self.high_watermark.get()
     }
 
-    /// Where read_committed readers stop; transactions will hold it back.
+    /// Where read_committed readers stop: all transactions below have ended, and their markers are below the high
+    /// watermark. A log start may pass open transactions, and takes it along.
     pub(super) fn last_stable_offset(&self) -> Offset {
-        self.high_watermark.get()
+        let start = self.log.as_ref().map_or(Offset::ZERO, Log::start_offset);
+        self.stable.get().max(start).min(self.high_watermark.get())
+    }
+
+    /// Appends the marker that ends a producer's transaction: exclusive end of what must be durable for it. A plain
+    /// function, as every append.
+    pub(super) fn append_marker(&self, marker: &NewMarker, now: TimestampMs) -> Result<Offset, ErrorCode> {
+        // also if it is refused: whoever writes markers knows more than the answers that are on their way
+        self.verifications.marker_came(marker.producer_id);
+        let log = self.log.as_ref().ok_or(ErrorCode::KafkaStorageError)?;
+        let (appended, ended) =
+            log.append_marker(marker, self.leader_epoch.get(), now).map_err(error_code)?;
+        if let Some(ended) = ended {
+            self.stable.ended(ended);
+        }
+        Ok(appended.end_offset)
+    }
+
+    /// Whether a batch must wait until the coordinator has said that it belongs to a transaction, or behind one that does.
+    pub(super) fn must_verify(&self, header: &BatchHeader) -> bool {
+        if self.verifications.has_parked(header.producer_id) {
+            return true;
+        }
+        let is_outside =
+            |log: &Log| log.standing(header.producer_id, header.producer_epoch) == Standing::Outside;
+        header.is_transactional() && self.log.as_ref().is_some_and(is_outside)
     }
 
     /// Settles `place` of `request` once the high watermark reaches `end`.
@@ -123,6 +166,7 @@ impl Partition {
     pub(super) fn advance(&self, durable_end: Offset) {
         assert!(durable_end >= self.high_watermark.get(), "the high watermark never moves back");
         self.high_watermark.set(durable_end);
+        self.stable.advance(durable_end, self.log.as_ref().and_then(Log::first_undecided));
         loop {
             let waiter = {
                 let mut appends = self.appends.borrow_mut();

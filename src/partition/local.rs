@@ -9,13 +9,15 @@ use super::leader::{Partition, PendingAppend};
 use super::message::{
     Acks, AppendOutcome, AppendPartition, DeleteBefore, DeleteRecordsOutcome, DeleteRecordsPartition,
     EpochAnswer, EpochQueryPartition, Isolation, OffsetAnswer, OffsetQuery, OffsetQueryPartition,
-    OpenPartition,
+    OpenPartition, Transaction, TransactionSupport,
 };
 use super::shard::Shard;
+use super::verify::ParkedAppend;
+use crate::log::producer_state::FirstSequence;
 use crate::metadata::{OFFSETS_TOPIC, Topic, is_internal};
 use crate::model::{DirectoryId, Durability, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
-use crate::reactor;
 use crate::reactor::sync::{Receiver, oneshot};
+use crate::reactor::{self, Instant};
 use crate::storage::{Compaction, Create, Log, LogConfig, OpenLog, Reserve};
 
 /// Logs opened (and after a crash scanned) side by side on one shard.
@@ -47,58 +49,107 @@ impl Shard {
         self.partitions.borrow().get(&partition).map(Rc::clone)
     }
 
-    /// Fixes every batch's place; a plain function.
+    /// Fixes every batch's place; a plain function. What must be verified first parks.
     pub(super) fn append_local(
-        &self,
+        self: &Rc<Self>,
         acks: Acks,
         timeout_ms: u64,
         batches: Vec<AppendPartition>,
+        transaction: Option<Transaction>,
     ) -> LocalAppend {
         let now = TimestampMs(reactor::wall_clock_ms());
         let mut outcomes = Vec::with_capacity(batches.len());
         let mut waits: Vec<(usize, Rc<Partition>, Offset)> = Vec::new();
+        let mut parks: Vec<(usize, Rc<Partition>, AppendPartition)> = Vec::new();
         for (place, batch) in batches.into_iter().enumerate() {
             let Some(partition) = self.local(batch.partition) else {
                 outcomes.push(AppendOutcome::failed(ErrorCode::NotLeaderOrFollower));
                 continue;
             };
-            let Some(log) = &partition.log else {
-                outcomes.push(AppendOutcome::failed(ErrorCode::KafkaStorageError));
+            if partition.must_verify(&batch.header) {
+                outcomes.push(AppendOutcome::failed(ErrorCode::InvalidTxnState));
+                if transaction.is_some() {
+                    parks.push((place, partition, batch));
+                }
                 continue;
-            };
-            let bytes = batch.batch.len();
-            match log.append(batch.batch, &batch.header, partition.leader_epoch.get(), now) {
-                Ok(appended) => {
-                    if !appended.duplicate {
-                        partition.topic.count_received(bytes, appended.record_count());
-                        if batch.partition != METADATA_PARTITION {
-                            self.measures.activity.add(bytes);
-                        }
-                    }
-                    outcomes.push(AppendOutcome {
-                        error: ErrorCode::None,
-                        base_offset: appended.base_offset,
-                        log_start_offset: log.start_offset(),
-                        leader: None,
-                    });
-                    if appended.end_offset > partition.high_watermark() && acks != Acks::None {
-                        waits.push((place, Rc::clone(&partition), appended.end_offset));
+            }
+            match self.append_one(&partition, batch, first_sequence(transaction.as_ref()), now) {
+                Ok((outcome, end)) => {
+                    outcomes.push(outcome);
+                    if end > partition.high_watermark() && acks != Acks::None {
+                        waits.push((place, partition, end));
                     }
                 }
-                Err(error) => outcomes.push(AppendOutcome::failed(error_code(error))),
+                Err(error) => outcomes.push(AppendOutcome::failed(error)),
             }
         }
-        if waits.is_empty() {
+        if waits.is_empty() && parks.is_empty() {
             return LocalAppend::Settled(outcomes);
         }
-        // acks=1 has no timeout in Kafka's protocol: the leader's own append is all it waits for.
-        let deadline = (acks == Acks::All).then(|| reactor::now().after(Duration::from_millis(timeout_ms)));
+        let deadline = deadline(acks, timeout_ms);
         let (sender, receiver) = oneshot();
-        let request = PendingAppend::new(outcomes, waits.len(), sender);
+        let request = PendingAppend::new(outcomes, waits.len() + parks.len(), sender);
         for (place, partition, end) in waits {
             partition.wait_for(end, deadline, Rc::clone(&request), place);
         }
+        if let Some(transaction) = transaction {
+            let mut questions = Vec::new();
+            for (place, partition, batch) in parks {
+                let (transaction, request) = (transaction.clone(), Rc::clone(&request));
+                let append = ParkedAppend { batch, acks, timeout_ms, transaction, request, place };
+                self.park_append(&partition, append, &mut questions);
+            }
+            self.ask_about(questions);
+        }
         LocalAppend::Waiting(receiver)
+    }
+
+    /// The batch's outcome if it becomes durable, and the end that must be for that.
+    fn append_one(
+        &self,
+        partition: &Partition,
+        batch: AppendPartition,
+        first: FirstSequence,
+        now: TimestampMs,
+    ) -> Result<(AppendOutcome, Offset), ErrorCode> {
+        let log = partition.log.as_ref().ok_or(ErrorCode::KafkaStorageError)?;
+        let bytes = batch.batch.len();
+        let epoch = partition.leader_epoch.get();
+        let appended = log.append_first(batch.batch, &batch.header, first, epoch, now).map_err(error_code)?;
+        if !appended.duplicate {
+            partition.topic.count_received(bytes, appended.record_count());
+            if batch.partition != METADATA_PARTITION {
+                self.measures.activity.add(bytes);
+            }
+        }
+        let outcome = AppendOutcome {
+            error: ErrorCode::None,
+            base_offset: appended.base_offset,
+            log_start_offset: log.start_offset(),
+            leader: None,
+        };
+        Ok((outcome, appended.end_offset))
+    }
+
+    /// Appends a batch that was verified; whether it is in the log.
+    pub(super) fn append_parked(&self, partition: &Rc<Partition>, append: &ParkedAppend) -> bool {
+        let ParkedAppend { batch, acks, timeout_ms, transaction, request, place } = append;
+        let now = TimestampMs(reactor::wall_clock_ms());
+        match self.append_one(partition, batch.clone(), first_sequence(Some(transaction)), now) {
+            Ok((outcome, end)) => {
+                request.expect(*place, outcome);
+                if end > partition.high_watermark() && *acks != Acks::None {
+                    partition.wait_for(end, deadline(*acks, *timeout_ms), Rc::clone(request), *place);
+                } else {
+                    request.settle(*place, ErrorCode::None);
+                }
+                true
+            }
+            Err(error) => {
+                request.settle(*place, error);
+                false
+            }
+        }
     }
 
     /// Until everything that is appended to the partition now is durable; at once, if it is.
@@ -318,6 +369,18 @@ pub(super) fn log_config(topic: &Topic) -> LogConfig {
         flush_messages: settings.flush_messages,
         flush_ms: settings.flush_ms,
         reserve: if is_internal { Reserve::Usable } else { Reserve::Kept },
+    }
+}
+
+/// acks=1 has no timeout in Kafka's protocol: the leader's own append is all it waits for.
+fn deadline(acks: Acks, timeout_ms: u64) -> Option<Instant> {
+    (acks == Acks::All).then(|| reactor::now().after(Duration::from_millis(timeout_ms)))
+}
+
+fn first_sequence(transaction: Option<&Transaction>) -> FirstSequence {
+    match transaction {
+        Some(Transaction { support: TransactionSupport::Adds, .. }) => FirstSequence::Zero,
+        _ => FirstSequence::Any,
     }
 }
 

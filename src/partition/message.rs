@@ -7,10 +7,12 @@ use bytes::Bytes;
 
 use super::activity::Work;
 use crate::coordinator::group;
+use crate::log::producer_state::{ActiveProducer, EndTxn};
 use crate::metadata;
 use crate::metrics::Snapshot;
 use crate::model::{
-    BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs,
+    BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId,
+    TimestampMs,
 };
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::messages::list_groups_response::ListedGroup;
@@ -31,7 +33,13 @@ pub enum ShardRequest {
         acks: Acks,
         timeout_ms: u64,
         batches: Vec<AppendPartition>,
+        /// Of the request, if any of its batches is transactional.
+        transaction: Option<Transaction>,
     },
+    /// Transactions have ended. Answered when that is durable.
+    WriteMarkers(Vec<MarkerPartition>),
+    /// The producers that these partitions know.
+    DescribeProducers(Vec<PartitionId>),
     Read(ReadRequest),
     /// As `Read`, and if that gives fewer than `min_bytes`: answer `Parked`, and send `Fired` once it would not.
     Park {
@@ -98,6 +106,10 @@ pub enum ShardRequest {
 #[derive(Debug)]
 pub enum ShardReply {
     Append(Vec<AppendOutcome>),
+    /// In the order of the request.
+    Markers(Vec<ErrorCode>),
+    /// In the order of the request.
+    Producers(Vec<Result<Vec<ActiveProducer>, ErrorCode>>),
     Read(Vec<ReadOutcome>),
     Parked,
     ListOffsets(Vec<OffsetAnswer>),
@@ -162,6 +174,66 @@ pub struct AppendPartition {
     /// Exactly one v2 batch, CRC verified.
     pub batch: Bytes,
     pub header: BatchHeader,
+}
+
+/// The transaction that a produce request goes on with.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub transactional_id: Arc<str>,
+    pub support: TransactionSupport,
+}
+
+/// What a produce request's version says of its client, beside the format (KIP-890).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionSupport {
+    /// To version 10: adds its partitions to the transaction itself, and knows none of the newer errors.
+    Classic,
+    /// Version 11: the same, and knows TRANSACTION_ABORTABLE.
+    Abortable,
+    /// From version 12 on: partitions join the transaction with the first batch, and the epoch rises with each transaction.
+    Adds,
+}
+
+impl TransactionSupport {
+    #[must_use]
+    pub fn of_produce(version: i16) -> TransactionSupport {
+        match version {
+            ..=10 => TransactionSupport::Classic,
+            11 => TransactionSupport::Abortable,
+            _ => TransactionSupport::Adds,
+        }
+    }
+}
+
+/// Whether these partitions belong to the transaction that the producer has open, asked of its coordinator.
+#[derive(Clone, Debug)]
+pub struct VerifyPartitions {
+    pub transactional_id: Arc<str>,
+    pub producer_id: ProducerId,
+    pub producer_epoch: ProducerEpoch,
+    pub partitions: Vec<PartitionId>,
+    pub mode: VerifyMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyMode {
+    /// They must belong to it already.
+    VerifyOnly,
+    /// They join it.
+    Add,
+}
+
+/// The end of a producer's transaction in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkerPartition {
+    pub partition: PartitionId,
+    pub producer_id: ProducerId,
+    pub producer_epoch: ProducerEpoch,
+    /// The leader epoch of the coordinator's partition of `__transaction_state`.
+    pub coordinator_epoch: i32,
+    pub end: EndTxn,
+    /// Kafka's transaction.version of the transaction.
+    pub transaction_version: i8,
 }
 
 /// What became of one batch, in the order of the request.

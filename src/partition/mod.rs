@@ -9,6 +9,8 @@
 //! * A batch's place is fixed by a plain function; nothing awaits between that and queuing it for the disk.
 //! * Appends are answered and fetches woken by one number per partition, the durable end.
 //! * Whoever waits is data in the partition (an end offset, a parked fetch); nothing polls.
+//! * A transaction begins in a partition only when its coordinator has said that the partition belongs to it ([`verify`]),
+//!   and holds back readers of committed records until its marker is below the high watermark ([`stable`]).
 //! * Nothing on the mesh waits for room: a request holds a credit that covers its reply.
 //!
 //! Never here: wire formats, segment files, decisions about the cluster.
@@ -20,15 +22,19 @@ mod error;
 mod fetch;
 mod leader;
 mod local;
+mod markers;
 mod measure;
 mod message;
 mod park;
+mod producers;
 mod relocate;
 mod replay;
 mod router;
 mod shard;
+mod stable;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use activity::Work;
 pub use coordinator::partition_of;
@@ -36,6 +42,7 @@ pub use fetch::Fetched;
 pub use message::*;
 pub use router::MESH_DEPTH;
 pub use shard::{Host, Shard};
+pub use verify::Verifier;
 
 use crate::model::{PartitionId, TopicId};
 

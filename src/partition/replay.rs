@@ -168,6 +168,7 @@ impl Shard {
         }
         for partition in &left.removed {
             partition.fail_waiters(ErrorCode::UnknownTopicOrPartition);
+            self.fail_parked(partition, ErrorCode::UnknownTopicOrPartition);
         }
         for few in left.removed.chunks(DELETIONS_IN_FLIGHT) {
             let deletions: Vec<_> = (few.iter())

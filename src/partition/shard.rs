@@ -13,9 +13,11 @@ use super::measure::Measures;
 use super::message::{
     Acks, AppendOutcome, AppendPartition, DeleteRecordsOutcome, DeleteRecordsPartition, EpochAnswer,
     EpochQueryPartition, Lifecycle, Message, OffsetAnswer, OffsetQueryPartition, ShardReply, ShardRequest,
+    Transaction,
 };
 use super::park::Parked;
 use super::router::Router;
+use super::verify::Verifier;
 use crate::coordinator::group;
 use crate::metadata::{self, Image};
 use crate::metrics::snapshot;
@@ -62,6 +64,9 @@ pub struct Shard {
     /// Fetches of other shards' connections that wait here.
     pub(super) parked_for: RefCell<HashMap<(ShardId, u64), Rc<Parked>>>,
     producer_ids: ProducerIdBlock,
+    pub(super) verifier: OnceCell<Box<dyn Verifier>>,
+    /// Of batches that wait for it.
+    pub(super) parked_bytes: Cell<usize>,
     /// Requests to the controller under way: they must not take all credits from the data's requests, and not pile up.
     control_room: Credits,
     pub(super) measures: Measures,
@@ -99,6 +104,8 @@ impl Shard {
             waits_ended: Cell::new(false),
             parked_for: RefCell::default(),
             producer_ids: ProducerIdBlock { next: Cell::new(0), end: Cell::new(0), turn: Credits::new(1) },
+            verifier: OnceCell::new(),
+            parked_bytes: Cell::new(0),
             control_room: Credits::new(CONTROL_REQUESTS_MAX),
             measures: Measures::default(),
         })
@@ -142,6 +149,10 @@ impl Shard {
     /// has no time for what may come.
     pub fn end_waits(&self) {
         self.coordinators().end();
+        let partitions: Vec<_> = self.partitions.borrow().values().map(Rc::clone).collect();
+        for partition in partitions {
+            self.fail_parked(&partition, ErrorCode::NotEnoughReplicas);
+        }
         self.waits_ended.set(true);
         self.waits.borrow().values().for_each(|wait| wait.notify());
     }
@@ -174,6 +185,18 @@ impl Shard {
         timeout_ms: u64,
         batches: Vec<AppendPartition>,
     ) -> impl Future<Output = Vec<AppendOutcome>> + use<> {
+        self.append_in(None, acks, timeout_ms, batches).await
+    }
+
+    /// As [`Self::append`], transactional batches among them: `transaction` is theirs. Without one they are
+    /// INVALID_TXN_STATE, unless their transaction has begun in the partition.
+    pub async fn append_in(
+        self: &Rc<Self>,
+        transaction: Option<Transaction>,
+        acks: Acks,
+        timeout_ms: u64,
+        batches: Vec<AppendPartition>,
+    ) -> impl Future<Output = Vec<AppendOutcome>> + use<> {
         let mut split = self.split(batches, |batch| batch.partition);
         let mut tickets = Vec::with_capacity(split.remote.len());
         for (owner, _) in &split.remote {
@@ -182,11 +205,12 @@ impl Shard {
         // From here to the end of the block nothing awaits: the order is fixed.
         let remote: Vec<_> = (split.remote.drain(..).zip(tickets))
             .map(|((_, part), ticket)| {
-                let request = ShardRequest::Append { acks, timeout_ms, batches: part.items };
+                let (batches, transaction) = (part.items, transaction.clone());
+                let request = ShardRequest::Append { acks, timeout_ms, batches, transaction };
                 (part.places, self.router.send(ticket, request))
             })
             .collect();
-        let local = self.append_local(acks, timeout_ms, split.local.items);
+        let local = self.append_local(acks, timeout_ms, split.local.items, transaction);
         async move {
             let mut outcomes = vec![AppendOutcome::failed(ErrorCode::UnknownTopicOrPartition); split.count];
             place(&mut outcomes, &split.local.places, local.outcomes().await);
@@ -347,9 +371,18 @@ impl Shard {
     fn serve(self: &Rc<Self>, from: ShardId, request: ShardRequest) -> LocalFuture<ShardReply> {
         let shard = Rc::clone(self);
         match request {
-            ShardRequest::Append { acks, timeout_ms, batches } => {
-                let append = self.append_local(acks, timeout_ms, batches);
+            ShardRequest::Append { acks, timeout_ms, batches, transaction } => {
+                let append = self.append_local(acks, timeout_ms, batches, transaction);
                 Box::pin(async move { ShardReply::Append(append.outcomes().await) })
+            }
+            ShardRequest::WriteMarkers(markers) => {
+                let written = self.write_markers_local(&markers);
+                Box::pin(async move { ShardReply::Markers(written.await) })
+            }
+            ShardRequest::DescribeProducers(partitions) => {
+                Box::pin(
+                    async move { ShardReply::Producers(shard.describe_producers_local(&partitions).await) },
+                )
             }
             ShardRequest::Read(read) => {
                 Box::pin(async move { ShardReply::Read(shard.read_local(&read).await) })
@@ -551,6 +584,14 @@ impl storage::Listener for DurableEnds {
             .unwrap_or(Offset::ZERO)
     }
 
+    /// Of a partition that is not served (any more), nothing is compacted.
+    fn last_stable_offset(&self, partition: PartitionId) -> Offset {
+        let shard = self.0.upgrade();
+        shard
+            .and_then(|shard| Some(shard.partitions.borrow().get(&partition)?.last_stable_offset()))
+            .unwrap_or(Offset::ZERO)
+    }
+
     fn failed(&self, directory: DirectoryId) {
         let Some(shard) = self.0.upgrade() else { return };
         let concerned: Vec<_> = shard
@@ -562,6 +603,7 @@ impl storage::Listener for DurableEnds {
             .collect();
         for partition in concerned {
             partition.fail_waiters(ErrorCode::KafkaStorageError);
+            shard.fail_parked(&partition, ErrorCode::KafkaStorageError);
         }
         shard.tell_others(directory);
     }

@@ -19,12 +19,16 @@ use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext};
 use crate::storage::{self, Create, LogDir};
 
+mod stable;
+mod transactions;
+mod verify;
+
 const BROKER: BrokerId = BrokerId(1);
 const TOPIC: TopicId = TopicId(1000);
 const DIRECTORY: DirectoryId = DirectoryId(2000);
 const EPOCH: LeaderEpoch = LeaderEpoch(3);
 
-/// Partition 0 lives on shard 0, partition 1 on shard 1.
+/// Partitions 0 and 2 live on shard 0, 1 and 3 on shard 1.
 fn partition(index: i32) -> PartitionId {
     PartitionId { topic: TOPIC, index }
 }
@@ -50,7 +54,7 @@ impl Host for TestHost {
 
 fn records() -> Vec<metadata::Record> {
     let mut records = vec![metadata::Record::Topic { name: "t".to_owned(), id: TOPIC }];
-    for index in 0..2 {
+    for index in 0..4 {
         records.push(metadata::Record::Partition(NewPartition {
             partition: partition(index),
             replicas: vec![BROKER],
@@ -60,7 +64,7 @@ fn records() -> Vec<metadata::Record> {
             leader_epoch: EPOCH,
             ..NewPartition::default()
         }));
-        let shard = ShardId(u16::try_from(index).unwrap());
+        let shard = ShardId(u16::try_from(index % 2).unwrap());
         records.push(metadata::Record::ReplicaShard { broker: BROKER, partition: partition(index), shard });
     }
     records
@@ -83,12 +87,23 @@ fn with_two_shards_on<T: 'static>(
     seed: u64,
     work: impl AsyncFn(Rc<Shard>) -> T + Clone + 'static,
 ) -> sim::Outcome<Option<T>> {
+    with_verifiers(disk, seed, |_| {}, work)
+}
+
+/// `prepare` is called for each shard before it starts.
+fn with_verifiers<T: 'static>(
+    disk: &Disk,
+    seed: u64,
+    prepare: impl Fn(&Rc<Shard>) + Clone + 'static,
+    work: impl AsyncFn(Rc<Shard>) -> T + Clone + 'static,
+) -> sim::Outcome<Option<T>> {
     Simulation::new(seed).shards(2).disk(disk).mesh_depth(MESH_DEPTH).run(
         move |context: ShardContext<Message>| {
-            let work = work.clone();
+            let (work, prepare) = (work.clone(), prepare.clone());
             async move {
                 let image = Image::new("cluster", TopicDefaults::default());
                 let shard = Shard::new(context.id, context.count, BROKER, image, context.mesh);
+                prepare(&shard);
                 let ended = Rc::new(Notify::default());
                 let config = storage::Config {
                     journal_bytes: 1 << 20,
@@ -112,13 +127,17 @@ fn with_two_shards_on<T: 'static>(
                 }
                 shard.storage().replay_journals().await.expect("the journals are replayed");
                 let records = Arc::new(records());
-                for index in 0..2 {
-                    let to = ShardId(index);
+                for shard_id in 0..2 {
+                    let to = ShardId(shard_id);
                     shard.ask(to, ShardRequest::Replay(Arc::clone(&records))).await;
-                    let partition = partition(i32::from(index));
-                    let open = OpenPartition { partition, directory: DIRECTORY, create: Create::IfMissing };
-                    let reply = shard.ask(to, ShardRequest::Open(vec![open])).await;
-                    assert!(matches!(reply, ShardReply::Open(opened) if opened == [Ok(DIRECTORY)]));
+                    let open = |index: i32| OpenPartition {
+                        partition: partition(index),
+                        directory: DIRECTORY,
+                        create: Create::IfMissing,
+                    };
+                    let both = vec![open(i32::from(shard_id)), open(i32::from(shard_id) + 2)];
+                    let reply = shard.ask(to, ShardRequest::Open(both)).await;
+                    assert!(matches!(reply, ShardReply::Open(opened) if opened == [Ok(DIRECTORY); 2]));
                 }
                 let result = work(Rc::clone(&shard)).await;
                 shard.ask(ShardId(1), ShardRequest::Lifecycle(Lifecycle::StopStorage)).await;

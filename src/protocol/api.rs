@@ -31,6 +31,7 @@ pub enum Api {
     DeleteRecords,
     InitProducerId,
     OffsetForLeaderEpoch,
+    WriteTxnMarkers,
     DescribeConfigs,
     AlterConfigs,
     AlterReplicaLogDirs,
@@ -45,6 +46,7 @@ pub enum Api {
     DescribeQuorum,
     UpdateFeatures,
     DescribeCluster,
+    DescribeProducers,
     ConsumerGroupHeartbeat,
     ConsumerGroupDescribe,
     ListConfigResources,
@@ -100,7 +102,7 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 37] = [
+const TABLE: [Row; 39] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                     key: 0,  name: "Produce",                     accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                       key: 1,  name: "Fetch",                       accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
@@ -121,6 +123,7 @@ const TABLE: [Row; 37] = [
     Row { api: Api::DeleteRecords,               key: 21, name: "DeleteRecords",               accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
     Row { api: Api::InitProducerId,              key: 22, name: "InitProducerId",              accepted: v(0, 5),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::OffsetForLeaderEpoch,        key: 23, name: "OffsetForLeaderEpoch",        accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
+    Row { api: Api::WriteTxnMarkers,             key: 27, name: "WriteTxnMarkers",             accepted: v(1, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeConfigs,             key: 32, name: "DescribeConfigs",             accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
     Row { api: Api::AlterConfigs,                key: 33, name: "AlterConfigs",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::AlterReplicaLogDirs,         key: 34, name: "AlterReplicaLogDirs",         accepted: v(1, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
@@ -135,6 +138,7 @@ const TABLE: [Row; 37] = [
     Row { api: Api::DescribeQuorum,              key: 55, name: "DescribeQuorum",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::UpdateFeatures,              key: 57, name: "UpdateFeatures",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
     Row { api: Api::DescribeCluster,             key: 60, name: "DescribeCluster",             accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
+    Row { api: Api::DescribeProducers,           key: 61, name: "DescribeProducers",           accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Partition },
     Row { api: Api::ConsumerGroupHeartbeat,      key: 68, name: "ConsumerGroupHeartbeat",      accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Coordinator },
     Row { api: Api::ConsumerGroupDescribe,       key: 69, name: "ConsumerGroupDescribe",       accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Coordinator },
     Row { api: Api::ListConfigResources,         key: 74, name: "ListConfigResources",         accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },

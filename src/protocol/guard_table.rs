@@ -28,6 +28,7 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::DeleteRecords => match version { 0..=1 => DELETE_RECORDS_0, _ => DELETE_RECORDS_2 },
         Api::InitProducerId => match version { 0..=1 => INIT_PRODUCER_ID_0, 2 => INIT_PRODUCER_ID_2, _ => INIT_PRODUCER_ID_3 },
         Api::OffsetForLeaderEpoch => match version { 2 => OFFSET_FOR_LEADER_EPOCH_2, 3 => OFFSET_FOR_LEADER_EPOCH_3, _ => OFFSET_FOR_LEADER_EPOCH_4 },
+        Api::WriteTxnMarkers => WRITE_TXN_MARKERS_1,
         Api::DescribeConfigs => match version { 1..=2 => DESCRIBE_CONFIGS_1, 3 => DESCRIBE_CONFIGS_3, _ => DESCRIBE_CONFIGS_4 },
         Api::AlterConfigs => match version { 0..=1 => ALTER_CONFIGS_0, _ => ALTER_CONFIGS_2 },
         Api::AlterReplicaLogDirs => match version { 1 => ALTER_REPLICA_LOG_DIRS_1, _ => ALTER_REPLICA_LOG_DIRS_2 },
@@ -42,6 +43,7 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::DescribeQuorum => DESCRIBE_QUORUM_0,
         Api::UpdateFeatures => match version { 0 => UPDATE_FEATURES_0, _ => UPDATE_FEATURES_1 },
         Api::DescribeCluster => match version { 0 => DESCRIBE_CLUSTER_0, 1 => DESCRIBE_CLUSTER_1, _ => DESCRIBE_CLUSTER_2 },
+        Api::DescribeProducers => DESCRIBE_PRODUCERS_0,
         Api::ConsumerGroupHeartbeat => match version { 0 => CONSUMER_GROUP_HEARTBEAT_0, _ => CONSUMER_GROUP_HEARTBEAT_1 },
         Api::ConsumerGroupDescribe => CONSUMER_GROUP_DESCRIBE_0,
         Api::ListConfigResources => match version { 0 => LIST_CONFIG_RESOURCES_0, _ => LIST_CONFIG_RESOURCES_1 },
@@ -984,6 +986,21 @@ const OFFSET_FOR_LEADER_EPOCH_4: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// WriteTxnMarkers 1
+const WRITE_TXN_MARKERS_1: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 17, memory_bytes: size_of::<messages::write_txn_markers_request::WritableTxnMarker>(), element: &[
+        Field::Fixed(11),
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::write_txn_markers_request::WritableTxnMarkerTopic>(), element: &[
+            Field::CompactString { nullable: false },
+            Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Fixed(4),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
 /// DescribeConfigs 1-2
 const DESCRIBE_CONFIGS_1: &[Field] = &[
     Field::Array(Array { nullable: false, wire_bytes_min: 7, memory_bytes: size_of::<messages::describe_configs_request::DescribeConfigsResource>(), element: &[
@@ -1291,6 +1308,16 @@ const DESCRIBE_CLUSTER_1: &[Field] = &[
 /// DescribeCluster 2
 const DESCRIBE_CLUSTER_2: &[Field] = &[
     Field::Fixed(3),
+    Field::Tags(&[]),
+];
+
+/// DescribeProducers 0
+const DESCRIBE_PRODUCERS_0: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::describe_producers_request::TopicRequest>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
     Field::Tags(&[]),
 ];
 

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use super::segment::Segment;
 use super::space::{self, Kept};
 use super::state::{EndState, Inner, LogState, Pending, Roll, Status};
-use super::{Appended, Durability, Error, Reserve, producers};
+use super::{Appended, Durability, Ended, Error, Reserve, producers};
+use crate::log::control::{self, EndMarker};
 use crate::log::indexes::{Placed, SegmentIndexes};
-use crate::log::producer_state::Verdict;
-use crate::log::{producer_snapshot, roll};
+use crate::log::producer_state::{FirstSequence, MarkerVerdict, NewMarker, Verdict};
+use crate::log::{producer_snapshot, roll, txn_index};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, TimestampMs};
-use crate::protocol::batch::BatchHeader;
+use crate::protocol::batch::{BatchHeader, HEADER_BYTES};
 use crate::reactor;
 
 /// Positions in a segment are i32 in Kafka's index.
@@ -24,6 +25,7 @@ pub fn append(
     log: &Rc<LogState>,
     batch: Bytes,
     header: &BatchHeader,
+    first: FirstSequence,
     epoch: LeaderEpoch,
     now: TimestampMs,
 ) -> Result<Appended, Error> {
@@ -32,13 +34,8 @@ pub fn append(
     let producers;
     let appended = {
         let inner = &mut *log.borrow_mut();
-        if inner.status != Status::Open || (inner.work.held && inner.boundary.is_none()) {
-            return Err(Error::Closed);
-        }
-        if log.directory.is_offline() {
-            return Err(Error::Offline);
-        }
-        match inner.producers.check(header) {
+        takes_appends(log, inner)?;
+        match inner.producers.check(header, first) {
             Verdict::Append => {}
             Verdict::Duplicate { base_offset, last_offset, .. } => {
                 return Ok(Appended { base_offset, end_offset: last_offset.plus(1), duplicate: true });
@@ -72,6 +69,52 @@ pub fn append(
     Ok(appended)
 }
 
+/// See [`Log::append_marker`](super::Log::append_marker).
+pub fn append_marker(
+    log: &Rc<LogState>,
+    marker: &NewMarker,
+    epoch: LeaderEpoch,
+    now: TimestampMs,
+) -> Result<(Appended, Option<Ended>), Error> {
+    let (known, ended) = {
+        let inner = &mut *log.borrow_mut();
+        takes_appends(log, inner)?;
+        let (base_offset, known) = (inner.end, inner.producers.len());
+        match inner.producers.check_marker(marker) {
+            MarkerVerdict::Append => {}
+            // whatever says so is below the end
+            MarkerVerdict::Repeated => {
+                return Ok((Appended { base_offset, end_offset: base_offset, duplicate: true }, None));
+            }
+            MarkerVerdict::Refuse(code) => return Err(Error::Refused(code)),
+        }
+        let (batch, header) = control::marker_batch(marker, now);
+        // a transaction must be able to end on a full disk: only then what it holds back can be consumed and go
+        if !log.directory.space.reserve(batch.len() as u64, Kept::NOTHING) {
+            space::sample_soon(log);
+            return Err(Error::Full);
+        }
+        let first_offset = inner.producers.open_txn(marker.producer_id);
+        queue(log, inner, batch, &header, epoch, now);
+        let appended = Appended { base_offset, end_offset: inner.end, duplicate: false };
+        (known, (appended, first_offset.map(|first_offset| Ended { first_offset, marker: base_offset })))
+    };
+    log.schedule();
+    producers::note(&log.shard, known, log.borrow().producers.len());
+    space::sample_soon(log);
+    Ok(ended)
+}
+
+fn takes_appends(log: &LogState, inner: &Inner) -> Result<(), Error> {
+    if inner.status != Status::Open || (inner.work.held && inner.boundary.is_none()) {
+        return Err(Error::Closed);
+    }
+    if log.directory.is_offline() {
+        return Err(Error::Offline);
+    }
+    Ok(())
+}
+
 /// Gives the batch its place at the log's end.
 fn queue(
     log: &Rc<LogState>,
@@ -85,7 +128,8 @@ fn queue(
     let last_offset = base_offset.plus(i64::from(header.last_offset_delta));
     let incoming = roll::Incoming { bytes: bytes as u64, last_offset, max_timestamp: header.max_timestamp };
     let opens = must_roll(log, inner, &incoming, now).then(|| Box::new(open_segment(log, inner, now)));
-    place(inner, header, base_offset, last_offset, epoch);
+    let marker = if header.is_control() { control::end_marker(header, &batch[HEADER_BYTES..]) } else { None };
+    place(inner, &BatchHeader { base_offset, ..*header }, marker, epoch);
     if inner.pending.is_empty() {
         inner.pending_since = reactor::now();
     }
@@ -142,7 +186,9 @@ fn must_roll(log: &LogState, inner: &Inner, incoming: &roll::Incoming, now: Time
         bytes: inner.appended_bytes,
         first_timestamp: segment.first_timestamp.get(),
         created: segment.created,
-        indexes_full: segment.indexes.borrow().as_ref().is_some_and(|indexes| indexes.is_full()),
+        indexes_full: segment.indexes.borrow().as_ref().is_some_and(|indexes| indexes.is_full())
+            || (segment.aborts_in_memory() * txn_index::ENTRY_BYTES) as u64
+                >= inner.config.segment_index_bytes,
     };
     // what is appended to is not compacted: it must not be appended to for longer than a record may wait
     let lag_ms =
@@ -177,15 +223,9 @@ pub fn open_segment(log: &LogState, inner: &mut Inner, now: TimestampMs) -> Roll
     Roll { segment, before }
 }
 
-/// The state in memory after the batch.
-fn place(
-    inner: &mut Inner,
-    header: &BatchHeader,
-    base_offset: Offset,
-    last_offset: Offset,
-    epoch: LeaderEpoch,
-) {
-    let bytes = header.total_bytes as u64;
+/// The state in memory after the batch, whose header says where it is now. `marker`: how it ends a transaction, if it does.
+fn place(inner: &mut Inner, header: &BatchHeader, marker: Option<EndMarker>, epoch: LeaderEpoch) {
+    let (bytes, last_offset) = (header.total_bytes as u64, header.last_offset());
     {
         let segment = active(inner);
         if inner.appended_bytes == 0 {
@@ -201,8 +241,10 @@ fn place(
         let indexes = indexes.as_mut().expect("the last segment's indexes are in memory");
         indexes.append(placed, inner.config.index_interval_bytes);
     }
-    inner.producers.apply(header, base_offset);
-    inner.epochs.assign(epoch, base_offset);
+    if let Some(aborted) = control::replay(&mut inner.producers, header, marker) {
+        active(inner).add_abort(aborted);
+    }
+    inner.epochs.assign(epoch, header.base_offset);
     inner.appended_bytes += bytes;
     inner.total_bytes += bytes;
     inner.end = last_offset.plus(1);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -9,8 +10,11 @@ use bytes::Bytes;
 
 use super::state::{LogState, Status};
 use super::truncate::{self, Cut};
-use super::{Appended, Durability, Error, LogConfig, Slices, append, log_starts, lookup, read};
-use crate::model::{DirectoryId, LeaderEpoch, Offset, PartitionId, TimestampMs};
+use super::{
+    Appended, Durability, Ended, Error, LogConfig, Slices, aborted, append, log_starts, lookup, read,
+};
+use crate::log::producer_state::{ActiveProducer, FirstSequence, NewMarker, Standing};
+use crate::model::{DirectoryId, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, TimestampMs};
 use crate::protocol::batch::BatchHeader;
 
 /// One partition's log, shared within the shard. It goes along when the log moves to another directory.
@@ -61,7 +65,71 @@ impl Log {
         epoch: LeaderEpoch,
         now: TimestampMs,
     ) -> Result<Appended, Error> {
-        append::append(&self.state(), batch, header, epoch, now)
+        append::append(&self.state(), batch, header, FirstSequence::Any, epoch, now)
+    }
+
+    /// As [`Self::append`], of a producer that must begin so where it is not known.
+    pub fn append_first(
+        &self,
+        batch: Bytes,
+        header: &BatchHeader,
+        first: FirstSequence,
+        epoch: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<Appended, Error> {
+        append::append(&self.state(), batch, header, first, epoch, now)
+    }
+
+    /// As [`Self::append`], the marker that ends a producer's transaction, which may use the space that is kept free. One
+    /// that comes again is not appended twice: what says so lies below the end that is told. With the transaction that it
+    /// has ended here, if one was open.
+    pub fn append_marker(
+        &self,
+        marker: &NewMarker,
+        epoch: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<(Appended, Option<Ended>), Error> {
+        append::append_marker(&self.state(), marker, epoch, now)
+    }
+
+    /// First offset of the oldest transaction that is open, as of the log's end.
+    #[must_use]
+    pub fn first_undecided(&self) -> Option<Offset> {
+        self.state().borrow().producers.first_undecided()
+    }
+
+    /// How the producer's epoch stands to what the log knows, as of its end.
+    #[must_use]
+    pub fn standing(&self, id: ProducerId, epoch: ProducerEpoch) -> Standing {
+        self.state().borrow().producers.standing(id, epoch)
+    }
+
+    /// At most `count` of the producers that the log knows above `after`, by id.
+    #[must_use]
+    pub fn active_producers(&self, after: Option<ProducerId>, count: usize) -> Vec<ActiveProducer> {
+        self.state().borrow().producers.active(after, count)
+    }
+
+    /// Which segments the log has: other ones, another edition.
+    #[must_use]
+    pub fn edition(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.id, state.edition.get())
+    }
+
+    /// The aborted transactions that have a batch in `range`, or may have: producer and first offset, in the order of their
+    /// markers. `None`: a transaction index must be read first, see [`Self::aborted`].
+    #[must_use]
+    pub fn aborted_cached(&self, range: Range<Offset>) -> Option<Vec<(ProducerId, Offset)>> {
+        aborted::cached(&self.state(), &range)
+    }
+
+    /// As [`Self::aborted_cached`]. True of what was read in the same [edition](Self::edition).
+    ///
+    /// # Errors
+    /// `Offline` when an index cannot be read.
+    pub async fn aborted(&self, range: Range<Offset>) -> Result<Vec<(ProducerId, Offset)>, Error> {
+        self.wherever_it_is(async |state| aborted::collect(state, &range).await).await
     }
 
     /// Where it is.

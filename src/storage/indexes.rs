@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::segment::Segment;
+use super::segment::{Aborts as InMemory, Segment};
 use super::state::LogState;
 use super::{Error, roll, scan, transactions};
 use crate::log::Damage;
@@ -139,7 +139,8 @@ async fn write_back(log: &LogState, segment: &Rc<Segment>, aborts: Aborts) {
         let mut written = roll::write_indexes(&folder, &described).await;
         // of compacted transactions only the markers are left, and the file says more than the batches
         if written.is_ok() && aborts == Aborts::Some && !described.gaps.get() {
-            written = transactions::rebuild(&folder, &segments, described.base, end).await;
+            let rebuilt = transactions::rebuild(&folder, &segments, described.base, end).await;
+            written = rebuilt.map(|index| *described.aborts.borrow_mut() = InMemory::Known(index));
         }
         described.describing.set(false);
         written

@@ -7,7 +7,8 @@
 //! the segment file through its index ([`read`]). Life of a segment: made and closed by [`roll`]; found again,
 //! judged and repaired by [`open`] and [`recover`]; of a compacted topic, rewritten by [`cleaner`]; given up by
 //! [`retention`] or DeleteRecords, which move the log's start ([`log_starts`]), and removed by [`removal`]; cut by
-//! [`truncate`]; moved to another directory by [`relocate`]. What describes it ([`indexes`], [`transactions`]) is made again from its batches when it is missing or wrong.
+//! [`truncate`]; moved to another directory by [`relocate`]. What describes it ([`indexes`], [`transactions`]) is made again from its batches when it is missing or wrong;
+//! readers of committed records ask [`aborted`] what to leave out.
 //!
 //! Invariants
 //! * What is appended is ordered by the call, not by any task: no await between fixing a place and queuing it.
@@ -27,6 +28,7 @@
 //! Never here: what an acknowledgement means, who leads. One number leaves, the durable end, and one is asked for: the
 //! high watermark, before anything is deleted.
 
+mod aborted;
 pub(crate) mod again;
 mod append;
 mod chunks;
@@ -215,6 +217,14 @@ impl Appended {
     }
 }
 
+/// A transaction that a marker has ended in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub first_offset: Offset,
+    /// The marker's, which need not be durable yet.
+    pub marker: Offset,
+}
+
 /// Whole batches, in order; each slice holds one or more of them.
 #[derive(Clone, Debug)]
 pub struct Slices {
@@ -243,6 +253,8 @@ pub trait Listener {
     fn failed(&self, directory: DirectoryId);
     /// Exclusive end of what every reader may have seen: nothing at or above it is deleted.
     fn high_watermark(&self, partition: PartitionId) -> Offset;
+    /// At or below that; all transactions below it have ended for good: nothing at or above it is compacted.
+    fn last_stable_offset(&self, partition: PartitionId) -> Offset;
 }
 
 /// Whether a log counts in another directory now.

@@ -12,7 +12,7 @@ use super::cleaner::{self, swap};
 use super::directory::Directory;
 use super::journal::unplaced;
 use super::recover::{self, Found};
-use super::segment::Segment;
+use super::segment::{Aborts, Segment};
 use super::shard::Shard;
 use super::state::{Identity, Inner, LogState, Status, Work};
 use super::{
@@ -181,23 +181,31 @@ impl Opening {
             Some(loaded) => loaded,
             None => recover::recover(self, &mut found).await?,
         };
-        self.mend_transactions(&found.transactions, &loaded)
+        self.know_transactions(&found.transactions, &loaded)
             .await
             .map_err(|error| self.unwritable(&error))?;
         Ok(loaded)
     }
 
-    /// Makes those transaction indexes again that cannot be read. `bases`: where there is one.
-    async fn mend_transactions(&self, bases: &[Offset], loaded: &Loaded) -> io::Result<()> {
+    /// Notes which segments have a transaction index, and makes those again that cannot be read. `bases`: where there may be
+    /// one. That of the segment that is appended to is brought to memory.
+    async fn know_transactions(&self, bases: &[Offset], loaded: &Loaded) -> io::Result<()> {
         let segments: Vec<(Offset, u64)> =
             loaded.segments.iter().map(|segment| (segment.base, segment.durable_bytes.get())).collect();
         for &base in bases {
             let Ok(at) = segments.binary_search_by_key(&base, |&(base, _)| base) else { continue };
             let end = segments.get(at + 1).map_or(loaded.end, |&(next, _)| next);
-            if transactions::load(&self.folder, base, end).await?.is_none() {
+            let mut index = transactions::load(&self.folder, base, end).await?;
+            if index.is_none() {
                 tracing::warn!(log = self.name, segment = base.0, "the transaction index is made again");
-                transactions::rebuild(&self.folder, &segments, base, end).await?;
+                index = Some(transactions::rebuild(&self.folder, &segments, base, end).await?);
             }
+            let index = index.unwrap_or_default();
+            let is_last = at + 1 == segments.len();
+            *loaded.segments[at].aborts.borrow_mut() = match is_last || index.entries().is_empty() {
+                true => Aborts::Known(index),
+                false => Aborts::OnDisk,
+            };
         }
         Ok(())
     }
@@ -266,6 +274,8 @@ impl Opening {
         }
         found.segments.sort_unstable();
         found.snapshots.sort_unstable();
+        // what is put in place now may have one
+        found.transactions.extend(&swaps);
         let completed = swap::complete(&self.folder, &self.name, &mut found, swaps, cleaned).await;
         completed.map_err(|error| self.unwritable(&error))?;
         found.start = match found.truncation {

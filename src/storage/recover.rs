@@ -38,7 +38,7 @@ pub struct Found {
     pub segments: Vec<(Offset, u64)>,
     /// Offsets of the producer snapshots, ascending.
     pub snapshots: Vec<Offset>,
-    /// Bases of the transaction indexes.
+    /// Bases of segments that may have a transaction index.
     pub transactions: Vec<Offset>,
     /// The log start as it was written down; zero if it never was.
     pub start: Offset,
@@ -71,6 +71,7 @@ pub async fn recover(opening: &Opening, found: &mut Found) -> Result<Loaded, Err
         let file = opening.open_log_file(base).await?;
         let segment = Rc::new(opening.segment(base));
         let offsets = scan.offsets(rest.is_empty());
+        found.transactions.push(base);
         let end = scan.segment(&segment, &file, offsets).await.map_err(|failed| match failed {
             again::Failed::Read(error) => opening.unreadable(&opening.folder, &error),
             again::Failed::Write(error) => opening.unwritable(&error),

@@ -93,6 +93,7 @@ fn take_oldest(log: &LogState) -> Option<(Rc<Segment>, Offset)> {
         return None;
     }
     let segment = inner.segments.remove(0);
+    log.new_edition();
     let bytes = segment.durable_bytes.get();
     inner.total_bytes -= bytes;
     inner.work.removing = true;

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::directory::Directory;
-use super::segment::Segment;
+use super::segment::{Aborts, Segment};
 use super::state::{EndState, LogState, Roll, Status, Unclosed};
-use super::{Error, append, drain};
+use super::{Error, append, drain, transactions};
 use crate::log::files::{FileKind, LEADER_EPOCH_CHECKPOINT, SegmentFile};
 use crate::model::{Offset, TimestampMs};
 use crate::reactor::{self, File, OpenMode, fs};
@@ -202,6 +202,7 @@ pub async fn close_segment(
     segment.allocated.set(length);
     segment.flushed_bytes.set(length);
     write_indexes(folder, segment).await?;
+    write_aborts(folder, segment).await?;
     let latest = segment.indexes.borrow().as_ref().map(|indexes| indexes.max_timestamp());
     segment.latest.set(latest);
     fs::write_durable(&folder.join(LEADER_EPOCH_CHECKPOINT), state.epochs.into_bytes()).await?;
@@ -209,6 +210,15 @@ pub async fn close_segment(
     fs::write_durable(&folder.join(snapshot), state.snapshot).await?;
     segment.closed.set(true);
     Ok(())
+}
+
+/// Writes the segment's transaction index. What a segment without aborts has on disk, it has from recovery.
+async fn write_aborts(folder: &Path, segment: &Segment) -> io::Result<()> {
+    let index = match &*segment.aborts.borrow() {
+        Aborts::Known(index) if !index.entries().is_empty() => index.clone(),
+        Aborts::Known(_) | Aborts::OnDisk => return Ok(()),
+    };
+    transactions::write(folder, segment.base, &index).await
 }
 
 /// Writes and flushes the segment's index files from memory.

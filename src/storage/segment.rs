@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::log::files::{FileKind, SegmentFile};
 use crate::log::indexes::SegmentIndexes;
 use crate::log::time_index::TimestampOffset;
+use crate::log::txn_index::{AbortedTxn, TxnIndex};
 use crate::model::{Offset, TimestampMs};
 use crate::reactor::{BLOCK_BYTES, File, OpenMode};
 
@@ -51,6 +52,16 @@ pub struct Segment {
     pub rebuilt: Cell<bool>,
     /// Always there for the segment that is appended to, in which it counts batches that are still queued.
     pub indexes: RefCell<Option<Box<SegmentIndexes>>>,
+    /// Always [`Aborts::Known`] for the segment that is appended to, where it counts markers that are still queued.
+    pub aborts: RefCell<Aborts>,
+}
+
+/// The aborted transactions whose marker lies in a segment.
+pub enum Aborts {
+    /// All of them. Most segments have none, which takes no memory.
+    Known(TxnIndex),
+    /// The transaction index on disk tells.
+    OnDisk,
 }
 
 impl Segment {
@@ -73,6 +84,7 @@ impl Segment {
             reported: Cell::new(None),
             rebuilt: Cell::new(false),
             indexes: RefCell::new(None),
+            aborts: RefCell::new(Aborts::Known(TxnIndex::default())),
         }
     }
 
@@ -81,6 +93,29 @@ impl Segment {
         self.durable_bytes.set(bytes);
         self.written_bytes.set(bytes);
         self.flushed_bytes.set(bytes);
+    }
+
+    /// A marker was appended that aborts a transaction.
+    pub fn add_abort(&self, txn: AbortedTxn) {
+        let Aborts::Known(index) = &mut *self.aborts.borrow_mut() else {
+            unreachable!("the aborts of the segment that is appended to are in memory")
+        };
+        assert!(index.append(txn), "offsets grow");
+    }
+
+    /// Entries of the transaction index that are in memory.
+    pub fn aborts_in_memory(&self) -> usize {
+        match &*self.aborts.borrow() {
+            Aborts::Known(index) => index.entries().len(),
+            Aborts::OnDisk => 0,
+        }
+    }
+
+    /// Gives up what the transaction index on disk can tell again. Only of a segment that is closed.
+    pub fn drop_aborts(&self) {
+        if self.aborts_in_memory() > 0 && !self.retired.get() {
+            *self.aborts.borrow_mut() = Aborts::OnDisk;
+        }
     }
 
     pub fn file_name(&self, kind: FileKind) -> String {

@@ -1,6 +1,6 @@
 //! What the shard knows of one log: shared by its handles, the commit loop and the tasks that roll and close.
 
-use std::cell::{OnceCell, Ref, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, Ref, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -31,6 +31,9 @@ pub struct LogState {
     pub settled: Notify,
     /// [`Work::held`] was given up.
     pub released: Notify,
+    /// Grows when segments were taken out, replaced or cut: what was read before and what is asked of the segments after that
+    /// need not belong together.
+    pub edition: Cell<u64>,
     /// The same log in another directory, once it has moved there: this one is closed.
     pub successor: OnceCell<Rc<LogState>>,
     /// [`Work::writing`] was given up: for drains only, each of which takes it and gives it up again, so that none waits for
@@ -186,6 +189,7 @@ impl LogState {
             shard: identity.shard,
             settled: Notify::default(),
             released: Notify::default(),
+            edition: Cell::new(0),
             successor: OnceCell::new(),
             file_free: Notify::default(),
             inner: RefCell::new(inner),
@@ -198,6 +202,11 @@ impl LogState {
 
     pub fn borrow_mut(&self) -> RefMut<'_, Inner> {
         self.inner.borrow_mut()
+    }
+
+    /// The segments are not what they were.
+    pub fn new_edition(&self) {
+        self.edition.set(self.edition.get() + 1);
     }
 
     /// Nothing of this log is being written and nothing is queued.

@@ -1,11 +1,15 @@
 //! Batches and settings for the tests of storage, here and in `tests/sim`.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::{
     CleanerConfig, CleanupPolicy, Compaction, Config, Durability, LiveConfig, Log, LogConfig, Reserve,
 };
-use crate::model::{LeaderEpoch, Offset};
+use crate::log::producer_state::EndTxn;
+use crate::model::{LeaderEpoch, Offset, ProducerId};
 use crate::protocol::batch::{BatchHeader, HEADER_BYTES, patch_base_offset_and_epoch, rewrite_crc};
 
 /// What a test varies of a batch. Values are noise made from `seed`.
@@ -84,6 +88,15 @@ pub fn batch(spec: &Spec) -> (Bytes, BatchHeader) {
     (Bytes::from(bytes), header)
 }
 
+/// The same batch as part of a transaction.
+pub fn transactional((batch, _): (Bytes, BatchHeader)) -> (Bytes, BatchHeader) {
+    let mut bytes = batch.to_vec();
+    bytes[22] |= 0x10;
+    rewrite_crc(&mut bytes);
+    let header = BatchHeader::parse(&bytes).expect("it was a batch before");
+    (Bytes::from(bytes), header)
+}
+
 /// The batch as it must be on disk.
 pub fn stored(batch: &Bytes, base_offset: Offset, epoch: LeaderEpoch) -> Vec<u8> {
     let mut stored = batch.to_vec();
@@ -98,6 +111,46 @@ fn varint(out: &mut Vec<u8>, value: i64) {
         left >>= 7;
     }
     out.push(left as u8);
+}
+
+/// What the batches of a log say of its transactions, made from them one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Producer, first offset, marker; in the order of the markers.
+    pub aborted: Vec<(i64, i64, i64)>,
+    /// First offsets by producer.
+    pub open: BTreeMap<i64, i64>,
+}
+
+impl Decided {
+    /// A transactional batch of the producer.
+    pub fn data(&mut self, producer: i64, base: Offset) {
+        self.open.entry(producer).or_insert(base.0);
+    }
+
+    pub fn marker(&mut self, producer: i64, end: EndTxn, at: Offset) {
+        let first = self.open.remove(&producer);
+        if let Some(first) = first.filter(|_| end == EndTxn::Abort) {
+            self.aborted.push((producer, first, at.0));
+        }
+    }
+
+    pub fn first_undecided(&self) -> Option<Offset> {
+        self.open.values().copied().min().map(Offset)
+    }
+
+    /// Those that a reader of `range` is told of.
+    pub fn overlapping(&self, range: Range<Offset>) -> Vec<(ProducerId, Offset)> {
+        let overlaps = |&&(_, first, last): &&(i64, i64, i64)| last >= range.start.0 && first < range.end.0;
+        self.aborted.iter().filter(overlaps).map(|&(id, first, _)| (ProducerId(id), Offset(first))).collect()
+    }
+}
+
+/// Has the closed segments' transaction indexes read again from disk.
+pub fn forget_aborts(log: &Log) {
+    let state = log.state();
+    let inner = state.borrow();
+    inner.segments.iter().filter(|segment| segment.closed.get()).for_each(|segment| segment.drop_aborts());
 }
 
 /// Where the segment begins that is appended to.

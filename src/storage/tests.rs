@@ -55,6 +55,10 @@ impl Listener for Ears {
         self.ends.borrow().get(&partition).copied().unwrap_or(Offset(i64::MAX))
     }
 
+    fn last_stable_offset(&self, partition: PartitionId) -> Offset {
+        self.high_watermark(partition)
+    }
+
     fn failed(&self, _: DirectoryId) {
         assert!(!self.failed.replace(true), "said once");
         self.heard.notify();

@@ -29,12 +29,17 @@ pub async fn load(folder: &Path, base: Offset, end: Offset) -> io::Result<Option
 
 /// Makes the index of the segment that begins at `base` from its batches, and writes it if the file does not say that.
 /// `segments`: base and bytes of all of the log's, ascending.
-pub async fn rebuild(folder: &Path, segments: &[(Offset, u64)], base: Offset, end: Offset) -> io::Result<()> {
+pub async fn rebuild(
+    folder: &Path,
+    segments: &[(Offset, u64)],
+    base: Offset,
+    end: Offset,
+) -> io::Result<TxnIndex> {
     let made = make(folder, segments, base).await?;
-    if load(folder, base, end).await?.as_ref() == Some(&made) {
-        return Ok(());
+    if load(folder, base, end).await?.as_ref() != Some(&made) {
+        write(folder, base, &made).await?;
     }
-    write(folder, base, &made).await
+    Ok(made)
 }
 
 /// Durable when it returns, but for the removal of a file that is to have nothing in it.
@@ -51,7 +56,8 @@ pub async fn write(folder: &Path, base: Offset, index: &TxnIndex) -> io::Result<
     }
 }
 
-async fn make(folder: &Path, segments: &[(Offset, u64)], base: Offset) -> io::Result<TxnIndex> {
+/// The index of the segment that begins at `base`, from its batches.
+pub async fn make(folder: &Path, segments: &[(Offset, u64)], base: Offset) -> io::Result<TxnIndex> {
     let (from, mut producers) = producers_at(folder, base).await?;
     let first = segments.partition_point(|&(base, _)| base <= from).saturating_sub(1);
     let mut index = TxnIndex::default();

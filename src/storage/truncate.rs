@@ -295,6 +295,7 @@ async fn reload(log: &Rc<LogState>, known: Option<Truncation>) -> Result<(), Err
         inner.truncations += 1;
         // whoever reads one of them goes on with its file, and nobody keeps what was read
         inner.segments.iter().for_each(|segment| segment.retired.set(true));
+        log.new_edition();
         inner.tail.clear(&log.shard.tails);
     }
     log.shard.chunks.forget(log.id);
@@ -311,6 +312,7 @@ async fn reload(log: &Rc<LogState>, known: Option<Truncation>) -> Result<(), Err
         new.touched = true;
         let waiters = std::mem::take(&mut inner.flush_waiters);
         *inner = new;
+        log.new_edition();
         (waiters, known)
     };
     producers::note(&log.shard, known.0, known.1);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 
 use super::segment::Segment;
+use crate::log::txn_index::AbortedTxn;
 use crate::log::{offset_index, time_index};
 
 /// Open files of closed segments, and memory of their indexes (a full segment of 1 GiB has 5 MiB).
@@ -29,12 +30,15 @@ impl Warm {
             bytes -= index_bytes(&oldest);
             oldest.drop_file();
             *oldest.indexes.borrow_mut() = None;
+            oldest.drop_aborts();
         }
     }
 }
 
 fn index_bytes(segment: &Segment) -> usize {
-    segment.indexes.borrow().as_ref().map_or(0, |indexes| {
-        indexes.offsets.len() * offset_index::ENTRY_BYTES + indexes.times.len() * time_index::ENTRY_BYTES
-    })
+    let aborts = segment.aborts_in_memory() * size_of::<AbortedTxn>();
+    aborts
+        + segment.indexes.borrow().as_ref().map_or(0, |indexes| {
+            indexes.offsets.len() * offset_index::ENTRY_BYTES + indexes.times.len() * time_index::ENTRY_BYTES
+        })
 }

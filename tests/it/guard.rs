@@ -10,11 +10,12 @@ use corelane::protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
-    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-    JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest, UpdateFeaturesRequest,
+    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
+    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, SyncGroupRequest, UpdateFeaturesRequest, WriteTxnMarkersRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -52,6 +53,7 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::DeleteRecords => with::<DeleteRecordsRequest>(version, body),
         Api::InitProducerId => with::<InitProducerIdRequest>(version, body),
         Api::OffsetForLeaderEpoch => with::<OffsetForLeaderEpochRequest>(version, body),
+        Api::WriteTxnMarkers => with::<WriteTxnMarkersRequest>(version, body),
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),
         Api::AlterConfigs => with::<AlterConfigsRequest>(version, body),
         Api::AlterReplicaLogDirs => with::<AlterReplicaLogDirsRequest>(version, body),
@@ -68,6 +70,7 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::DescribeCluster => with::<DescribeClusterRequest>(version, body),
         Api::ConsumerGroupHeartbeat => with::<ConsumerGroupHeartbeatRequest>(version, body),
         Api::ConsumerGroupDescribe => with::<ConsumerGroupDescribeRequest>(version, body),
+        Api::DescribeProducers => with::<DescribeProducersRequest>(version, body),
         Api::ListConfigResources => with::<ListConfigResourcesRequest>(version, body),
         Api::DescribeTopicPartitions => with::<DescribeTopicPartitionsRequest>(version, body),
     }

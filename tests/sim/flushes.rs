@@ -43,6 +43,10 @@ impl Listener for Ears {
     fn high_watermark(&self, _: PartitionId) -> Offset {
         Offset::ZERO
     }
+
+    fn last_stable_offset(&self, _: PartitionId) -> Offset {
+        Offset::ZERO
+    }
 }
 
 async fn open(journal_bytes: u64, segment_bytes: u64, ears: &Rc<Ears>) -> Log {

@@ -6,6 +6,7 @@ mod flushes;
 mod groups;
 mod metadata;
 mod storage;
+mod transactions;
 
 /// Shows the log lines of a seed that is run alone.
 fn show_log_of_one_seed() {

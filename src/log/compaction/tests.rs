@@ -7,7 +7,7 @@ use kafka_protocol::records::{Compression, Record as Wanted, TimestampType as St
 
 use super::plan::{Candidate, GroupLimits, groups};
 use super::*;
-use crate::log::producer_state::{LastBatch, ProducerStates, Verdict};
+use crate::log::producer_state::{FirstSequence, LastBatch, ProducerStates, Verdict};
 use crate::log::txn_index::AbortedTxn;
 use crate::model::{ProducerId, TimestampMs};
 use crate::protocol::batch::{Batches, Rewrite, rewrite_crc, rewritten};
@@ -397,7 +397,7 @@ fn walk(seed: u64) {
             let mut states = ProducerStates::default();
             log.batches().for_each(|batch| states.apply(&header(batch), header(batch).base_offset));
             for (producer, last) in &last_headers {
-                let again = states.check(last);
+                let again = states.check(last, FirstSequence::Any);
                 assert!(
                     matches!(again, Verdict::Duplicate { .. }),
                     "seed {seed}: producer {producer}: {again:?}"

@@ -29,16 +29,22 @@ fn transactional(header: BatchHeader) -> BatchHeader {
 }
 
 /// One partition's log as the rules see it. The text tables below run on it.
-#[derive(Default)]
 struct Partition {
     states: ProducerStates,
+    first: FirstSequence,
     end: i64,
+}
+
+impl Default for Partition {
+    fn default() -> Partition {
+        Partition { states: ProducerStates::default(), first: FirstSequence::Any, end: 0 }
+    }
 }
 
 impl Partition {
     /// Appends if the verdict says so.
     fn produce(&mut self, header: &BatchHeader) -> Verdict {
-        let verdict = self.states.check(header);
+        let verdict = self.states.check(header, self.first);
         if verdict == Verdict::Append {
             self.states.apply(header, Offset(self.end));
             self.end += i64::from(header.record_count);
@@ -206,6 +212,129 @@ fn transactions_open_and_end() {
 }
 
 #[test]
+fn version_2_begins_at_zero() {
+    let mut partition = Partition { first: FirstSequence::Zero, ..Partition::default() };
+    let refused = Verdict::Refuse(ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(partition.produce(&transactional(header(1, 0, 4, 1))), refused);
+    assert_eq!(partition.produce(&transactional(header(1, 0, 0, 1))), Verdict::Append);
+    assert_eq!(partition.produce(&transactional(header(1, 0, 1, 1))), Verdict::Append);
+    // who is known by a marker only begins at zero in any version
+    partition.states.apply_marker(Marker {
+        producer_id: ProducerId(2),
+        producer_epoch: ProducerEpoch(3),
+        coordinator_epoch: 0,
+        end: EndTxn::Commit,
+        offset: Offset(partition.end),
+        timestamp: TimestampMs(1_000),
+    });
+    partition.end += 1;
+    assert_eq!(partition.produce(&transactional(header(2, 3, 1, 1))), refused);
+    assert_eq!(partition.produce(&transactional(header(2, 3, 0, 1))), Verdict::Append);
+    // without a producer there are no sequences
+    assert_eq!(partition.produce(&header(-1, -1, -1, 1)), Verdict::Append);
+}
+
+/// Lines of `begin EPOCH | (commit|abort) vVERSION EPOCH COORDINATOR -> append | repeated | ERROR`, one producer.
+fn check_markers(script: &str) {
+    let (id, mut partition) = (ProducerId(7), Partition::default());
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split(' ').collect();
+        if let ["begin", epoch] = words[..] {
+            let batch = transactional(header(id.0, epoch.parse().unwrap(), 0, 1));
+            assert_eq!(partition.produce(&batch), Verdict::Append, "{line}");
+            continue;
+        }
+        let [end, version, epoch, coordinator, "->", expect] = words[..] else { panic!("{line}") };
+        let marker = NewMarker {
+            producer_id: id,
+            producer_epoch: ProducerEpoch(epoch.parse().unwrap()),
+            coordinator_epoch: coordinator.parse().unwrap(),
+            end: if end == "commit" { EndTxn::Commit } else { EndTxn::Abort },
+            transaction_version: version[1..].parse().unwrap(),
+        };
+        let verdict = partition.states.check_marker(&marker);
+        let answer = match verdict {
+            MarkerVerdict::Append => "append".to_owned(),
+            MarkerVerdict::Repeated => "repeated".to_owned(),
+            MarkerVerdict::Refuse(error) => format!("{error:?}"),
+        };
+        assert_eq!(answer, expect, "{line}");
+        if verdict == MarkerVerdict::Append {
+            partition.states.apply_marker(Marker {
+                producer_id: id,
+                producer_epoch: marker.producer_epoch,
+                coordinator_epoch: marker.coordinator_epoch,
+                end: marker.end,
+                offset: Offset(partition.end),
+                timestamp: TimestampMs(1_000),
+            });
+            partition.end += 1;
+            assert_eq!(partition.states.open_txn(id), None, "{line}");
+        }
+    }
+}
+
+#[test]
+fn markers_fence_by_epoch_and_coordinator() {
+    // of a producer nobody knows, and once more; another coordinator says it anew, an older one is fenced
+    check_markers(
+        "commit v1 3 5 -> append
+         commit v1 3 5 -> repeated
+         commit v1 3 6 -> append
+         commit v1 3 5 -> TransactionCoordinatorFenced
+         commit v1 2 6 -> InvalidProducerEpoch",
+    );
+    // version 1 keeps the epoch, or raises it to fence the producer
+    check_markers(
+        "begin 3
+         commit v1 2 5 -> InvalidProducerEpoch
+         commit v1 3 5 -> append
+         begin 4
+         abort v0 5 5 -> append
+         abort v0 5 5 -> repeated
+         abort v0 4 5 -> InvalidProducerEpoch",
+    );
+    // version 2: a marker of the transaction's own epoch is late
+    check_markers(
+        "begin 3
+         commit v2 3 5 -> InvalidProducerEpoch
+         commit v2 4 5 -> append
+         commit v2 4 5 -> repeated
+         commit v2 4 6 -> append
+         begin 4
+         commit v2 4 6 -> InvalidProducerEpoch
+         abort v2 5 4 -> TransactionCoordinatorFenced
+         abort v2 5 6 -> append",
+    );
+    check_markers(
+        "begin 32767
+         abort v2 32767 5 -> append",
+    );
+}
+
+#[test]
+fn a_producer_stands_inside_or_outside_its_transaction() {
+    let mut partition = Partition::default();
+    let (one, epoch) = (ProducerId(1), ProducerEpoch);
+    assert_eq!(partition.states.standing(one, epoch(0)), Standing::Outside);
+    partition.produce(&transactional(header(1, 4, 0, 1)));
+    assert_eq!(partition.states.standing(one, epoch(4)), Standing::InTransaction);
+    assert_eq!(partition.states.standing(one, epoch(3)), Standing::Fenced);
+    assert_eq!(partition.states.standing(one, epoch(5)), Standing::Outside, "that transaction is another's");
+    let described = partition.states.active(None, 10);
+    let expect = ActiveProducer {
+        id: one,
+        epoch: epoch(4),
+        last_sequence: 0,
+        last_timestamp: TimestampMs(1_000),
+        coordinator_epoch: -1,
+        txn_start_offset: Offset(0),
+    };
+    assert_eq!(described, [expect]);
+    assert_eq!(partition.states.active(Some(one), 10), []);
+}
+
+#[test]
 fn control_batches_are_not_data() {
     let mut states = ProducerStates::default();
     states.apply(&BatchHeader { attributes: CONTROL | TRANSACTIONAL, ..header(1, 0, -1, 1) }, Offset(0));
@@ -232,7 +361,7 @@ fn silent_producers_expire() {
     assert_eq!(states.len(), 3);
     expire(&mut states, 2_000);
     assert_eq!(states.len(), 2);
-    assert_eq!(states.check(&header(1, 0, 77, 1)), Verdict::Append);
+    assert_eq!(states.check(&header(1, 0, 77, 1), FirstSequence::Any), Verdict::Append);
     expire(&mut states, i64::MAX);
     assert_eq!(states.entries().map(|(id, _)| id.0).collect::<Vec<_>>(), [3]);
 }
@@ -315,6 +444,7 @@ fn a_snapshot_brings_back_the_remembered_batches_and_the_open_transactions() {
     let mut reread = Partition {
         states: producer_snapshot::decode(&producer_snapshot::encode(&partition.states)).unwrap(),
         end: partition.end,
+        ..Partition::default()
     };
     assert_eq!(reread.states.first_undecided(), Some(Offset(8)));
     assert_eq!(reread.states, partition.states);
@@ -354,7 +484,10 @@ fn a_snapshots_last_entry_of_a_producer_counts() {
     };
     let known = |states: &ProducerStates, epoch: i16| {
         let is_known = |sequence: &i32| {
-            matches!(states.check(&header(1, epoch, *sequence, 1)), Verdict::Duplicate { .. })
+            matches!(
+                states.check(&header(1, epoch, *sequence, 1), FirstSequence::Any),
+                Verdict::Duplicate { .. }
+            )
         };
         (0..20).filter(is_known).collect::<Vec<_>>()
     };

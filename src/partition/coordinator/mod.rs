@@ -336,7 +336,7 @@ impl Shard {
             })
             .collect();
         // To the high watermark, however long it takes: what a turn has done cannot be taken back when a time is over.
-        self.append_local(Acks::Leader, 0, batches)
+        self.append_local(Acks::Leader, 0, batches, None)
     }
 }
 

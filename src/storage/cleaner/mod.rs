@@ -222,7 +222,7 @@ async fn dirtiest(shard: &Rc<Shard>, tried: &BTreeSet<PartitionId>) -> Option<Jo
 /// How dirty the log is; `None` if it is not compacted, or has nothing that may be cleaned.
 async fn job(log: &Rc<LogState>) -> Result<Option<Job>, Error> {
     let now = TimestampMs(reactor::wall_clock_ms());
-    let high_watermark = log.shard.listener.high_watermark(log.partition);
+    let stable = log.shard.listener.last_stable_offset(log.partition);
     let (settings, mut sources, bounds) = {
         let inner = log.borrow();
         let is_open = inner.status == Status::Open && !inner.work.held && !inner.work.relocating;
@@ -243,8 +243,7 @@ async fn job(log: &Rc<LogState>) -> Result<Option<Job>, Error> {
             })
             .collect();
         let Some(last) = sources.last() else { return Ok(None) };
-        let stable = inner.producers.first_undecided().unwrap_or(inner.durable_end);
-        let stable = stable.min(inner.durable_end).min(high_watermark);
+        let stable = stable.min(inner.durable_end);
         let bounds = Bounds { log_start: inner.start, log_end: inner.end, limit: stable.min(last.end) };
         (inner.config.compaction, sources, bounds)
     };

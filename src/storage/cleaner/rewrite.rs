@@ -9,7 +9,7 @@ use super::swap::{self, Cleaned};
 use super::{Job, Source, Stop, check};
 use crate::log::compaction::plan::{self, Candidate, GroupLimits};
 use crate::log::compaction::{Filter, Kept, KeyMap, Mapped, Mapping, Transactions};
-use crate::log::files::{FileKind, FileState, SegmentFile};
+use crate::log::files::{FileKind, FileState};
 use crate::log::indexes::{Placed, SegmentIndexes};
 use crate::log::producer_state::LastBatch;
 use crate::log::txn_index::{AbortedTxn, TxnIndex};
@@ -17,7 +17,7 @@ use crate::model::{Offset, ProducerId};
 use crate::protocol::batch::BatchHeader;
 use crate::reactor::{self, BLOCK_BYTES, Buf, File, OpenMode, fs};
 use crate::storage::state::LogState;
-use crate::storage::{Reserve, space};
+use crate::storage::{Reserve, aborted, space};
 
 /// One write.
 const WRITE_BYTES: usize = 512 << 10;
@@ -124,24 +124,12 @@ async fn map(job: &Job, aborted: Vec<AbortedTxn>) -> Result<(KeyMap, Offset), St
     Ok(state.0.finish())
 }
 
-/// Those of all of the log's transaction indexes. Few logs have one.
+/// Those of all of the log's transaction indexes, the one of the segment that is appended to included: a transaction of
+/// closed segments may have ended there.
 async fn aborted_transactions(log: &LogState) -> Result<Vec<AbortedTxn>, Stop> {
-    let unreadable = |what: &str, error: &dyn std::fmt::Display| {
-        Stop::Uncleanable(format!("{what} cannot be read: {error}"))
-    };
-    let entries = fs::list(&log.folder).await.map_err(|error| unreadable("the folder", &error))?;
-    let mut aborted = Vec::new();
-    for entry in entries {
-        let file = SegmentFile::parse(&entry.name);
-        let Some(SegmentFile { offset, kind: FileKind::TxnIndex, state: FileState::Live }) = file else {
-            continue;
-        };
-        let bytes = fs::read(&log.folder.join(&entry.name)).await;
-        let bytes = bytes.map_err(|error| unreadable(&entry.name, &error))?;
-        let index = TxnIndex::decode(offset, &bytes).map_err(|damage| unreadable(&entry.name, &damage))?;
-        aborted.extend_from_slice(index.entries());
-    }
-    Ok(aborted)
+    aborted::all(log)
+        .await
+        .map_err(|error| Stop::Uncleanable(format!("the transaction indexes cannot be read: {error:?}")))
 }
 
 /// Of the producers that are known now. One that goes on meanwhile keeps a batch more than it needs.

@@ -29,7 +29,7 @@ use crate::model::{LeaderEpoch, Offset, TimestampMs};
 use crate::reactor::{self, File, OpenMode, fs};
 use crate::storage::recover::Found;
 use crate::storage::scan;
-use crate::storage::segment::Segment;
+use crate::storage::segment::{Aborts, Segment};
 use crate::storage::state::LogState;
 
 /// A file that is done, under its `.cleaned` name.
@@ -126,7 +126,7 @@ async fn write_indexes(log: &LogState, cleaned: &Cleaned) -> io::Result<()> {
 
 /// Steps 2 to 5; the new segment.
 async fn swap(log: &Rc<LogState>, sources: &[Source], cleaned: Cleaned) -> io::Result<Rc<Segment>> {
-    let Cleaned { base, file, length, indexes, has_transactions, .. } = cleaned;
+    let Cleaned { base, file, length, indexes, transactions, has_transactions } = cleaned;
     let kinds: Vec<FileKind> =
         INDEXES.into_iter().filter(|kind| *kind != FileKind::TxnIndex || has_transactions).collect();
     for &kind in kinds.iter().chain(&[FileKind::Log]) {
@@ -142,6 +142,7 @@ async fn swap(log: &Rc<LogState>, sources: &[Source], cleaned: Cleaned) -> io::R
     segment.rebuilt.set(true);
     segment.latest.set(Some(indexes.max_timestamp()));
     *segment.indexes.borrow_mut() = Some(Box::new(indexes));
+    *segment.aborts.borrow_mut() = Aborts::Known(transactions);
     // Its name is an old one's until the end. It is not among those that `warm` closes, so nobody opens it by name.
     segment.set_file(file);
     let segment = Rc::new(segment);
@@ -150,6 +151,7 @@ async fn swap(log: &Rc<LogState>, sources: &[Source], cleaned: Cleaned) -> io::R
         let first =
             find(&inner.segments, sources).expect("nobody else replaces or removes segments meanwhile");
         inner.segments.splice(first..first + sources.len(), [Rc::clone(&segment)]);
+        log.new_edition();
         let before: u64 = sources.iter().map(|source| source.segment.durable_bytes.get()).sum();
         inner.total_bytes = inner.total_bytes - before + length;
         inner.tail.forget_below(sources[sources.len() - 1].end, &log.shard.tails);

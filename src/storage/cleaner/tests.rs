@@ -12,14 +12,16 @@ use kafka_protocol::records::{Compression, Record as Wanted, TimestampType as St
 
 use super::*;
 use crate::log::files::{FileState, SegmentFile};
-use crate::model::{DirectoryId, LeaderEpoch, TopicId};
-use crate::protocol::batch::{Batches, HEADER_BYTES, rewrite_crc};
+use crate::log::producer_state::{EndTxn, NewMarker};
+use crate::model::{DirectoryId, LeaderEpoch, ProducerEpoch, ProducerId, TopicId};
+use crate::protocol::batch::{Batches, Codec, HEADER_BYTES, rewrite_crc};
+use crate::protocol::compose::{NewRecord, compose};
 use crate::protocol::compression;
 use crate::protocol::records::Records;
 use crate::protocol::test_batch::encode_records;
 use crate::reactor::ShardContext;
 use crate::reactor::sim::{Disk, Simulation, When, check_seeds};
-use crate::storage::testing::{Noise, config, log_config};
+use crate::storage::testing::{Noise, config, log_config, transactional};
 use crate::storage::{Assigned, LiveConfig};
 use crate::storage::{
     CleanupPolicy, Compaction, Config, Create, Listener, Log, LogConfig, LogDir, OpenLog, Storage,
@@ -37,6 +39,10 @@ impl Listener for Deaf {
     }
 
     fn high_watermark(&self, _: PartitionId) -> Offset {
+        Offset(i64::MAX)
+    }
+
+    fn last_stable_offset(&self, _: PartitionId) -> Offset {
         Offset(i64::MAX)
     }
 
@@ -470,4 +476,62 @@ fn a_power_cut_at_every_step_leaves_the_old_or_the_new() {
         let (_, did_crash, _) = crashed(7, When::Step(step), step % 3 == 0);
         assert!(did_crash, "step {step} of {steps}");
     }
+}
+
+const COMMITTED: &str = "the committed one";
+const ABORTED: &str = "the aborted one";
+
+fn put(log: &Log, key: &str, value: &str, producer: Option<i64>) {
+    let bytes = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
+    let record = NewRecord { timestamp: 1_000, key: bytes(key), value: bytes(value), headers: Vec::new() };
+    let mut batch = compose(&[record], Codec::None).unwrap();
+    if let Some(producer) = producer {
+        batch[43..51].copy_from_slice(&producer.to_be_bytes());
+        batch[51..57].fill(0);
+    }
+    let header = BatchHeader::parse(&batch).unwrap();
+    let batch = (Bytes::from(batch), header);
+    let (batch, header) = if producer.is_some() { transactional(batch) } else { batch };
+    log.append(batch, &header, LeaderEpoch(3), TimestampMs(0)).expect("it is appended");
+}
+
+async fn only_what_was_committed(log: &Log) {
+    let slices = log.read(Offset::ZERO, log.durable_end(), 100_000, true).await.expect("it is readable");
+    let bytes = slices.parts.concat();
+    let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has(COMMITTED) && !has(ABORTED));
+}
+
+/// An aborted transaction's batches lie in closed segments, its marker in the one that is appended to: what it wrote must not
+/// take the place of what was committed.
+#[test]
+fn what_was_aborted_replaces_nothing() {
+    let disk = disk();
+    run_on(&disk, 1, async || {
+        let storage = start(small(), true);
+        let log = open(&storage, settings()).await;
+        put(&log, "k", COMMITTED, None);
+        put(&log, "k", ABORTED, Some(7));
+        for n in 0..40 {
+            put(&log, &format!("other {n}"), &"~".repeat(200), None);
+        }
+        let marker = NewMarker {
+            producer_id: ProducerId(7),
+            producer_epoch: ProducerEpoch(0),
+            coordinator_epoch: 0,
+            end: EndTxn::Abort,
+            transaction_version: 1,
+        };
+        log.append_marker(&marker, LeaderEpoch(3), TimestampMs(0)).expect("it is appended");
+        log.flush().await.expect("it is flushed");
+        log.state().idle().await;
+        assert!(clean_dirtiest(&log.state().shard).await, "there is something to clean");
+        only_what_was_committed(&log).await;
+        storage.stop().await.expect("a clean stop");
+    });
+    run_on(&disk, 2, async || {
+        let storage = start(small(), true);
+        only_what_was_committed(&open(&storage, settings()).await).await;
+        storage.stop().await.expect("a clean stop");
+    });
 }

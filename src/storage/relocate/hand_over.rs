@@ -20,9 +20,11 @@ use crate::model::{LeaderEpoch, Offset};
 use crate::reactor::{self, File, OpenMode, fs};
 use crate::storage::cleaner::offsets;
 use crate::storage::open::Opening;
-use crate::storage::segment::Segment;
+use crate::storage::segment::{Aborts, Segment};
 use crate::storage::state::{EndState, HandOver, LogState, Status};
-use crate::storage::{Assigned, Error, append, drain, log_starts, producers, recovery_points, removal, stop};
+use crate::storage::{
+    Assigned, Error, append, drain, log_starts, producers, recovery_points, removal, stop, transactions,
+};
 
 /// Between two looks at whether somebody still reads the old files.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -98,6 +100,7 @@ impl<'a> Hold<'a> {
         let folder = &relocation.folder;
         let last = Rc::clone(&self.log.borrow().committing);
         write_indexes(folder, &last).await?;
+        write_aborts(folder, &last, self.boundary).await?;
         let epochs = self.state.epochs.clone().into_bytes();
         fs::write_durable(&folder.join(LEADER_EPOCH_CHECKPOINT), epochs).await?;
         let snapshot = SegmentFile::live(self.boundary, FileKind::Snapshot).name();
@@ -145,6 +148,16 @@ async fn write_indexes(folder: &Path, segment: &Segment) -> io::Result<()> {
         File::open(&path, OpenMode::ReadWrite).await?.sync_data().await?;
     }
     Ok(())
+}
+
+/// The same of its transaction index: what is behind the boundary is made there again.
+async fn write_aborts(folder: &Path, segment: &Segment, boundary: Offset) -> io::Result<()> {
+    let mut index = match &*segment.aborts.borrow() {
+        Aborts::Known(index) => index.clone(),
+        Aborts::OnDisk => return Ok(()),
+    };
+    index.truncate_to(boundary);
+    transactions::write(folder, segment.base, &index).await
 }
 
 /// What the destination keeps of each of its logs says so of this one, durably: it may count at any moment now.
@@ -319,6 +332,7 @@ async fn forget_old(log: &Rc<LogState>) {
         segment.retired.set(false);
         segment.drop_file();
         *segment.indexes.borrow_mut() = None;
+        *segment.aborts.borrow_mut() = Aborts::OnDisk;
     }
     // whoever still holds it needs nothing but its successor
     log.borrow_mut().producers = ProducerStates::default();

@@ -177,6 +177,10 @@ impl Listener for Ears {
     fn high_watermark(&self, _: PartitionId) -> Offset {
         self.0.durable.get()
     }
+
+    fn last_stable_offset(&self, _: PartitionId) -> Offset {
+        self.0.durable.get()
+    }
 }
 
 async fn recorded() -> DirectoryId {

@@ -186,6 +186,10 @@ impl Listener for World {
         self.logs[partition.index as usize].borrow().durable
     }
 
+    fn last_stable_offset(&self, partition: PartitionId) -> Offset {
+        self.high_watermark(partition)
+    }
+
     fn failed(&self, _: DirectoryId) {
         if !self.may_fail.get() {
             self.wrong("the directory failed, and nothing did".into());
