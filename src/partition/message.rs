@@ -6,14 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::activity::Work;
-use crate::coordinator::group;
+use crate::coordinator::{group, transaction};
+use crate::log::producer_state::EndTxn;
 use crate::metadata;
 use crate::metrics::Snapshot;
 use crate::model::{
-    BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs,
+    BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId,
+    TimestampMs,
 };
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::messages::list_groups_response::ListedGroup;
+use crate::protocol::messages::{ListTransactionsRequest, ListTransactionsResponse};
 use crate::storage::{Create, DirectoryState, FutureLog};
 
 /// What travels between two shards. A request holds a credit for its reply's place, so neither ever waits for
@@ -76,6 +79,15 @@ pub enum ShardRequest {
     },
     /// How far the groups of the shard's coordinators have come.
     GroupProgress,
+    /// Of the transactional ids whose records are in this partition of `__transaction_state`.
+    Transact {
+        partition: PartitionId,
+        request: transaction::Request,
+    },
+    /// The transactions of the shard's coordinators.
+    ListTransactions(ListTransactionsRequest),
+    /// Ends transactions in partitions.
+    WriteMarkers(Vec<MarkerPartition>),
     /// To shard 0 only.
     Control(metadata::Request),
     /// Committed metadata records, in commit order.
@@ -110,6 +122,10 @@ pub enum ShardReply {
     Coordinate(Result<group::Reply, ErrorCode>),
     Groups(Result<Vec<ListedGroup>, ErrorCode>),
     GroupProgress(Vec<group::GroupProgress>),
+    Transact(Box<Result<transaction::Reply, ErrorCode>>),
+    Transactions(Result<ListTransactionsResponse, ErrorCode>),
+    /// In the order of the request; durable where there is no error.
+    Markers(Vec<ErrorCode>),
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
     Open(Vec<Result<DirectoryId, ErrorCode>>),
@@ -337,6 +353,19 @@ impl DeleteRecordsOutcome {
     pub fn failed(error: ErrorCode) -> DeleteRecordsOutcome {
         DeleteRecordsOutcome { error, low_watermark: Offset::NONE }
     }
+}
+
+/// How a transaction ends in one of its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkerPartition {
+    pub partition: PartitionId,
+    pub producer_id: ProducerId,
+    pub producer_epoch: ProducerEpoch,
+    /// Of the coordinator that has decided: the leader epoch of its partition of `__transaction_state`.
+    pub coordinator_epoch: i32,
+    pub end: EndTxn,
+    /// From 2 on the epoch is one more than the producer's was (KIP-890).
+    pub transaction_version: i8,
 }
 
 /// In which log directory of this node a partition's log is to be.

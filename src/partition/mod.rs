@@ -20,6 +20,7 @@ mod error;
 mod fetch;
 mod leader;
 mod local;
+mod markers;
 mod measure;
 mod message;
 mod park;
@@ -31,7 +32,7 @@ mod shard;
 mod tests;
 
 pub use activity::Work;
-pub use coordinator::partition_of;
+pub use coordinator::{Settings as CoordinatorSettings, partition_of};
 pub use fetch::Fetched;
 pub use message::*;
 pub use router::MESH_DEPTH;

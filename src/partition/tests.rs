@@ -102,7 +102,7 @@ fn with_two_shards_on<T: 'static>(
                 let dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
                 shard.start(
                     config,
-                    crate::coordinator::group::Settings::default(),
+                    crate::partition::CoordinatorSettings::default(),
                     dirs,
                     Box::new(TestHost(Rc::clone(&ended))),
                 );
