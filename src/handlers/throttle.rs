@@ -27,6 +27,8 @@ impl Throttled for messages::DescribeQuorumResponse {
 }
 
 throttled! {
+    AddOffsetsToTxnResponse
+    AddPartitionsToTxnResponse
     AlterConfigsResponse
     AlterPartitionReassignmentsResponse
     AlterReplicaLogDirsResponse
@@ -43,7 +45,9 @@ throttled! {
     DescribeGroupsResponse
     DescribeLogDirsResponse
     DescribeTopicPartitionsResponse
+    DescribeTransactionsResponse
     ElectLeadersResponse
+    EndTxnResponse
     FetchResponse
     FindCoordinatorResponse
     HeartbeatResponse
@@ -55,6 +59,7 @@ throttled! {
     ListGroupsResponse
     ListOffsetsResponse
     ListPartitionReassignmentsResponse
+    ListTransactionsResponse
     MetadataResponse
     OffsetCommitResponse
     OffsetDeleteResponse

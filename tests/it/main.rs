@@ -42,4 +42,5 @@ mod small_disk;
 mod start_stop;
 mod stop_under_load;
 mod topic_settings;
+mod transactions;
 mod wire;
