@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use corelane::coordinator::group::{Body, Client, GroupCoordinator, Reply, Request, Settings};
-use corelane::coordinator::{Context, Effects, Now, Ticket};
+use corelane::coordinator::record::LogRecord as _;
+use corelane::coordinator::{Context, EffectsOf, Machine as _, Now, Ticket};
 use corelane::metadata::{Image, NewPartition, Record, TopicDefaults};
 use corelane::model::{PartitionId, TopicId};
 use corelane::protocol::StrBytes;
@@ -146,14 +147,22 @@ impl Groups {
 
     fn act(
         &mut self,
-        act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>,
-    ) -> Effects<Reply> {
+        act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> EffectsOf<GroupCoordinator>,
+    ) -> EffectsOf<GroupCoordinator> {
         let random = &mut self.random;
         let mut random = || {
             *random += 1;
             *random
         };
-        act(&mut self.coordinator, &mut Context { now: self.now, image: &self.image, random: &mut random })
+        act(
+            &mut self.coordinator,
+            &mut Context {
+                now: self.now,
+                image: &self.image,
+                random: &mut random,
+                producer_id: &mut || None,
+            },
+        )
     }
 
     /// The reply may come later. Records are encoded, as they would be for the log.
@@ -167,7 +176,7 @@ impl Groups {
         ticket
     }
 
-    fn take(&mut self, effects: Effects<Reply>) {
+    fn take(&mut self, effects: EffectsOf<GroupCoordinator>) {
         effects.records.iter().for_each(|record| {
             black_box(record.encode());
         });

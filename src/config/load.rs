@@ -8,10 +8,11 @@ use super::listeners::{self, Texts};
 use super::nearest::nearest as near;
 use super::table::{Effect, Row, TABLE, Update};
 use super::{
-    AdminListener, Checked, Config, ConfigError, OffsetsTopic, Severity, ShardBudgets, Warning, ignored,
+    AdminListener, Checked, Config, ConfigError, InternalTopic, Severity, ShardBudgets, Warning, ignored,
     properties,
 };
 use crate::coordinator::group::{self, Migration};
+use crate::coordinator::transaction;
 use crate::metadata::setting::split_list;
 use crate::metadata::topic_config::{self, TopicDefaults};
 use crate::metadata::{BrokerSetting, Settings};
@@ -189,10 +190,22 @@ impl Loader {
             slow_request_ms: Some(self.number("corelane.slow.request.ms")).filter(|ms| *ms > 0),
             fetch_max_bytes: self.number("fetch.max.bytes"),
             groups: self.groups()?,
-            offsets_topic: OffsetsTopic {
+            offsets_topic: InternalTopic {
                 partitions: self.number("offsets.topic.num.partitions"),
                 replication_factor: self.number("offsets.topic.replication.factor"),
                 segment_bytes: self.number("offsets.topic.segment.bytes"),
+            },
+            transactions: transaction::Settings {
+                timeout_ms_max: self.number("transaction.max.timeout.ms"),
+                id_expiration_ms: self.number("transactional.id.expiration.ms"),
+                abort_interval_ms: self.number("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+                removal_interval_ms: self
+                    .number("transaction.remove.expired.transaction.cleanup.interval.ms"),
+            },
+            transactions_topic: InternalTopic {
+                partitions: self.number("transaction.state.log.num.partitions"),
+                replication_factor: self.number("transaction.state.log.replication.factor"),
+                segment_bytes: self.number("transaction.state.log.segment.bytes"),
             },
             checkpoint_interval_ms: self.number("log.flush.offset.checkpoint.interval.ms"),
             retention_check_interval_ms: self.number("log.retention.check.interval.ms"),

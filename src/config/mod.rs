@@ -30,7 +30,7 @@ pub use describe::reference_markdown;
 pub use log_levels::{LogLevel, LogLevels, ROOT};
 pub use nearest::nearest;
 
-use crate::coordinator::group;
+use crate::coordinator::{group, transaction};
 use crate::metadata::{Settings, TopicDefaults};
 use crate::model::{BrokerId, SecurityProtocol};
 
@@ -66,7 +66,11 @@ pub struct Config {
     /// group.*, offsets.retention.*
     pub groups: group::Settings,
     /// offsets.topic.*
-    pub offsets_topic: OffsetsTopic,
+    pub offsets_topic: InternalTopic,
+    /// transaction.*, transactional.id.expiration.ms
+    pub transactions: transaction::Settings,
+    /// transaction.state.log.*
+    pub transactions_topic: InternalTopic,
     /// log.flush.offset.checkpoint.interval.ms: how often recovery points are written.
     pub checkpoint_interval_ms: u64,
     pub retention_check_interval_ms: u64,
@@ -84,9 +88,9 @@ pub struct Config {
     set: BTreeMap<&'static str, String>,
 }
 
-/// How `__consumer_offsets` is made when the first group needs it.
+/// How a coordinator's topic is made when the first group, or transaction, needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetsTopic {
+pub struct InternalTopic {
     pub partitions: i32,
     /// At most; fewer, if there are fewer brokers.
     pub replication_factor: i16,

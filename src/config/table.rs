@@ -918,12 +918,28 @@ pub const TABLE: &[Row] = &[
         "The largest push of client metrics.",
     ),
     row(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        ConfigType::Int,
+        Some("10000"),
+        Valid::AtLeast(1),
+        Effect::InForce,
+        "How often transactions that have timed out are aborted.",
+    ),
+    row(
         "transaction.max.timeout.ms",
         ConfigType::Int,
         Some("900000"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "The longest transaction timeout a producer may ask for.",
+    ),
+    row(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        ConfigType::Int,
+        Some("3600000"),
+        Valid::AtLeast(1),
+        Effect::InForce,
+        "How often unused transactional ids are forgotten.",
     ),
     row(
         "transaction.state.log.min.isr",
@@ -938,7 +954,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("50"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Partitions of __transaction_state.",
     ),
     row(
@@ -946,7 +962,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Short,
         Some("3"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Replicas of __transaction_state.",
     ),
     row(
@@ -954,7 +970,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("104857600"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "Segment size of __transaction_state.",
     ),
     row(
@@ -962,7 +978,7 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("604800000"),
         Valid::AtLeast(1),
-        Effect::None,
+        Effect::InForce,
         "How long an unused transactional id is remembered.",
     ),
 ];

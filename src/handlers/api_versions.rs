@@ -43,8 +43,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
                     .with_min_version_level(level)
                     .with_max_version_level(level);
                 response.finalized_features.push(finalized);
-                // rises with every registration; a level changes only with one while each feature has one level
-                response.finalized_features_epoch = image.last_broker_epoch().0;
+                response.finalized_features_epoch = image.features_epoch();
             }
         }
     }

@@ -1,10 +1,9 @@
-//! FindCoordinator 0-6 (key 10): which broker coordinates a group.
+//! FindCoordinator 0-6 (key 10): which broker coordinates a group, or a transactional id.
 //!
-//! v1+ also for transactions, v4+ several at once (KIP-699), v6+ also for share groups. The first question makes `__consumer_offsets`,
-//! and waits for it. Left out: transactions and share groups.
+//! v1+ also for transactions, v4+ several at once (KIP-699), v6+ also for share groups. The first question makes the coordinator's
+//! topic, and waits for it. Left out: share groups.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::authorize::Operation;
 use super::context::RequestContext;
@@ -13,9 +12,8 @@ use super::groups::may;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
-use super::{Broker, control};
-use crate::metadata::OFFSETS_TOPIC;
-use crate::model::{BrokerId, ErrorCode};
+use super::{Broker, transactions};
+use crate::model::{BrokerId, ErrorCode, PartitionId};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::find_coordinator_response::Coordinator;
 use crate::protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -28,9 +26,6 @@ const SHARE: i8 = 2;
 const SEVERAL_FROM: i16 = 4;
 const SHARE_FROM: i16 = 6;
 
-/// How long a client waits for `__consumer_offsets` to be made, before it is told to ask again.
-const CREATION_PATIENCE: Duration = Duration::from_secs(10);
-
 /// Where a coordinator is, or why that is not known.
 type Found = Result<BrokerId, (ErrorCode, &'static str)>;
 
@@ -42,7 +37,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     for key in keys {
         let coordinator = match request.key_type {
             GROUP => broker.group_coordinator(&context, &key).await,
-            TRANSACTION => Err((ErrorCode::InvalidRequest, "this broker has no transactions yet")),
+            TRANSACTION => broker.transaction_coordinator(&context, &key).await,
             SHARE if context.version() >= SHARE_FROM => {
                 Err((ErrorCode::InvalidRequest, "this broker has no share groups yet"))
             }
@@ -71,47 +66,28 @@ impl Broker {
         if !may(context, Operation::Describe, group) {
             return Err((ErrorCode::GroupAuthorizationFailed, "the group may not be described"));
         }
-        if self.shard.offsets_partition(group).is_none() {
-            self.create_offsets_topic().await;
+        let partition = self.offsets_partition(group).await;
+        self.leader_of(partition)
+    }
+
+    async fn transaction_coordinator(self: &Rc<Self>, context: &RequestContext, id: &str) -> Found {
+        if !transactions::may(context, Operation::Describe, id) {
+            return Err((
+                ErrorCode::TransactionalIdAuthorizationFailed,
+                "the transactional id may not be described",
+            ));
         }
-        let partition = self.shard.offsets_partition(group);
+        let partition = self.transactions_partition(id).await;
+        self.leader_of(partition)
+    }
+
+    fn leader_of(&self, partition: Option<PartitionId>) -> Found {
         let image = self.shard.image();
         let leader = partition.and_then(|partition| Some(image.partition(partition)?.leader));
         leader.ok_or((
             ErrorCode::CoordinatorNotAvailable,
-            "__consumer_offsets could not be made; the broker's log says why",
+            "the coordinator's topic could not be made; the broker's log says why",
         ))
-    }
-
-    /// Somebody else may have been faster.
-    async fn create_offsets_topic(self: &Rc<Self>) {
-        let settings = self.settings.config.offsets_topic;
-        let brokers = i16::try_from(self.shard.image().brokers().count()).unwrap_or(i16::MAX);
-        let config = |key: &str, value: String| (key.to_owned(), Some(value));
-        let topic = control::CreateTopic {
-            name: OFFSETS_TOPIC.to_owned(),
-            partitions: Some(settings.partitions),
-            replication_factor: Some(settings.replication_factor.min(brokers)),
-            assignments: Vec::new(),
-            configs: vec![
-                config("cleanup.policy", "compact".to_owned()),
-                config("compression.type", "producer".to_owned()),
-                config("segment.bytes", settings.segment_bytes.to_string()),
-            ],
-        };
-        let request = control::Request::CreateTopics { topics: vec![topic], validate_only: false };
-        match self.control(request, CREATION_PATIENCE).await {
-            Some(control::Reply::Topics(results)) => {
-                for result in results {
-                    if !matches!(result.error, ErrorCode::None | ErrorCode::TopicAlreadyExists) {
-                        tracing::error!(error = ?result.error, message = result.message, "cannot make __consumer_offsets");
-                    }
-                }
-            }
-            Some(control::Reply::Failed(error)) => tracing::error!(?error, "cannot make __consumer_offsets"),
-            Some(_) => unreachable!("a request about topics is answered with topics"),
-            None => tracing::warn!("__consumer_offsets is still being made"),
-        }
     }
 
     fn tell_coordinator(&self, context: &RequestContext, key: StrBytes, found: Found) -> Coordinator {

@@ -1,14 +1,16 @@
-//! InitProducerId 0-5 (key 22): an id for an idempotent producer (KIP-98), never given out twice.
+//! InitProducerId 0-5 (key 22): an id for an idempotent producer (KIP-98), never given out twice; with a transactional id, the id
+//! and the epoch by which its transactions are known from now on, and whoever had it is fenced.
 //!
 //! Without a transactional id the request's own producer id and epoch (v3+, KIP-360) do not matter: a new id and
-//! epoch 0, always. Left out: transactions. A transactional id is answered UNSUPPORTED_VERSION, which clients take
-//! as final; COORDINATOR_NOT_AVAILABLE would have them try for ever.
+//! epoch 0, always. v4+ PRODUCER_FENCED. Left out: v6, two-phase commit (KIP-939).
 
 use std::rc::Rc;
 
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
 use super::service::{CloseReason, Outcome, Request};
+use super::transactions::may;
+use crate::coordinator::transaction::{Body, Reply};
 use crate::model::{ErrorCode, ProducerId};
 use crate::protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
@@ -19,8 +21,9 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let (context, request) = request.decode::<InitProducerIdRequest>()?;
     let id_given = request.producer_id.0 != ProducerId::NONE.0;
     let epoch_given = request.producer_epoch != NONE;
-    let result = match &request.transactional_id {
-        Some(id) if !allowed(&context, Operation::Write, Resource::TransactionalId(id)) => {
+    let response = InitProducerIdResponse::default();
+    let answered = match request.transactional_id.clone() {
+        Some(id) if !may(&context, Operation::Write, &id) => {
             Err(ErrorCode::TransactionalIdAuthorizationFailed)
         }
         None if !allowed(&context, Operation::IdempotentWrite, Resource::Cluster) => {
@@ -28,20 +31,21 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         }
         _ if id_given != epoch_given => Err(ErrorCode::InvalidRequest),
         Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
-        Some(_) => Err(ErrorCode::UnsupportedVersion),
-        None => broker.shard.next_producer_id().await,
-    };
-    let response = InitProducerIdResponse::default();
-    Ok(match result {
-        Ok(id) => {
-            context.reply(response.with_producer_id(id.0.into()).with_producer_epoch(0), ErrorCode::None)
+        Some(id) => match broker.ask_transaction(&context, &id, Body::InitProducerId(request)).await {
+            Ok(Reply::InitProducerId(response)) => Ok(response),
+            Ok(_) => unreachable!("InitProducerId is answered in kind"),
+            Err(error) => Err(error),
+        },
+        None => {
+            let new = broker.shard.next_producer_id().await;
+            new.map(|id| response.clone().with_producer_id(id.0.into()).with_producer_epoch(0))
         }
-        Err(error) => context.reply(
-            response
-                .with_error_code(error.code())
-                .with_producer_id(ProducerId::NONE.0.into())
-                .with_producer_epoch(NONE),
-            error,
-        ),
-    })
+    };
+    let response = answered.unwrap_or_else(|error| {
+        response
+            .with_error_code(error.code())
+            .with_producer_id(ProducerId::NONE.0.into())
+            .with_producer_epoch(NONE)
+    });
+    Ok(context.reply_coded(response.error_code, response))
 }

@@ -13,6 +13,8 @@
 //!
 //! Never here: sockets and the order of replies (`server/`), where a partition lives (`partition/`).
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -33,7 +35,9 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_transactions;
 mod elect_leaders;
+mod end_txn;
 mod endpoint;
 mod fetch;
 mod find_coordinator;
@@ -41,12 +45,14 @@ mod groups;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod internal_topic;
 mod join_group;
 mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod loggers;
 mod metadata;
 mod offset_commit;
@@ -59,6 +65,7 @@ mod service;
 mod sync_group;
 mod throttle;
 mod topic;
+mod transactions;
 mod update_features;
 mod write_txn_markers;
 
@@ -154,6 +161,9 @@ impl Service for Broker {
             Api::DeleteRecords => whole(delete_records::handle(self, request)),
             Api::InitProducerId => whole(init_producer_id::handle(self, request)),
             Api::OffsetForLeaderEpoch => whole(offset_for_leader_epoch::handle(self, request)),
+            Api::AddPartitionsToTxn => whole(add_partitions_to_txn::handle(self, request)),
+            Api::AddOffsetsToTxn => whole(add_offsets_to_txn::handle(self, request)),
+            Api::EndTxn => whole(end_txn::handle(self, request)),
             Api::WriteTxnMarkers => whole(write_txn_markers::handle(self, request)),
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
             Api::AlterConfigs => whole(alter_configs::handle(self, request)),
@@ -168,6 +178,8 @@ impl Service for Broker {
             Api::UpdateFeatures => whole(update_features::handle(self, request)),
             Api::DescribeCluster => whole(describe_cluster::handle(self, request)),
             Api::DescribeProducers => whole(describe_producers::handle(self, request)),
+            Api::DescribeTransactions => whole(describe_transactions::handle(self, request)),
+            Api::ListTransactions => whole(list_transactions::handle(self, request)),
             Api::ListConfigResources => whole(list_config_resources::handle(self, request)),
             Api::DescribeTopicPartitions => whole(describe_topic_partitions::handle(self, request)),
         }

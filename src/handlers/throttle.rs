@@ -32,6 +32,8 @@ impl Throttled for messages::WriteTxnMarkersResponse {
 }
 
 throttled! {
+    AddOffsetsToTxnResponse
+    AddPartitionsToTxnResponse
     AlterConfigsResponse
     AlterPartitionReassignmentsResponse
     AlterReplicaLogDirsResponse
@@ -49,7 +51,9 @@ throttled! {
     DescribeLogDirsResponse
     DescribeProducersResponse
     DescribeTopicPartitionsResponse
+    DescribeTransactionsResponse
     ElectLeadersResponse
+    EndTxnResponse
     FetchResponse
     FindCoordinatorResponse
     HeartbeatResponse
@@ -61,6 +65,7 @@ throttled! {
     ListGroupsResponse
     ListOffsetsResponse
     ListPartitionReassignmentsResponse
+    ListTransactionsResponse
     MetadataResponse
     OffsetCommitResponse
     OffsetDeleteResponse

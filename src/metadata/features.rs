@@ -9,7 +9,12 @@ pub const KAFKA_METADATA_VERSION: &str = "metadata.version";
 /// depends on [`METADATA_VERSION`] alone.
 pub const KAFKA_METADATA_VERSION_LEVEL: i16 = 25;
 
-/// By name. Kafka's other features (group.version, transaction.version, share.version …) join with what they switch on:
+/// Kafka's feature of that name (KIP-890). At 0 and 1 a transaction's end leaves the producer's epoch as it is; at 1 the records of
+/// transactions have room for what comes with 2. Clients ask for it.
+pub const TRANSACTION_VERSION: &str = "transaction.version";
+pub const TRANSACTION_VERSION_LEVEL: i16 = 2;
+
+/// By name. Kafka's other features (group.version, share.version …) join with what they switch on:
 /// clients and tools take a level above 0 for a promise.
 #[must_use]
 pub fn supported() -> Vec<SupportedFeature> {
@@ -17,5 +22,6 @@ pub fn supported() -> Vec<SupportedFeature> {
     vec![
         feature(METADATA_VERSION, 1, METADATA_VERSION_LEVEL),
         feature(KAFKA_METADATA_VERSION, KAFKA_METADATA_VERSION_LEVEL, KAFKA_METADATA_VERSION_LEVEL),
+        feature(TRANSACTION_VERSION, 0, TRANSACTION_VERSION_LEVEL),
     ]
 }

@@ -20,6 +20,8 @@ pub struct Image {
     broker: BrokerId,
     defaults: TopicDefaults,
     features: BTreeMap<String, i16>,
+    /// Levels written since the last registration of a broker.
+    feature_changes: u16,
     brokers: BTreeMap<BrokerId, Registration>,
     ids: HashMap<String, TopicId>,
     /// The keys of `ids`, in order.
@@ -100,6 +102,7 @@ impl Image {
             broker: BrokerId::NONE,
             defaults,
             features: BTreeMap::new(),
+            feature_changes: 0,
             brokers: BTreeMap::new(),
             ids: HashMap::new(),
             names: BTreeSet::new(),
@@ -170,12 +173,14 @@ impl Image {
             "a feature level that only a newer version understands",
         )?;
         self.features.insert(name.to_owned(), level);
+        self.feature_changes = self.feature_changes.saturating_add(1);
         Ok(())
     }
 
     fn replay_registration(&mut self, registration: &Registration) -> Result<(), Inconsistent> {
         ensure(registration.epoch > self.last_broker_epoch, "a broker epoch that is not new")?;
         self.last_broker_epoch = registration.epoch;
+        self.feature_changes = 0;
         self.brokers.insert(registration.broker, registration.clone());
         Ok(())
     }
@@ -316,12 +321,15 @@ impl Image {
     #[must_use]
     pub fn node_records(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        for (name, &level) in &self.features {
-            records.push(Record::FeatureLevel { name: name.clone(), level });
-        }
+        let level =
+            |(name, level): (&String, &i16)| Record::FeatureLevel { name: name.clone(), level: *level };
+        records.extend(self.features.iter().map(level));
         let mut brokers: Vec<_> = self.brokers.values().collect();
         brokers.sort_by_key(|registration| registration.epoch);
-        records.extend(brokers.into_iter().cloned().map(Record::RegisterBroker));
+        records.extend(brokers.iter().map(|&registration| Record::RegisterBroker(registration.clone())));
+        // as often as they have changed since: their epoch stays what it was
+        let changes = if brokers.is_empty() { 0 } else { usize::from(self.feature_changes) };
+        records.extend(self.features.iter().cycle().take(changes).map(level));
         if self.next_producer_id > ProducerId(0) {
             records.push(Record::ProducerIds {
                 broker: BrokerId::NONE,
@@ -371,6 +379,18 @@ impl Image {
     #[must_use]
     pub fn feature_level(&self, name: &str) -> i16 {
         self.features.get(name).copied().unwrap_or(0)
+    }
+
+    /// Rises whenever a level changes, also over restarts: by it clients know which levels are the newer ones.
+    #[must_use]
+    pub fn features_epoch(&self) -> i64 {
+        (self.last_broker_epoch.0 << u16::BITS) + i64::from(self.feature_changes)
+    }
+
+    /// Whether a level was ever chosen, and be it 0.
+    #[must_use]
+    pub fn has_feature_level(&self, name: &str) -> bool {
+        self.features.contains_key(name)
     }
 
     #[must_use]

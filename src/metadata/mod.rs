@@ -38,8 +38,11 @@ pub use topic_config::{LogSettings, TopicDefaults};
 /// Kafka's topic of what consumer groups have agreed on.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+/// Kafka's topic of how far transactions are.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
 /// Topics that only the broker itself writes to.
-const INTERNAL: [&str; 3] = [OFFSETS_TOPIC, "__transaction_state", "__share_group_state"];
+const INTERNAL: [&str; 3] = [OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state"];
 
 #[must_use]
 pub fn is_internal(topic: &str) -> bool {

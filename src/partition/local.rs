@@ -14,7 +14,7 @@ use super::message::{
 use super::shard::Shard;
 use super::verify::ParkedAppend;
 use crate::log::producer_state::FirstSequence;
-use crate::metadata::{OFFSETS_TOPIC, Topic, is_internal};
+use crate::metadata::{Topic, is_internal};
 use crate::model::{DirectoryId, Durability, ErrorCode, LeaderEpoch, Offset, PartitionId, TimestampMs};
 use crate::reactor::sync::{Receiver, oneshot};
 use crate::reactor::{self, Instant};
@@ -263,17 +263,13 @@ impl Shard {
                 .collect();
             for (open, task) in few.iter().zip(tasks) {
                 let outcome = task.await;
-                if outcome.is_ok() && self.is_of_groups(open.partition) {
+                if outcome.is_ok() {
                     self.begin_coordinator(open.partition);
                 }
                 opened.push(outcome);
             }
         }
         opened
-    }
-
-    fn is_of_groups(&self, partition: PartitionId) -> bool {
-        self.image().topic(partition.topic).is_some_and(|topic| topic.name == OFFSETS_TOPIC)
     }
 
     /// The log of a partition that is open here.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::activity::Work;
-use crate::coordinator::group;
+use crate::coordinator::{group, transaction};
 use crate::log::producer_state::{ActiveProducer, EndTxn};
 use crate::metadata;
 use crate::metrics::Snapshot;
@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::protocol::batch::BatchHeader;
 use crate::protocol::messages::list_groups_response::ListedGroup;
+use crate::protocol::messages::{ListTransactionsRequest, ListTransactionsResponse};
 use crate::storage::{Create, DirectoryState, FutureLog};
 
 /// What travels between two shards. A request holds a credit for its reply's place, so neither ever waits for
@@ -84,6 +85,13 @@ pub enum ShardRequest {
     },
     /// How far the groups of the shard's coordinators have come.
     GroupProgress,
+    /// Of the transactional ids whose records are in this partition of `__transaction_state`.
+    Transact {
+        partition: PartitionId,
+        request: transaction::Request,
+    },
+    /// The transactions of the shard's coordinators.
+    ListTransactions(ListTransactionsRequest),
     /// To shard 0 only.
     Control(metadata::Request),
     /// Committed metadata records, in commit order.
@@ -122,6 +130,8 @@ pub enum ShardReply {
     Coordinate(Result<group::Reply, ErrorCode>),
     Groups(Result<Vec<ListedGroup>, ErrorCode>),
     GroupProgress(Vec<group::GroupProgress>),
+    Transact(Box<Result<transaction::Reply, ErrorCode>>),
+    Transactions(Result<ListTransactionsResponse, ErrorCode>),
     Control(metadata::Reply),
     /// In the order of the request: where the log is now, or that it could not be opened.
     Open(Vec<Result<DirectoryId, ErrorCode>>),
@@ -232,7 +242,7 @@ pub struct MarkerPartition {
     /// The leader epoch of the coordinator's partition of `__transaction_state`.
     pub coordinator_epoch: i32,
     pub end: EndTxn,
-    /// Kafka's transaction.version of the transaction.
+    /// Kafka's transaction.version of the transaction: from 2 on the epoch is one more than the producer's was (KIP-890).
     pub transaction_version: i8,
 }
 

@@ -37,7 +37,7 @@ mod tests;
 mod verify;
 
 pub use activity::Work;
-pub use coordinator::partition_of;
+pub use coordinator::{Settings as CoordinatorSettings, partition_of};
 pub use fetch::Fetched;
 pub use message::*;
 pub use router::MESH_DEPTH;

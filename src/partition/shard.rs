@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::coordinator::Coordinators;
+use super::coordinator::{self, Coordinators};
 use super::leader::Partition;
 use super::measure::Measures;
 use super::message::{
@@ -18,7 +18,6 @@ use super::message::{
 use super::park::Parked;
 use super::router::Router;
 use super::verify::Verifier;
-use crate::coordinator::group;
 use crate::metadata::{self, Image};
 use crate::metrics::snapshot;
 use crate::model::{BrokerId, DirectoryId, ErrorCode, Offset, PartitionId, ProducerId, ShardId};
@@ -115,12 +114,12 @@ impl Shard {
     pub fn start(
         self: &Rc<Self>,
         config: storage::Config,
-        groups: group::Settings,
+        coordinators: coordinator::Settings,
         directories: Vec<storage::LogDir>,
         host: Box<dyn Host>,
     ) {
         assert!(self.host.set(host).is_ok(), "a shard starts once");
-        assert!(self.coordinators.set(Coordinators::new(groups)).is_ok(), "a shard starts once");
+        assert!(self.coordinators.set(Coordinators::new(coordinators)).is_ok(), "a shard starts once");
         let listener = Rc::new(DurableEnds(Rc::downgrade(self)));
         assert!(
             self.storage.set(Storage::start(config, directories, listener)).is_ok(),
@@ -145,8 +144,8 @@ impl Shard {
         });
     }
 
-    /// From now on a fetch is answered with what there is, and consumer groups are not coordinated here: the node stops, and
-    /// has no time for what may come.
+    /// From now on a fetch is answered with what there is, and groups and transactions are not coordinated here: the node
+    /// stops, and has no time for what may come.
     pub fn end_waits(&self) {
         self.coordinators().end();
         let partitions: Vec<_> = self.partitions.borrow().values().map(Rc::clone).collect();
@@ -303,17 +302,32 @@ impl Shard {
 
     /// A producer id nobody has had, from this shard's block.
     pub async fn next_producer_id(&self) -> Result<ProducerId, ErrorCode> {
+        self.stock_producer_ids().await?;
+        Ok(self.producer_id_at_hand().expect("there is one until somebody else has a turn"))
+    }
+
+    /// As [`Self::next_producer_id`]; `None`: there is none before [`Self::stock_producer_ids`].
+    pub(super) fn producer_id_at_hand(&self) -> Option<ProducerId> {
         let block = &self.producer_ids;
-        if block.next.get() == block.end.get() {
-            block.turn.take(1).await;
-            let filled =
-                if block.next.get() == block.end.get() { self.fill_producer_ids().await } else { Ok(()) };
-            block.turn.give(1);
-            filled?;
-        }
         let id = block.next.get();
+        if id == block.end.get() {
+            return None;
+        }
         block.next.set(id + 1);
-        Ok(ProducerId(id))
+        Some(ProducerId(id))
+    }
+
+    /// Sees to it that there is one at hand.
+    pub(super) async fn stock_producer_ids(&self) -> Result<(), ErrorCode> {
+        let block = &self.producer_ids;
+        if block.next.get() != block.end.get() {
+            return Ok(());
+        }
+        block.turn.take(1).await;
+        let filled =
+            if block.next.get() == block.end.get() { self.fill_producer_ids().await } else { Ok(()) };
+        block.turn.give(1);
+        filled
     }
 
     async fn fill_producer_ids(&self) -> Result<(), ErrorCode> {
@@ -440,6 +454,14 @@ impl Shard {
             }
             ShardRequest::GroupProgress => {
                 Box::pin(async move { ShardReply::GroupProgress(shard.group_progress().await) })
+            }
+            ShardRequest::Transact { partition, request } => Box::pin(async move {
+                ShardReply::Transact(Box::new(shard.transact_local(partition, request).await))
+            }),
+            ShardRequest::ListTransactions(request) => {
+                Box::pin(
+                    async move { ShardReply::Transactions(shard.list_transactions_local(request).await) },
+                )
             }
             ShardRequest::Control(request) => {
                 let reply = self.host().control(request);

@@ -117,7 +117,7 @@ fn with_verifiers<T: 'static>(
                 let dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
                 shard.start(
                     config,
-                    crate::coordinator::group::Settings::default(),
+                    crate::partition::CoordinatorSettings::default(),
                     dirs,
                     Box::new(TestHost(Rc::clone(&ended))),
                 );

@@ -31,6 +31,9 @@ pub enum Api {
     DeleteRecords,
     InitProducerId,
     OffsetForLeaderEpoch,
+    AddPartitionsToTxn,
+    AddOffsetsToTxn,
+    EndTxn,
     WriteTxnMarkers,
     DescribeConfigs,
     AlterConfigs,
@@ -47,6 +50,8 @@ pub enum Api {
     UpdateFeatures,
     DescribeCluster,
     DescribeProducers,
+    DescribeTransactions,
+    ListTransactions,
     ConsumerGroupHeartbeat,
     ConsumerGroupDescribe,
     ListConfigResources,
@@ -62,7 +67,7 @@ pub enum ServedBy {
     Partition,
     /// The controller, whichever broker that is.
     Controller,
-    /// The coordinators of the groups named.
+    /// The coordinators of the groups, or transactional ids, named.
     Coordinator,
 }
 
@@ -102,7 +107,7 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 39] = [
+const TABLE: [Row; 44] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                     key: 0,  name: "Produce",                     accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                       key: 1,  name: "Fetch",                       accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
@@ -121,8 +126,11 @@ const TABLE: [Row; 39] = [
     Row { api: Api::CreateTopics,                key: 19, name: "CreateTopics",                accepted: v(2, 7),  advertised: None,           flexible_since: 5,  served_by: ServedBy::Controller },
     Row { api: Api::DeleteTopics,                key: 20, name: "DeleteTopics",                accepted: v(1, 6),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Controller },
     Row { api: Api::DeleteRecords,               key: 21, name: "DeleteRecords",               accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },
-    Row { api: Api::InitProducerId,              key: 22, name: "InitProducerId",              accepted: v(0, 5),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
+    Row { api: Api::InitProducerId,              key: 22, name: "InitProducerId",              accepted: v(0, 5),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Coordinator },
     Row { api: Api::OffsetForLeaderEpoch,        key: 23, name: "OffsetForLeaderEpoch",        accepted: v(2, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Partition },
+    Row { api: Api::AddPartitionsToTxn,          key: 24, name: "AddPartitionsToTxn",          accepted: v(0, 5),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Coordinator },
+    Row { api: Api::AddOffsetsToTxn,             key: 25, name: "AddOffsetsToTxn",             accepted: v(0, 4),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Coordinator },
+    Row { api: Api::EndTxn,                      key: 26, name: "EndTxn",                      accepted: v(0, 5),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Coordinator },
     Row { api: Api::WriteTxnMarkers,             key: 27, name: "WriteTxnMarkers",             accepted: v(1, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Partition },
     Row { api: Api::DescribeConfigs,             key: 32, name: "DescribeConfigs",             accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
     Row { api: Api::AlterConfigs,                key: 33, name: "AlterConfigs",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
@@ -139,6 +147,8 @@ const TABLE: [Row; 39] = [
     Row { api: Api::UpdateFeatures,              key: 57, name: "UpdateFeatures",              accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Controller },
     Row { api: Api::DescribeCluster,             key: 60, name: "DescribeCluster",             accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::DescribeProducers,           key: 61, name: "DescribeProducers",           accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Partition },
+    Row { api: Api::DescribeTransactions,        key: 65, name: "DescribeTransactions",        accepted: v(0, 0),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Coordinator },
+    Row { api: Api::ListTransactions,            key: 66, name: "ListTransactions",            accepted: v(0, 2),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },
     Row { api: Api::ConsumerGroupHeartbeat,      key: 68, name: "ConsumerGroupHeartbeat",      accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Coordinator },
     Row { api: Api::ConsumerGroupDescribe,       key: 69, name: "ConsumerGroupDescribe",       accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Coordinator },
     Row { api: Api::ListConfigResources,         key: 74, name: "ListConfigResources",         accepted: v(0, 1),  advertised: None,           flexible_since: 0,  served_by: ServedBy::Connection },

@@ -28,6 +28,9 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::DeleteRecords => match version { 0..=1 => DELETE_RECORDS_0, _ => DELETE_RECORDS_2 },
         Api::InitProducerId => match version { 0..=1 => INIT_PRODUCER_ID_0, 2 => INIT_PRODUCER_ID_2, _ => INIT_PRODUCER_ID_3 },
         Api::OffsetForLeaderEpoch => match version { 2 => OFFSET_FOR_LEADER_EPOCH_2, 3 => OFFSET_FOR_LEADER_EPOCH_3, _ => OFFSET_FOR_LEADER_EPOCH_4 },
+        Api::AddPartitionsToTxn => match version { 0..=2 => ADD_PARTITIONS_TO_TXN_0, 3 => ADD_PARTITIONS_TO_TXN_3, _ => ADD_PARTITIONS_TO_TXN_4 },
+        Api::AddOffsetsToTxn => match version { 0..=2 => ADD_OFFSETS_TO_TXN_0, _ => ADD_OFFSETS_TO_TXN_3 },
+        Api::EndTxn => match version { 0..=2 => END_TXN_0, _ => END_TXN_3 },
         Api::WriteTxnMarkers => WRITE_TXN_MARKERS_1,
         Api::DescribeConfigs => match version { 1..=2 => DESCRIBE_CONFIGS_1, 3 => DESCRIBE_CONFIGS_3, _ => DESCRIBE_CONFIGS_4 },
         Api::AlterConfigs => match version { 0..=1 => ALTER_CONFIGS_0, _ => ALTER_CONFIGS_2 },
@@ -44,6 +47,8 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::UpdateFeatures => match version { 0 => UPDATE_FEATURES_0, _ => UPDATE_FEATURES_1 },
         Api::DescribeCluster => match version { 0 => DESCRIBE_CLUSTER_0, 1 => DESCRIBE_CLUSTER_1, _ => DESCRIBE_CLUSTER_2 },
         Api::DescribeProducers => DESCRIBE_PRODUCERS_0,
+        Api::DescribeTransactions => DESCRIBE_TRANSACTIONS_0,
+        Api::ListTransactions => match version { 0 => LIST_TRANSACTIONS_0, 1 => LIST_TRANSACTIONS_1, _ => LIST_TRANSACTIONS_2 },
         Api::ConsumerGroupHeartbeat => match version { 0 => CONSUMER_GROUP_HEARTBEAT_0, _ => CONSUMER_GROUP_HEARTBEAT_1 },
         Api::ConsumerGroupDescribe => CONSUMER_GROUP_DESCRIBE_0,
         Api::ListConfigResources => match version { 0 => LIST_CONFIG_RESOURCES_0, _ => LIST_CONFIG_RESOURCES_1 },
@@ -986,6 +991,71 @@ const OFFSET_FOR_LEADER_EPOCH_4: &[Field] = &[
     Field::Tags(&[]),
 ];
 
+/// AddPartitionsToTxn 0-2
+const ADD_PARTITIONS_TO_TXN_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(10),
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+    ] }),
+];
+
+/// AddPartitionsToTxn 3
+const ADD_PARTITIONS_TO_TXN_3: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(10),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// AddPartitionsToTxn 4-5
+const ADD_PARTITIONS_TO_TXN_4: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 14, memory_bytes: size_of::<messages::add_partitions_to_txn_request::AddPartitionsToTxnTransaction>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::Fixed(11),
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic>(), element: &[
+            Field::CompactString { nullable: false },
+            Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
+            Field::Tags(&[]),
+        ] }),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// AddOffsetsToTxn 0-2
+const ADD_OFFSETS_TO_TXN_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(10),
+    Field::String { nullable: false },
+];
+
+/// AddOffsetsToTxn 3-4
+const ADD_OFFSETS_TO_TXN_3: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(10),
+    Field::CompactString { nullable: false },
+    Field::Tags(&[]),
+];
+
+/// EndTxn 0-2
+const END_TXN_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::Fixed(11),
+];
+
+/// EndTxn 3-5
+const END_TXN_3: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::Fixed(11),
+    Field::Tags(&[]),
+];
+
 /// WriteTxnMarkers 1
 const WRITE_TXN_MARKERS_1: &[Field] = &[
     Field::CompactArray(Array { nullable: false, wire_bytes_min: 17, memory_bytes: size_of::<messages::write_txn_markers_request::WritableTxnMarker>(), element: &[
@@ -1318,6 +1388,36 @@ const DESCRIBE_PRODUCERS_0: &[Field] = &[
         Field::CompactArray(Array { nullable: false, wire_bytes_min: 4, memory_bytes: 4, element: &[Field::Fixed(4)] }),
         Field::Tags(&[]),
     ] }),
+    Field::Tags(&[]),
+];
+
+/// DescribeTransactions 0
+const DESCRIBE_TRANSACTIONS_0: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::Tags(&[]),
+];
+
+/// ListTransactions 0
+const LIST_TRANSACTIONS_0: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 8, memory_bytes: 8, element: &[Field::Fixed(8)] }),
+    Field::Tags(&[]),
+];
+
+/// ListTransactions 1
+const LIST_TRANSACTIONS_1: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 8, memory_bytes: 8, element: &[Field::Fixed(8)] }),
+    Field::Fixed(8),
+    Field::Tags(&[]),
+];
+
+/// ListTransactions 2
+const LIST_TRANSACTIONS_2: &[Field] = &[
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 1, memory_bytes: size_of::<StrBytes>(), element: &[Field::CompactString { nullable: false }] }),
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 8, memory_bytes: 8, element: &[Field::Fixed(8)] }),
+    Field::Fixed(8),
+    Field::CompactString { nullable: true },
     Field::Tags(&[]),
 ];
 

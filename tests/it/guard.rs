@@ -6,16 +6,18 @@ use corelane::protocol::api::Api;
 use corelane::protocol::codec::Request;
 use corelane::protocol::guard::{self, Array, Error, Field, MEMORY_MAX_BYTES};
 use corelane::protocol::messages::{
-    AlterConfigsRequest, AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest,
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest,
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
-    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
-    FetchRequest, FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest,
-    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListConfigResourcesRequest,
-    ListGroupsRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, SyncGroupRequest, UpdateFeaturesRequest, WriteTxnMarkersRequest,
+    DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+    DescribeTransactionsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    UpdateFeaturesRequest, WriteTxnMarkersRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -53,6 +55,9 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::DeleteRecords => with::<DeleteRecordsRequest>(version, body),
         Api::InitProducerId => with::<InitProducerIdRequest>(version, body),
         Api::OffsetForLeaderEpoch => with::<OffsetForLeaderEpochRequest>(version, body),
+        Api::AddPartitionsToTxn => with::<AddPartitionsToTxnRequest>(version, body),
+        Api::AddOffsetsToTxn => with::<AddOffsetsToTxnRequest>(version, body),
+        Api::EndTxn => with::<EndTxnRequest>(version, body),
         Api::WriteTxnMarkers => with::<WriteTxnMarkersRequest>(version, body),
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),
         Api::AlterConfigs => with::<AlterConfigsRequest>(version, body),
@@ -68,9 +73,11 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::DescribeQuorum => with::<DescribeQuorumRequest>(version, body),
         Api::UpdateFeatures => with::<UpdateFeaturesRequest>(version, body),
         Api::DescribeCluster => with::<DescribeClusterRequest>(version, body),
+        Api::DescribeProducers => with::<DescribeProducersRequest>(version, body),
+        Api::DescribeTransactions => with::<DescribeTransactionsRequest>(version, body),
+        Api::ListTransactions => with::<ListTransactionsRequest>(version, body),
         Api::ConsumerGroupHeartbeat => with::<ConsumerGroupHeartbeatRequest>(version, body),
         Api::ConsumerGroupDescribe => with::<ConsumerGroupDescribeRequest>(version, body),
-        Api::DescribeProducers => with::<DescribeProducersRequest>(version, body),
         Api::ListConfigResources => with::<ListConfigResourcesRequest>(version, body),
         Api::DescribeTopicPartitions => with::<DescribeTopicPartitionsRequest>(version, body),
     }

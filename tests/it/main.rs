@@ -43,4 +43,5 @@ mod start_stop;
 mod stop_under_load;
 mod topic_settings;
 mod transactions;
+mod txn_markers;
 mod wire;

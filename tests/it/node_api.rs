@@ -194,6 +194,7 @@ fn update_features() {
                 ("metadata.version", -1, SAFE),
                 ("corelane.metadata.version", 2, UPGRADE),
                 ("group.version", 1, UPGRADE),
+                ("transaction.version", 3, UPGRADE),
             ] {
                 let updates = [(both[1], 1, UPGRADE), (feature, level, upgrade)];
                 let refused = (INVALID_UPDATE_VERSION, Vec::new());

@@ -110,7 +110,7 @@ fn the_first_question_for_a_coordinator_makes_the_topic() {
     }
     let topic = wire.metadata("__consumer_offsets").topics.remove(0);
     assert_eq!((topic.error_code, topic.is_internal, topic.partitions.len()), (NONE, true, 50));
-    for (key_type, version) in [(1, 6), (2, 6), (2, 5), (9, 6)] {
+    for (key_type, version) in [(2, 6), (2, 5), (9, 6)] {
         assert_eq!(coordinator(&mut wire, key_type, "key", version).error_code, INVALID_REQUEST);
     }
     // clients may not write to it

@@ -1,111 +1,298 @@
-//! Ends of transactions and the producers that partitions know, over the wire. What has no coordinator yet is refused.
+//! Transactions as their coordinator has them: producers that take an id, what they add and how they end it, and what a kill
+//! leaves. Nothing is produced.
 
-use bytes::Bytes;
-use kafka_protocol::messages::describe_producers_request::TopicRequest;
-use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState};
-use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
-use kafka_protocol::messages::{DescribeProducersRequest, TopicName, WriteTxnMarkersRequest};
+use std::time::{Duration, Instant};
 
-use crate::harness::Setup;
-use crate::wire::{Producer, Wire, batch, header, seal, string};
+use kafka_protocol::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
+use kafka_protocol::messages::describe_transactions_response::TransactionState;
+use kafka_protocol::messages::{
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest,
+    FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListTransactionsRequest, ProducerId, TopicName,
+    TransactionalId,
+};
+
+use crate::harness::{Broker, Setup};
+use crate::wire::{self, Wire, string};
 
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const NOT_COORDINATOR: i16 = 16;
+const INVALID_REQUEST: i16 = 42;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
-const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
+const CONCURRENT_TRANSACTIONS: i16 = 51;
+const OPERATION_NOT_ATTEMPTED: i16 = 55;
+const PRODUCER_FENCED: i16 = 90;
+const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
+const INVALID_REGULAR_EXPRESSION: i16 = 128;
 
-const PRODUCER: i64 = 4_711;
+/// Markers are written in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-fn describe(wire: &mut Wire, topic: &str, partitions: &[i32]) -> Vec<PartitionResponse> {
-    let asked = TopicRequest::default()
-        .with_name(TopicName(string(topic)))
-        .with_partition_indexes(partitions.to_vec());
-    let request = DescribeProducersRequest::default().with_topics(vec![asked]);
-    let mut topics = wire.call(&request, 0).topics;
-    assert_eq!(topics.len(), 1);
-    topics.remove(0).partitions
+type Producer = (i64, i16);
+
+fn id(text: &str) -> TransactionalId {
+    TransactionalId(string(text))
 }
 
-/// The errors, by partition.
-fn abort(wire: &mut Wire, topic: &str, partitions: &[i32], epoch: i16, coordinator: i32) -> Vec<i16> {
-    let asked = WritableTxnMarkerTopic::default()
-        .with_name(TopicName(string(topic)))
-        .with_partition_indexes(partitions.to_vec());
-    let marker = WritableTxnMarker::default()
-        .with_producer_id(PRODUCER.into())
-        .with_producer_epoch(epoch)
-        .with_transaction_result(false)
-        .with_coordinator_epoch(coordinator)
-        .with_topics(vec![asked]);
-    let request = WriteTxnMarkersRequest::default().with_markers(vec![marker]);
-    let marker = wire.call(&request, 1).markers.remove(0);
-    assert_eq!(marker.producer_id.0, PRODUCER);
-    marker.topics[0].partitions.iter().map(|partition| partition.error_code).collect()
+fn started(shards: usize) -> (Broker, Wire) {
+    let broker = Setup::new().shards(shards).set("transaction.state.log.num.partitions", 8).start();
+    let mut wire = Wire::connect(broker.bootstrap());
+    find(&mut wire);
+    (broker, wire)
 }
 
-fn produce(wire: &mut Wire, topic: &str, partition: i32, epoch: i16, sequence: i32) -> i16 {
-    let producer = Producer { id: PRODUCER, epoch, sequence };
-    let batch = producer.stamp(&batch(&[Bytes::from_static(b"one"), Bytes::from_static(b"two")]));
-    wire.produce(topic, partition, -1, batch).error_code
+/// The first question makes the topic.
+fn find(wire: &mut Wire) {
+    let request = FindCoordinatorRequest::default().with_key_type(1);
+    let found = wire.call(&request.with_coordinator_keys(vec![string("any")]), 6).coordinators.remove(0);
+    assert_eq!((found.error_code, found.node_id.0), (NONE, 1), "{:?}", found.error_message);
+}
+
+fn init_once(wire: &mut Wire, transactional: &str, version: i16) -> Result<Producer, i16> {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(id(transactional)))
+        .with_transaction_timeout_ms(60_000);
+    let answer = wire.call(&request, version);
+    match answer.error_code {
+        NONE => Ok((answer.producer_id.0, answer.producer_epoch)),
+        error => Err(error),
+    }
+}
+
+/// As clients do: while the last transaction ends, again.
+fn init(wire: &mut Wire, transactional: &str, version: i16) -> Producer {
+    let begun = Instant::now();
+    loop {
+        match init_once(wire, transactional, version) {
+            Ok(producer) => return producer,
+            Err(CONCURRENT_TRANSACTIONS) => assert!(begun.elapsed() < PATIENCE, "it never ends"),
+            Err(error) => panic!("v{version}: error {error}"),
+        }
+    }
+}
+
+/// The error of each partition.
+fn add(
+    wire: &mut Wire,
+    transactional: &str,
+    who: Producer,
+    topic: &str,
+    indexes: &[i32],
+    version: i16,
+) -> Vec<i16> {
+    let topics = vec![
+        AddPartitionsToTxnTopic::default()
+            .with_name(TopicName(string(topic)))
+            .with_partitions(indexes.to_vec()),
+    ];
+    let results = if version < 4 {
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(id(transactional))
+            .with_v3_and_below_producer_id(ProducerId(who.0))
+            .with_v3_and_below_producer_epoch(who.1)
+            .with_v3_and_below_topics(topics);
+        wire.call(&request, version).results_by_topic_v3_and_below
+    } else {
+        let transaction = AddPartitionsToTxnTransaction::default()
+            .with_transactional_id(id(transactional))
+            .with_producer_id(ProducerId(who.0))
+            .with_producer_epoch(who.1)
+            .with_topics(topics);
+        let request = AddPartitionsToTxnRequest::default().with_transactions(vec![transaction]);
+        let mut answer = wire.call(&request, version);
+        assert_eq!(answer.error_code, NONE, "v{version}");
+        answer.results_by_transaction.remove(0).topic_results
+    };
+    let partitions = results.iter().flat_map(|topic| &topic.results_by_partition);
+    partitions.map(|partition| partition.partition_error_code).collect()
+}
+
+/// Whom the producer is then, if it is told.
+fn end(
+    wire: &mut Wire,
+    transactional: &str,
+    who: Producer,
+    committed: bool,
+    version: i16,
+) -> Result<Producer, i16> {
+    let request = EndTxnRequest::default()
+        .with_transactional_id(id(transactional))
+        .with_producer_id(ProducerId(who.0))
+        .with_producer_epoch(who.1)
+        .with_committed(committed);
+    let answer = wire.call(&request, version);
+    match answer.error_code {
+        NONE if version >= 5 => Ok((answer.producer_id.0, answer.producer_epoch)),
+        NONE => Ok(who),
+        error => Err(error),
+    }
+}
+
+fn describe(wire: &mut Wire, transactional: &str) -> TransactionState {
+    let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id(transactional)]);
+    wire.call(&request, 0).transaction_states.remove(0)
+}
+
+/// While markers are on their way.
+fn wait_for_state(wire: &mut Wire, transactional: &str, state: &str) -> TransactionState {
+    let begun = Instant::now();
+    loop {
+        let described = describe(wire, transactional);
+        if &*described.transaction_state == state {
+            return described;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{described:?} is never {state}");
+    }
+}
+
+fn list(wire: &mut Wire, request: ListTransactionsRequest, version: i16) -> Vec<String> {
+    let answer = wire.call(&request, version);
+    assert_eq!(answer.error_code, NONE, "v{version}");
+    let mut ids: Vec<_> =
+        answer.transaction_states.iter().map(|one| one.transactional_id.to_string()).collect();
+    ids.sort_unstable();
+    ids
 }
 
 #[test]
-fn a_marker_fences_and_is_found_again() {
-    let mut broker = Setup::new().shards(2).start();
+fn the_first_question_for_a_coordinator_makes_the_topic() {
+    let broker = Setup::new().shards(2).start();
     let mut wire = Wire::connect(broker.bootstrap());
-    wire.create_topic("t", 4, &[]);
-    assert_eq!(produce(&mut wire, "t", 1, 3, 0), NONE);
-    let known = describe(&mut wire, "t", &[0, 1, 9]);
-    assert_eq!(
-        known.iter().map(|partition| partition.error_code).collect::<Vec<_>>(),
-        [NONE, NONE, UNKNOWN_TOPIC_OR_PARTITION]
-    );
-    assert_eq!(known[0].active_producers, []);
-    let state = &known[1].active_producers[0];
-    assert!(state.last_timestamp > 0);
-    let expect = ProducerState::default()
-        .with_producer_id(PRODUCER.into())
-        .with_producer_epoch(3)
-        .with_last_sequence(1)
-        .with_last_timestamp(state.last_timestamp)
-        .with_coordinator_epoch(-1)
-        .with_current_txn_start_offset(-1);
-    assert_eq!(known[1].active_producers, [expect]);
-    assert_eq!(describe(&mut wire, "nothing", &[0])[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
-
-    // on both shards, and where nobody is
-    let some = [0, 1, 2, 9];
-    let expect = [NONE, NONE, NONE, UNKNOWN_TOPIC_OR_PARTITION];
-    assert_eq!(abort(&mut wire, "t", &some, 4, 2), expect);
-    assert_eq!(abort(&mut wire, "t", &some, 4, 2), expect, "once more");
-    assert_eq!(abort(&mut wire, "t", &[1], 4, 1), [TRANSACTION_COORDINATOR_FENCED]);
-    assert_eq!(abort(&mut wire, "t", &[1], 3, 2), [INVALID_PRODUCER_EPOCH]);
-    assert_eq!(abort(&mut wire, "nothing", &[0], 4, 2), [UNKNOWN_TOPIC_OR_PARTITION]);
-    assert_eq!([wire.end_offset("t", 0), wire.end_offset("t", 1), wire.end_offset("t", 3)], [1, 3, 0]);
-    assert_eq!(produce(&mut wire, "t", 1, 3, 2), INVALID_PRODUCER_EPOCH);
-
-    let before = describe(&mut wire, "t", &[0, 1, 2, 3]);
-    assert_eq!(
-        (before[1].active_producers[0].producer_epoch, before[1].active_producers[0].coordinator_epoch),
-        (4, 2)
-    );
-    drop(wire);
-    broker.kill();
-    broker.restart();
-    let mut wire = Wire::connect(broker.bootstrap());
-    assert_eq!(describe(&mut wire, "t", &[0, 1, 2, 3]), before);
-    assert_eq!(produce(&mut wire, "t", 1, 4, 0), NONE, "its next epoch begins");
+    assert_eq!(init_once(&mut wire, "a", 5), Err(NOT_COORDINATOR));
+    find(&mut wire);
+    let topic = wire.metadata("__transaction_state").topics.remove(0);
+    assert_eq!((topic.error_code, topic.is_internal, topic.partitions.len()), (NONE, true, 50));
+    assert_eq!(init_once(&mut wire, "", 5), Err(INVALID_REQUEST));
+    assert!(init_once(&mut wire, "a", 5).is_ok());
 }
 
 #[test]
-fn a_transaction_without_a_coordinator_is_refused() {
-    let broker = Setup::new().shards(1).start();
-    let mut wire = Wire::connect(broker.bootstrap());
-    wire.create_topic("t", 1, &[]);
-    let producer = Producer { id: PRODUCER, epoch: 0, sequence: 0 };
-    let mut transactional = producer.stamp(&batch(&[Bytes::from_static(b"one")])).to_vec();
-    transactional[header::ATTRIBUTES + 1] |= 0x10;
-    assert_eq!(wire.produce("t", 0, -1, seal(transactional)).error_code, INVALID_TXN_STATE);
-    assert_eq!(wire.end_offset("t", 0), 0);
+fn transactions_end_in_every_version() {
+    let (_broker, mut wire) = started(2);
+    let topic = wire::unique("ended");
+    wire.create_topic(&topic, 4, &[]);
+    for version in 0..=5 {
+        let name = wire::unique("id");
+        let mut who = init(&mut wire, &name, version);
+        assert_eq!(who.1, 0);
+        for (committed, state) in [(true, "CompleteCommit"), (false, "CompleteAbort")] {
+            assert_eq!(add(&mut wire, &name, who, &topic, &[0, 3], version), [NONE, NONE], "v{version}");
+            let described = describe(&mut wire, &name);
+            assert_eq!((&*described.transaction_state, described.producer_id.0), ("Ongoing", who.0));
+            assert_eq!((described.topics.len(), described.transaction_timeout_ms), (1, 60_000));
+            assert_eq!(described.topics[0].partitions, [0, 3]);
+            let after = end(&mut wire, &name, who, committed, version).unwrap();
+            assert_eq!(after, if version >= 5 { (who.0, who.1 + 1) } else { who }, "v{version}");
+            let ended = wait_for_state(&mut wire, &name, state);
+            assert_eq!(((ended.producer_id.0, ended.producer_epoch), ended.topics.len()), (after, 0));
+            assert_eq!(end(&mut wire, &name, who, committed, version), Ok(after), "v{version}: asked again");
+            assert_eq!(end(&mut wire, &name, who, !committed, version), Err(INVALID_TXN_STATE), "v{version}");
+            who = after;
+        }
+        let fenced = if version < 2 { INVALID_PRODUCER_EPOCH } else { PRODUCER_FENCED };
+        let next = init(&mut wire, &name, version);
+        assert_eq!(next, (who.0, who.1 + 1));
+        assert_eq!(add(&mut wire, &name, who, &topic, &[1], version), [fenced], "v{version}");
+    }
+}
+
+#[test]
+fn partitions_are_added_together_or_not_at_all() {
+    let (_broker, mut wire) = started(1);
+    let topic = wire::unique("together");
+    wire.create_topic(&topic, 2, &[]);
+    for version in 0..=5 {
+        let name = wire::unique("id");
+        let who = init(&mut wire, &name, 5);
+        let errors = add(&mut wire, &name, who, &topic, &[0, 2, 1], version);
+        assert_eq!(
+            errors,
+            [OPERATION_NOT_ATTEMPTED, UNKNOWN_TOPIC_OR_PARTITION, OPERATION_NOT_ATTEMPTED],
+            "v{version}"
+        );
+        assert_eq!(&*describe(&mut wire, &name).transaction_state, "Empty");
+    }
+}
+
+#[test]
+fn a_groups_offsets_join_a_transaction() {
+    let (_broker, mut wire) = started(2);
+    for version in 0..=4 {
+        let name = wire::unique("id");
+        let who = init(&mut wire, &name, 4);
+        let request = AddOffsetsToTxnRequest::default()
+            .with_transactional_id(id(&name))
+            .with_producer_id(ProducerId(who.0))
+            .with_producer_epoch(who.1)
+            .with_group_id(GroupId(string("group")));
+        assert_eq!(wire.call(&request, version).error_code, NONE, "v{version}");
+        let described = describe(&mut wire, &name);
+        assert_eq!(described.topics.len(), 1);
+        assert_eq!(described.topics[0].topic.as_str(), "__consumer_offsets");
+        let fenced = if version < 2 { INVALID_PRODUCER_EPOCH } else { PRODUCER_FENCED };
+        let request = request.with_producer_epoch(who.1 + 1);
+        assert_eq!(wire.call(&request, version).error_code, fenced, "v{version}");
+    }
+}
+
+/// What was answered is decided, whatever happens then; what was not yet decided has the rest of its time.
+#[test]
+fn what_was_decided_ends_after_a_kill() {
+    let (mut broker, mut wire) = started(2);
+    let topic = wire::unique("killed");
+    wire.create_topic(&topic, 4, &[]);
+    for version in [4, 5] {
+        let (decided, open) = (wire::unique("decided"), wire::unique("open"));
+        let who = init(&mut wire, &decided, 5);
+        let other = init(&mut wire, &open, 5);
+        let of_add = if version == 5 { 5 } else { 3 };
+        assert_eq!(add(&mut wire, &decided, who, &topic, &[0, 1, 2, 3], of_add), [NONE; 4]);
+        assert_eq!(add(&mut wire, &open, other, &topic, &[0], of_add), [NONE]);
+        let after = end(&mut wire, &decided, who, true, version).unwrap();
+        broker.kill();
+        broker.restart();
+        wire = Wire::connect(broker.bootstrap());
+        let begun = Instant::now();
+        while describe(&mut wire, &decided).error_code != NONE {
+            assert!(begun.elapsed() < PATIENCE, "the coordinator is never there");
+        }
+        let ended = wait_for_state(&mut wire, &decided, "CompleteCommit");
+        assert_eq!((ended.producer_id.0, ended.producer_epoch), after);
+        wait_for_state(&mut wire, &open, "Ongoing");
+        // another producer takes it, and its transaction is aborted
+        assert_eq!(init_once(&mut wire, &open, 5), Err(CONCURRENT_TRANSACTIONS));
+        assert_eq!(init(&mut wire, &open, 5), (other.0, other.1 + 2));
+    }
+}
+
+#[test]
+fn transactions_are_listed() {
+    let (_broker, mut wire) = started(2);
+    let topic = wire::unique("listed");
+    wire.create_topic(&topic, 1, &[]);
+    let names: Vec<String> = (0..20).map(|number| format!("listed-{number:02}")).collect();
+    for name in &names {
+        let who = init(&mut wire, name, 5);
+        if name.ends_with('5') {
+            assert_eq!(add(&mut wire, name, who, &topic, &[0], 3), [NONE]);
+        }
+    }
+    let all = || ListTransactionsRequest::default().with_duration_filter(-1);
+    let ongoing = all().with_state_filters(vec![string("Ongoing")]);
+    for version in 0..=2 {
+        assert_eq!(list(&mut wire, all(), version), names, "v{version}");
+        assert_eq!(list(&mut wire, ongoing.clone(), version), ["listed-05", "listed-15"], "v{version}");
+        let odd = wire.call(&all().with_state_filters(vec![string("odd")]), version);
+        assert_eq!((odd.unknown_state_filters.len(), odd.transaction_states.len()), (1, 0), "v{version}");
+    }
+    let long = ongoing.with_duration_filter(3_600_000);
+    assert!(list(&mut wire, long, 1).is_empty());
+    let pattern = all().with_transactional_id_pattern(Some(string("listed-0[0-2]")));
+    assert_eq!(list(&mut wire, pattern, 2), names[..3]);
+    let wrong = wire.call(&all().with_transactional_id_pattern(Some(string("a("))), 2);
+    assert_eq!(wrong.error_code, INVALID_REGULAR_EXPRESSION);
+    assert_eq!(describe(&mut wire, "nothing").error_code, TRANSACTIONAL_ID_NOT_FOUND);
 }

@@ -142,7 +142,7 @@ async fn live(world: Rc<World>, life: usize, snapshot_bytes: u64, context: Shard
     let log_dirs = vec![LogDir::new(DIRECTORY, PathBuf::from("/data"), false)];
     shard.start(
         config(),
-        crate::coordinator::group::Settings::default(),
+        crate::partition::CoordinatorSettings::default(),
         log_dirs.clone(),
         Box::new(NodeHost(Rc::downgrade(&node))),
     );

@@ -15,7 +15,9 @@ use crate::handlers::Loggers;
 use crate::metadata::{self, Endpoint, Image, LiveConfigs};
 use crate::metrics::snapshot;
 use crate::model::{DirectoryId, ShardId};
-use crate::partition::{Host, Lifecycle, Message, RelocatePartition, Shard, ShardRequest};
+use crate::partition::{
+    CoordinatorSettings, Host, Lifecycle, Message, RelocatePartition, Shard, ShardRequest,
+};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext, TcpListener};
 use crate::server::admin::{self, Admin, Phase};
@@ -62,7 +64,7 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
     let log_dirs = plan.directories.log_dirs.clone();
     shard.start(
         storage_config(config, count),
-        config.groups.clone(),
+        CoordinatorSettings { groups: config.groups.clone(), transactions: config.transactions.clone() },
         log_dirs,
         Box::new(NodeHost(Rc::clone(&node))),
     );

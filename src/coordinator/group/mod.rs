@@ -27,6 +27,7 @@ pub use request::{Body, Client, Reply, Request};
 pub use settings::{Migration, Settings};
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -36,9 +37,12 @@ use offsets::{Expiry, Offsets};
 
 use super::record::Record;
 use super::timers::Timers;
-use super::{Context, Effects, Now, Ticket};
+use super::{Context, Machine, Now, Ticket};
 use crate::metadata::Image;
 use crate::model::ErrorCode;
+
+/// Nothing is commanded.
+type Effects = super::Effects<Reply, Record, Infallible>;
 
 /// Groups that one sweep looks at before others get a turn.
 const SWEPT_AT_ONCE: usize = 256;
@@ -95,7 +99,7 @@ struct Turn<'a> {
     random: &'a mut dyn FnMut() -> u64,
     settings: &'a Settings,
     timers: &'a mut Timers<Timer>,
-    effects: Effects<Reply>,
+    effects: Effects,
     group: Rc<str>,
 }
 
@@ -106,7 +110,7 @@ impl<'a> Turn<'a> {
         timers: &'a mut Timers<Timer>,
         group: Rc<str>,
     ) -> Turn<'a> {
-        let Context { now, image, random } = context;
+        let Context { now, image, random, .. } = context;
         Turn { now: *now, image, random: &mut **random, settings, timers, effects: Effects::default(), group }
     }
 
@@ -138,15 +142,18 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl GroupCoordinator {
-    /// Without groups: [`Self::replay`] what its log holds, then call [`Self::loaded`].
-    #[must_use]
-    pub fn new(settings: Settings) -> GroupCoordinator {
+impl Machine for GroupCoordinator {
+    type Settings = Settings;
+    type Record = Record;
+    type Request = Request;
+    type Reply = Reply;
+    type Command = Infallible;
+
+    fn new(settings: Settings) -> GroupCoordinator {
         GroupCoordinator { settings, groups: BTreeMap::new(), timers: Timers::default(), swept: None }
     }
 
-    /// One record of the log, in its order.
-    pub fn replay(&mut self, record: Record) {
+    fn replay(&mut self, record: Record) {
         let id: Rc<str> = Rc::from(record.group());
         let group = self.groups.entry(Rc::clone(&id)).or_insert_with(Group::new);
         group.replay(record);
@@ -156,7 +163,7 @@ impl GroupCoordinator {
     }
 
     /// The log has been replayed: members have their time anew, offsets of topics that are gone go.
-    pub fn loaded(&mut self, context: &mut Context) -> Effects<Reply> {
+    fn loaded(&mut self, context: &mut Context) -> Effects {
         let sweep = context.now.steady + self.settings.offsets_retention_check_interval_ms;
         self.timers.set(Timer::Sweep, sweep);
         let image = context.image;
@@ -167,14 +174,14 @@ impl GroupCoordinator {
     }
 
     /// These topics are no more: their offsets go with them, or a topic of the same name would begin there.
-    pub fn topics_removed(&mut self, context: &mut Context, topics: &[String]) -> Effects<Reply> {
+    fn topics_removed(&mut self, context: &mut Context, topics: &[String]) -> Effects {
         self.each(context, |group, turn| {
             group.offsets.remove_where(turn, |topic, _| topics.iter().any(|removed| removed == topic));
         })
     }
 
     /// Topics have come, gone, or grown: groups that follow them assign anew.
-    pub fn topics_changed(&mut self, context: &mut Context) -> Effects<Reply> {
+    fn topics_changed(&mut self, context: &mut Context) -> Effects {
         self.each(context, |group, turn| {
             if let Members::Consumer(members) = &mut group.members {
                 members.topics_changed(turn);
@@ -182,8 +189,7 @@ impl GroupCoordinator {
         })
     }
 
-    /// Replies come in this turn's effects or a later one's; every ticket gets one.
-    pub fn handle(&mut self, context: &mut Context, ticket: Ticket, request: Request) -> Effects<Reply> {
+    fn handle(&mut self, context: &mut Context, ticket: Ticket, request: Request) -> Effects {
         let Request { version, client, body } = request;
         match body {
             Body::Describe(groups) => {
@@ -228,14 +234,11 @@ impl GroupCoordinator {
         }
     }
 
-    /// By when [`Self::tick`] has something to do, milliseconds of the steady clock.
-    #[must_use]
-    pub fn next_tick(&self) -> Option<u64> {
+    fn next_tick(&self) -> Option<u64> {
         self.timers.next()
     }
 
-    /// Does one thing that is due; call it again while [`Self::next_tick`] is not in the future.
-    pub fn tick(&mut self, context: &mut Context) -> Effects<Reply> {
+    fn tick(&mut self, context: &mut Context) -> Effects {
         match self.timers.pop(context.now.steady) {
             None => Effects::default(),
             Some(Timer::Sweep) => self.sweep(context),
@@ -246,9 +249,11 @@ impl GroupCoordinator {
             }),
         }
     }
+}
 
+impl GroupCoordinator {
     /// Forgets offsets that are too old, and groups that have nothing left; some groups at a time.
-    fn sweep(&mut self, context: &mut Context) -> Effects<Reply> {
+    fn sweep(&mut self, context: &mut Context) -> Effects {
         let behind = self.swept.take().map_or(Bound::Unbounded, Bound::Excluded);
         let ids: Vec<Rc<str>> =
             (self.groups.range::<str, _>((behind.as_ref().map(Rc::as_ref), Bound::Unbounded)))
@@ -267,7 +272,7 @@ impl GroupCoordinator {
         context: &mut Context,
         ticket: Ticket,
         ids: Vec<crate::protocol::messages::GroupId>,
-    ) -> Effects<Reply> {
+    ) -> Effects {
         let mut results = Vec::with_capacity(ids.len());
         let mut effects = Effects::default();
         for id in ids {
@@ -277,8 +282,7 @@ impl GroupCoordinator {
                     error = group.delete(turn);
                 }
             });
-            effects.records.extend(of_one.records);
-            effects.replies.extend(of_one.replies);
+            effects.append(of_one);
             results.push(describe::deleted(id, error));
         }
         effects.replies.push((ticket, Reply::Delete(results)));
@@ -291,7 +295,7 @@ impl GroupCoordinator {
         context: &mut Context,
         id: &str,
         act: impl FnOnce(&mut Option<Group>, &mut Turn),
-    ) -> Effects<Reply> {
+    ) -> Effects {
         let (id, mut group) = match self.groups.remove_entry(id) {
             Some((id, group)) => (id, Some(group)),
             None => (Rc::from(id), None),
@@ -306,13 +310,12 @@ impl GroupCoordinator {
     }
 
     /// A turn of every group, each where it is: that of a change of topics has little to do but to go through them all.
-    fn each(&mut self, context: &mut Context, act: impl Fn(&mut Group, &mut Turn)) -> Effects<Reply> {
+    fn each(&mut self, context: &mut Context, act: impl Fn(&mut Group, &mut Turn)) -> Effects {
         let (mut effects, mut gone) = (Effects::default(), Vec::new());
         for (id, group) in &mut self.groups {
             let mut turn = Turn::begin(context, &self.settings, &mut self.timers, Rc::clone(id));
             act(group, &mut turn);
-            effects.records.append(&mut turn.effects.records);
-            effects.replies.append(&mut turn.effects.replies);
+            effects.append(turn.effects);
             if group.is_gone() {
                 gone.push(Rc::clone(id));
             }
@@ -328,7 +331,7 @@ impl GroupCoordinator {
         context: &mut Context,
         ids: Vec<Rc<str>>,
         act: impl Fn(&mut Group, &mut Turn),
-    ) -> Effects<Reply> {
+    ) -> Effects {
         let mut effects = Effects::default();
         for id in ids {
             let of_one = self.one(context, &id, |group, turn| {
@@ -336,8 +339,7 @@ impl GroupCoordinator {
                     act(group, turn);
                 }
             });
-            effects.records.extend(of_one.records);
-            effects.replies.extend(of_one.replies);
+            effects.append(of_one);
         }
         effects
     }
@@ -446,6 +448,6 @@ impl Group {
     }
 }
 
-fn answer(ticket: Ticket, reply: Reply) -> Effects<Reply> {
-    Effects { records: Vec::new(), replies: vec![(ticket, reply)] }
+fn answer(ticket: Ticket, reply: Reply) -> Effects {
+    Effects { replies: vec![(ticket, reply)], ..Effects::default() }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::classic::ClassicGroup;
 use super::{Body, Client, Group, GroupCoordinator, Members, Reply, Request, Settings};
-use crate::coordinator::record::Record;
-use crate::coordinator::{Context, Effects, Now, Ticket};
+use crate::coordinator::record::{LogRecord, Record};
+use crate::coordinator::{Context, EffectsOf, Machine, Now, Ticket};
 use crate::metadata::{Image, NewPartition, Record as MetadataRecord, TopicDefaults};
 use crate::model::{PartitionId, TopicId};
 
@@ -120,13 +120,17 @@ impl Driver {
         assert!(self.waiting.is_empty(), "{:?} wait", self.waiting);
     }
 
-    pub fn act(&mut self, act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>) {
+    pub fn act(
+        &mut self,
+        act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> EffectsOf<GroupCoordinator>,
+    ) {
         let random = &mut self.random;
         let mut random = || {
             *random += 1;
             *random
         };
-        let mut context = Context { now: self.now, image: &self.image, random: &mut random };
+        let mut context =
+            Context { now: self.now, image: &self.image, random: &mut random, producer_id: &mut || None };
         let effects = act(&mut self.coordinator, &mut context);
         self.log.extend(effects.records.iter().map(Record::encode));
         self.records = effects.records;

@@ -1,6 +1,7 @@
 //! What a group's offsets and the sweep do; the protocols have tests of their own.
 
 use super::*;
+use crate::coordinator::EffectsOf;
 use crate::coordinator::record::OffsetValue;
 use crate::metadata::{NewPartition, Record as MetadataRecord, TopicDefaults};
 use crate::model::TopicId;
@@ -48,10 +49,11 @@ impl Rig {
 
     fn turn(
         &mut self,
-        act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>,
+        act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> EffectsOf<GroupCoordinator>,
     ) -> Vec<(Ticket, Reply)> {
-        let mut context = Context { now: self.now, image: &self.image, random: &mut || 4 };
-        let Effects { records, replies } = act(&mut self.machine, &mut context);
+        let mut context =
+            Context { now: self.now, image: &self.image, random: &mut || 4, producer_id: &mut || None };
+        let Effects { records, replies, .. } = act(&mut self.machine, &mut context);
         self.log.extend(records);
         replies
     }

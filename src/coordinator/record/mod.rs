@@ -1,8 +1,9 @@
-//! What is written to `__consumer_offsets`: Kafka's own records, so that its tools and monitors read the topic, and a
-//! broker can be moved to with its data.
+//! What is written to `__consumer_offsets` ([`Record`]) and `__transaction_state` ([`TransactionRecord`]): Kafka's own
+//! records, so that its tools and monitors read the topics, and a broker can be moved to with its data.
 //!
 //! A record's key begins with its type, its value with its version; a null value removes what the key names. Written in
-//! the versions that Kafka 4.4 writes, read in all that it reads. Formats: Kafka's `group-coordinator` message schemas.
+//! the versions that Kafka 4.4 writes, read in all that it reads. Formats: the message schemas of Kafka's
+//! `group-coordinator` and `transaction-coordinator`.
 
 mod classic;
 mod codec;
@@ -11,6 +12,7 @@ mod embedded;
 mod offset;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use classic::{ClassicGroupValue, ClassicMemberValue};
 pub use consumer::{
@@ -19,6 +21,7 @@ pub use consumer::{
 };
 pub use embedded::{Assignment, NamedPartitions, Subscription};
 pub use offset::OffsetValue;
+pub use transaction::{TransactionPartitions, TransactionRecord, TransactionState, TransactionValue};
 
 use bytes::Bytes;
 use codec::{Field, Form};
@@ -48,6 +51,18 @@ pub enum DecodeError {
 
 /// The longest text that a record takes. Whoever makes records of what clients say sees to it.
 pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
+/// One record of a machine's log.
+pub trait LogRecord: Sized {
+    /// Key and value.
+    fn encode(&self) -> (Bytes, Option<Bytes>);
+
+    /// `None`: a record of a type that this coordinator knows nothing of (of a newer one, or of another kind).
+    ///
+    /// # Errors
+    /// If it is of a known type and not readable.
+    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, DecodeError>;
+}
 
 /// The types of keys.
 mod of_type {
@@ -116,10 +131,10 @@ impl Record {
             Record::Regex { value, .. } => value.is_none(),
         }
     }
+}
 
-    /// Key and value.
-    #[must_use]
-    pub fn encode(&self) -> (Bytes, Option<Bytes>) {
+impl LogRecord for Record {
+    fn encode(&self) -> (Bytes, Option<Bytes>) {
         let key = |of_type: i16, texts: &[&String]| {
             let mut key = Vec::new();
             of_type.put(Form::Fixed, &mut key);
@@ -157,11 +172,7 @@ impl Record {
         (key.into(), value)
     }
 
-    /// `None`: a record of a type that this coordinator knows nothing of (of a newer one, or of another kind of group).
-    ///
-    /// # Errors
-    /// If it is of a known type and not readable.
-    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Record>, DecodeError> {
+    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Record>, DecodeError> {
         let mut rest = key;
         let of_type = i16::take(Form::Fixed, &mut rest).ok_or(DecodeError::Key)?;
         let mut text = || String::take(Form::Fixed, &mut rest).ok_or(DecodeError::Key);

@@ -30,8 +30,8 @@ impl Controller {
         };
         let features = features::supported();
         for feature in &features {
-            // the first records of a new log, or of the first version that knows the feature
-            if self.image.feature_level(&feature.name) == 0 {
+            // the first records of a new log, or of the first version that knows the feature; 0 may have been chosen
+            if !self.image.has_feature_level(&feature.name) {
                 let level = feature.max;
                 self.append(Record::FeatureLevel { name: feature.name.clone(), level }, records);
             }

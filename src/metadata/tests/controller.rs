@@ -452,9 +452,9 @@ fn the_first_registration_begins_the_log() {
         records[0],
         Record::FeatureLevel { name: METADATA_VERSION.to_owned(), level: METADATA_VERSION_LEVEL }
     );
-    let Record::RegisterBroker(registration) = &records[2] else { panic!("{records:?}") };
+    let Record::RegisterBroker(registration) = &records[3] else { panic!("{records:?}") };
     assert_eq!((registration.broker, registration.epoch), (BrokerId(1), BrokerEpoch(0)));
-    assert_eq!(records.len(), 3);
+    assert_eq!(records.len(), 4);
     assert_eq!(cluster.decide("register 2 8").records.len(), 1);
 }
 

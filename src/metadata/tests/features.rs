@@ -1,7 +1,9 @@
 //! Features: what a registration finalizes, and what may be asked for then.
 
 use super::*;
-use crate::metadata::features::{KAFKA_METADATA_VERSION, KAFKA_METADATA_VERSION_LEVEL, supported};
+use crate::metadata::features::{
+    KAFKA_METADATA_VERSION, KAFKA_METADATA_VERSION_LEVEL, TRANSACTION_VERSION, supported,
+};
 
 #[test]
 fn a_first_registration_finalizes_every_feature() {
@@ -14,7 +16,10 @@ fn a_first_registration_finalizes_every_feature() {
         levels.collect::<Vec<_>>()
     };
     let first = cluster.decide("register 1 7");
-    assert_eq!(finalized(&first.records), ["corelane.metadata.version=1", "metadata.version=25"]);
+    assert_eq!(
+        finalized(&first.records),
+        ["corelane.metadata.version=1", "metadata.version=25", "transaction.version=2"]
+    );
     assert_eq!(finalized(&cluster.decide("register 2 8").records), [""; 0]);
     for feature in supported() {
         let level = cluster.image().feature_level(&feature.name);
@@ -28,7 +33,10 @@ fn a_first_registration_finalizes_every_feature() {
     let mut image = cluster.image().clone();
     image.replay(&level).unwrap();
     cluster.controller = Controller::new(Settings::default(), image);
-    assert_eq!(finalized(&cluster.decide("register 1 7").records), ["metadata.version=25"]);
+    assert_eq!(
+        finalized(&cluster.decide("register 1 7").records),
+        ["metadata.version=25", "transaction.version=2"]
+    );
 }
 
 #[test]
@@ -38,6 +46,34 @@ fn a_level_this_version_does_not_know_is_an_error() {
         let record = Record::FeatureLevel { name: feature.name, level: feature.max + 1 };
         assert!(image.replay(&record).is_err(), "{record:?}");
     }
+}
+
+/// A level that was chosen stays, also 0, which is as if there were none. Clients see by the epoch that it has changed.
+#[test]
+fn a_level_may_be_chosen() {
+    let mut cluster = Cluster::new(1);
+    let mut epoch = cluster.image().features_epoch();
+    for (update, level) in [
+        ("finalize transaction.version=1/safe", 1),
+        ("finalize transaction.version=2", 2),
+        ("finalize transaction.version=0/unsafe", 0),
+    ] {
+        assert_eq!(cluster.reply(update), "done", "{update}");
+        assert_eq!(cluster.image().feature_level(TRANSACTION_VERSION), level);
+        assert!(cluster.image().features_epoch() > epoch, "{update}");
+        epoch = cluster.image().features_epoch();
+    }
+    let mut again = Image::new("cluster", TopicDefaults::default()).of_broker(BrokerId(1));
+    cluster.image().records().iter().for_each(|record| again.replay(record).unwrap());
+    assert_eq!(&again, cluster.image(), "a snapshot has it all");
+    assert_eq!(
+        cluster.reply("finalize transaction.version=3").split(':').next(),
+        Some("InvalidUpdateVersion")
+    );
+    let registered = cluster.decide("register 1 77");
+    assert!(!registered.records.iter().any(|record| matches!(record, Record::FeatureLevel { .. })));
+    assert_eq!(cluster.image().feature_level(TRANSACTION_VERSION), 0);
+    assert!(cluster.image().features_epoch() > epoch);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{Machine, Shard};
+use super::{Shard, Stage};
 use crate::coordinator::group::GroupProgress;
 use crate::metrics::{GroupLag, PartitionLag, snapshot};
 use crate::model::{PartitionId, ShardId};
@@ -69,10 +69,10 @@ impl Shard {
 
     pub(in crate::partition) fn measure_groups(&self) -> snapshot::Groups {
         let mut measured = snapshot::Groups::default();
-        for host in self.coordinators().all() {
+        for host in self.coordinators().groups.all() {
             measured.coordinators += 1;
             match &*host.machine.borrow() {
-                Machine::Running(machine) => {
+                Stage::Running(machine) => {
                     let (groups, members) = machine.size();
                     measured.groups += groups as u64;
                     measured.members += members as u64;
@@ -86,11 +86,11 @@ impl Shard {
     /// Of this shard's coordinators that run. What they tell may not be durable yet: it is for watching.
     pub(in crate::partition) async fn group_progress(self: &Rc<Self>) -> Vec<GroupProgress> {
         let mut groups = Vec::new();
-        for host in self.coordinators().all() {
+        for host in self.coordinators().groups.all() {
             let mut behind: Option<String> = None;
             loop {
                 let few = match &*host.machine.borrow() {
-                    Machine::Running(machine) => machine.progress(behind.as_deref(), GROUPS_IN_A_ROW),
+                    Stage::Running(machine) => machine.progress(behind.as_deref(), GROUPS_IN_A_ROW),
                     _ => break,
                 };
                 let is_last = few.len() < GROUPS_IN_A_ROW;

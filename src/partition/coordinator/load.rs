@@ -2,9 +2,8 @@
 
 use std::rc::Rc;
 
-use super::Shard;
-use crate::coordinator::group::GroupCoordinator;
-use crate::coordinator::record::Record;
+use super::{Hosted, Shard};
+use crate::coordinator::record::LogRecord;
 use crate::model::{Offset, PartitionId};
 use crate::protocol::batch::{BatchHeader, Batches, Codec, HEADER_BYTES};
 use crate::protocol::compression::decompress;
@@ -19,9 +18,9 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// # Errors
 /// Why the log cannot be read.
-pub(super) async fn load(shard: &Rc<Shard>, partition: PartitionId) -> Result<GroupCoordinator, String> {
+pub(super) async fn load<M: Hosted>(shard: &Rc<Shard>, partition: PartitionId) -> Result<M, String> {
     let log = shard.log(partition).ok_or("the partition is offline")?;
-    let mut machine = GroupCoordinator::new(shard.coordinators().settings.clone());
+    let mut machine = M::new(M::hosts(shard.coordinators()).settings.clone());
     let started = reactor::now();
     let (mut records, mut unreadable) = (0_u64, 0_u64);
     let mut next = log.start_offset();
@@ -48,26 +47,30 @@ pub(super) async fn load(shard: &Rc<Shard>, partition: PartitionId) -> Result<Gr
     }
     if unreadable > 0 {
         tracing::error!(
+            topic = M::TOPIC,
             partition = partition.index,
             records = unreadable,
-            "records of __consumer_offsets are passed over, since they cannot be understood; kafka-dump-log \
-             --offsets-decoder shows the partition's records"
+            "records of {} are passed over, since they cannot be understood; kafka-dump-log shows the partition's \
+             records, with --offsets-decoder or --transaction-log-decoder",
+            M::WHAT
         );
     }
     if next > Offset::ZERO {
         tracing::info!(
+            topic = M::TOPIC,
             partition = partition.index,
             records,
             seconds = reactor::now().since(started).as_secs_f64(),
-            "loaded the consumer groups of a partition"
+            "loaded the {} of a partition",
+            M::WHAT
         );
     }
     Ok(machine)
 }
 
 /// How many records were replayed, and how many could not be understood.
-fn replay_batch(
-    machine: &mut GroupCoordinator,
+fn replay_batch<M: Hosted>(
+    machine: &mut M,
     header: &BatchHeader,
     batch: &[u8],
 ) -> Result<(u64, u64), String> {
@@ -88,7 +91,7 @@ fn replay_batch(
     for record in Records::new(header, body) {
         let record = record.map_err(|error| format!("{error:?}"))?;
         let key = record.key.map_or(&[][..], |range| &body[range]);
-        match Record::decode(key, record.value.map(|range| &body[range])) {
+        match M::Record::decode(key, record.value.map(|range| &body[range])) {
             Ok(Some(record)) => {
                 machine.replay(record);
                 read += 1;

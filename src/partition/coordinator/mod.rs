@@ -1,111 +1,137 @@
-//! The group coordinators of a shard: one for each partition of `__consumer_offsets` that it leads.
+//! The coordinators of a shard: one for each partition of `__consumer_offsets` and of `__transaction_state` that it leads.
 //!
-//! [`GroupHost`] is the machine's hands: it loads the log into it, hands it requests and the time, appends the records
-//! of each turn as it comes, and releases the replies when everything before them is durable. [`route`] finds the host
-//! of a group from any shard; [`load`] reads the log.
+//! [`host`] is the hands of a machine of either kind: it loads the log into it, hands it requests and the time, appends the
+//! records of each turn as it comes, and releases the replies when everything before them is durable. [`load`] reads the log.
+//! [`route`] finds the host of a group from any shard, [`transactions`] that of a transactional id; [`markers`] ends
+//! transactions in their partitions.
 //!
 //! Invariants:
 //! * A turn and the append of its records are one plain call: the log's order is the machine's.
 //! * A machine whose records could not be written is dropped, with everybody who waits for it, and loaded anew.
+//! * Nothing is done for a machine that was dropped: its commands end with it, and are given anew by the next one.
 //! * Whoever waits for minutes (JoinGroup, SyncGroup) holds no credit of the mesh.
 //! * When the node stops, nobody is heard and no session ends any more; nothing is written to a log that is being closed.
 //!
-//! Never here: what a group is, which error a client sees.
+//! Never here: what a group or a transaction is, which error a client sees.
 
+mod host;
 mod lag;
 mod load;
+mod markers;
 mod route;
 #[cfg(test)]
 mod testing;
+mod transactions;
 
 pub use route::partition_of;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::future::Future;
-use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::rc::Rc;
 
-use bytes::Bytes;
-use futures_lite::future::or;
+use host::{Host, Hosts, Stage};
 
-use super::local::LocalAppend;
-use super::message::{Acks, AppendOutcome, AppendPartition};
 use super::shard::Shard;
-use crate::coordinator::group::{GroupCoordinator, Reply, Request, Settings};
-use crate::coordinator::record::Record;
-use crate::coordinator::{Context, Effects, Now, Ticket};
+use crate::coordinator::group::{self, GroupCoordinator};
+use crate::coordinator::record::{Record, TransactionRecord};
+use crate::coordinator::transaction::{self, TransactionCoordinator, WriteMarkers};
+use crate::coordinator::{Machine, Ticket};
+use crate::metadata::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
+use crate::metrics::snapshot::PartitionCounters;
 use crate::model::{ErrorCode, PartitionId};
-use crate::protocol::batch::{BatchHeader, Codec};
-use crate::protocol::compose::{NewRecord, compose};
-use crate::reactor::sync::{Notify, Receiver, Sender, oneshot};
-use crate::reactor::{self, Instant, Task};
+use crate::reactor::sync::Sender;
 
-/// Until a coordinator that could not be loaded, or not write, is loaded again.
-const RELOAD_PAUSE: Duration = Duration::from_secs(1);
-
-/// Records of one batch, bytes of keys and values. A turn that makes more is written in several.
-const BATCH_BYTES: usize = 1 << 20;
+/// Of all coordinators.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub groups: group::Settings,
+    pub transactions: transaction::Settings,
+}
 
 /// The coordinators of one shard.
 pub(super) struct Coordinators {
-    settings: Settings,
-    hosts: RefCell<BTreeMap<PartitionId, Rc<GroupHost>>>,
+    groups: Hosts<GroupCoordinator>,
+    transactions: Hosts<TransactionCoordinator>,
     /// Requests of this shard's connections that other shards answer later, by the number we gave them.
-    asked: RefCell<BTreeMap<u64, Sender<Result<Reply, ErrorCode>>>>,
+    asked: RefCell<BTreeMap<u64, Sender<Result<group::Reply, ErrorCode>>>>,
     /// The node stops.
     has_ended: Cell<bool>,
 }
 
-struct GroupHost {
-    partition: PartitionId,
-    machine: RefCell<Machine>,
-    waiting: RefCell<BTreeMap<Ticket, Waiting>>,
-    next_ticket: Cell<u64>,
-    /// The next deadline has moved forward, or the machine is not what it was.
-    changed: Notify,
-    /// When the timers' task wakes; `None`: it does not by itself.
-    wakes: Cell<Option<u64>>,
-    /// Topics that were removed while there was no machine to tell.
-    untold: RefCell<Vec<String>>,
-    /// Who waits until it is told.
-    telling: RefCell<Vec<Sender<()>>>,
+/// What is different about the hosts of one kind of machine.
+trait Hosted: Machine {
+    /// Where its log is.
+    const TOPIC: &'static str;
+    /// What is lost to clients while it is not there.
+    const WHAT: &'static str;
+    /// Whether a turn may want a producer id at hand without having been asked for one.
+    const TAKES_PRODUCER_IDS: bool;
+
+    fn hosts(coordinators: &Coordinators) -> &Hosts<Self>;
+
+    /// Whether the reply may come minutes later.
+    fn may_wait(request: &Self::Request) -> bool;
+
+    fn count(counters: &PartitionCounters, records: &[Self::Record]);
+
+    /// What a turn commands is durably its decision.
+    fn carry_out(shard: &Rc<Shard>, host: &Rc<Host<Self>>, commands: Vec<Self::Command>);
 }
 
-struct Waiting {
-    sender: Sender<Reply>,
-    /// For other members, not for the disk.
-    for_others: bool,
+impl Hosted for GroupCoordinator {
+    const TOPIC: &'static str = OFFSETS_TOPIC;
+    const WHAT: &'static str = "consumer groups";
+    const TAKES_PRODUCER_IDS: bool = false;
+
+    fn hosts(coordinators: &Coordinators) -> &Hosts<Self> {
+        &coordinators.groups
+    }
+
+    fn may_wait(request: &group::Request) -> bool {
+        request.body.may_wait()
+    }
+
+    fn count(counters: &PartitionCounters, records: &[Record]) {
+        let offsets = records.iter().filter(|record| record.is_committed_offset()).count();
+        counters.committed_offsets.add(offsets as u64);
+        counters.group_records.add(records.len() as u64);
+    }
+
+    fn carry_out(_: &Rc<Shard>, _: &Rc<Host<Self>>, commands: Vec<Infallible>) {
+        assert!(commands.is_empty(), "there is none to be given");
+    }
 }
 
-/// Where the records of a turn are still on their way to the disk: the task that waits for it.
-struct Settled(Option<Task<()>>);
+impl Hosted for TransactionCoordinator {
+    const TOPIC: &'static str = TRANSACTIONS_TOPIC;
+    const WHAT: &'static str = "transactions";
+    const TAKES_PRODUCER_IDS: bool = true;
 
-enum Machine {
-    Loading,
-    Running(Box<GroupCoordinator>),
-    /// Until it is loaded again.
-    Failed,
-    /// The partition is not led here any more.
-    Gone,
+    fn hosts(coordinators: &Coordinators) -> &Hosts<Self> {
+        &coordinators.transactions
+    }
+
+    fn may_wait(_: &transaction::Request) -> bool {
+        false
+    }
+
+    fn count(_: &PartitionCounters, _: &[TransactionRecord]) {}
+
+    fn carry_out(shard: &Rc<Shard>, host: &Rc<Host<Self>>, commands: Vec<WriteMarkers>) {
+        commands.into_iter().for_each(|command| markers::begin(shard, host, command));
+    }
 }
 
 impl Coordinators {
     pub(super) fn new(settings: Settings) -> Coordinators {
         Coordinators {
-            settings,
-            hosts: RefCell::default(),
+            groups: Hosts::new(settings.groups),
+            transactions: Hosts::new(settings.transactions),
             asked: RefCell::default(),
             has_ended: Cell::new(false),
         }
-    }
-
-    fn host(&self, partition: PartitionId) -> Option<Rc<GroupHost>> {
-        self.hosts.borrow().get(&partition).map(Rc::clone)
-    }
-
-    fn all(&self) -> Vec<Rc<GroupHost>> {
-        self.hosts.borrow().values().map(Rc::clone).collect()
     }
 
     /// The node stops. Nothing more may be asked, who waits for other members is told to go elsewhere, and no session
@@ -113,10 +139,8 @@ impl Coordinators {
     /// removed takes its offsets along until the logs are closed.
     pub(super) fn end(&self) {
         self.has_ended.set(true);
-        for host in self.all() {
-            host.waiting.borrow_mut().retain(|_, waiting| !waiting.for_others);
-            host.changed.notify();
-        }
+        self.groups.end();
+        self.transactions.end();
         self.asked.borrow_mut().clear();
     }
 
@@ -125,107 +149,35 @@ impl Coordinators {
     }
 }
 
-impl GroupHost {
-    fn new(partition: PartitionId) -> Rc<GroupHost> {
-        Rc::new(GroupHost {
-            partition,
-            machine: RefCell::new(Machine::Loading),
-            waiting: RefCell::default(),
-            next_ticket: Cell::new(0),
-            changed: Notify::default(),
-            wakes: Cell::new(None),
-            untold: RefCell::default(),
-            telling: RefCell::default(),
-        })
-    }
-
-    /// The machine is of no use any more: who waits is told so.
-    fn fail(&self, now: Machine) {
-        if matches!(*self.machine.borrow(), Machine::Gone) {
-            return;
-        }
-        *self.machine.borrow_mut() = now;
-        self.waiting.borrow_mut().clear();
-        self.telling.borrow_mut().clear();
-        self.changed.notify();
-    }
-
-    /// `None`: it may take long.
-    fn tell_later(&self, topics: &[String]) -> Option<Receiver<()>> {
-        self.untold.borrow_mut().extend_from_slice(topics);
-        let (sender, receiver) = oneshot();
-        let is_loading = matches!(*self.machine.borrow(), Machine::Loading);
-        is_loading.then(|| {
-            self.telling.borrow_mut().push(sender);
-            receiver
-        })
-    }
-
-    /// What a turn has appended is durable, or it is lost; then the machine is ahead of its log, and may not answer once more.
-    fn settle(&self, replies: Vec<(Ticket, Reply)>, outcomes: &[AppendOutcome]) {
-        match outcomes.iter().find(|outcome| !outcome.error.is_none()) {
-            None => self.release(replies),
-            Some(failed) => {
-                tracing::error!(
-                    partition = self.partition.index, error = ?failed.error,
-                    "what consumer groups have agreed on cannot be written; they are loaded again from __consumer_offsets"
-                );
-                self.fail(Machine::Failed);
-            }
-        }
-    }
-
-    fn release(&self, replies: Vec<(Ticket, Reply)>) {
-        for (ticket, reply) in replies {
-            let waiting = self.waiting.borrow_mut().remove(&ticket);
-            if let Some(waiting) = waiting {
-                waiting.sender.send(reply);
-            }
-        }
-    }
-
-    /// When the machine has something to do; nothing if it does not run.
-    fn next_tick(&self) -> Option<Option<u64>> {
-        match &*self.machine.borrow() {
-            Machine::Running(machine) => Some(machine.next_tick()),
-            _ => None,
-        }
-    }
-}
-
-fn now() -> Now {
-    Now { steady: reactor::now().0 / 1_000_000, wall: reactor::wall_clock_ms() }
-}
-
 impl Shard {
-    /// A partition of `__consumer_offsets` is open here: its groups are loaded, then served.
+    /// A partition is open here: if it is a coordinator's, that is loaded, then serves.
     pub(super) fn begin_coordinator(self: &Rc<Self>, partition: PartitionId) {
-        let host = GroupHost::new(partition);
-        self.coordinators().hosts.borrow_mut().insert(partition, Rc::clone(&host));
-        let shard = Rc::downgrade(self);
-        reactor::spawn(run(shard, host));
+        let image = self.image();
+        match image.topic(partition.topic).map(|topic| topic.name.as_str()) {
+            Some(OFFSETS_TOPIC) => self.begin_host::<GroupCoordinator>(partition),
+            Some(TRANSACTIONS_TOPIC) => self.begin_host::<TransactionCoordinator>(partition),
+            _ => {}
+        }
     }
 
     pub(super) fn end_coordinator(&self, partition: PartitionId) {
-        let host = self.coordinators().hosts.borrow_mut().remove(&partition);
-        if let Some(host) = host {
-            host.fail(Machine::Gone);
-        }
+        self.end_host::<GroupCoordinator>(partition);
+        self.end_host::<TransactionCoordinator>(partition);
     }
 
     /// What the topics' removal writes is durable when the future ends, also where groups are being loaded. A coordinator that
-    /// cannot be loaded or written is told when it can, and nobody waits for that.
+    /// cannot be loaded or written is told when it can, and nobody waits for that. Transactions need not know.
     pub(super) fn topics_removed(self: &Rc<Self>, topics: &[String]) -> impl Future<Output = ()> + use<> {
         let (mut written, mut told) = (Vec::new(), Vec::new());
-        for host in self.coordinators().all() {
+        for host in self.coordinators().groups.all() {
             match self.turn(&host, |machine, context| machine.topics_removed(context, topics)) {
-                Ok(Settled(task)) => written.extend(task),
+                Ok(settled) => written.push(settled),
                 Err(_) => told.extend(host.tell_later(topics)),
             }
         }
         async move {
-            for task in written {
-                task.await;
+            for settled in written {
+                settled.wait().await;
             }
             for told in told {
                 told.await;
@@ -234,194 +186,9 @@ impl Shard {
     }
 
     pub(super) fn topics_changed(self: &Rc<Self>) {
-        for host in self.coordinators().all() {
+        for host in self.coordinators().groups.all() {
             // one that does not run learns of the topics when it is loaded
             let _ = self.turn(&host, |machine, context| machine.topics_changed(context));
-        }
-    }
-
-    fn ask_coordinator(
-        self: &Rc<Self>,
-        partition: PartitionId,
-        request: Request,
-    ) -> Result<Receiver<Reply>, ErrorCode> {
-        if self.coordinators().has_ended() {
-            return Err(ErrorCode::NotCoordinator);
-        }
-        let host = self.coordinators().host(partition).ok_or(ErrorCode::NotCoordinator)?;
-        let ticket = Ticket(host.next_ticket.get());
-        host.next_ticket.set(ticket.0 + 1);
-        let (sender, receiver) = oneshot();
-        let for_others = request.body.may_wait();
-        host.waiting.borrow_mut().insert(ticket, Waiting { sender, for_others });
-        match self.turn(&host, |machine, context| machine.handle(context, ticket, request)) {
-            Ok(_) => Ok(receiver),
-            Err(error) => {
-                host.waiting.borrow_mut().remove(&ticket);
-                Err(error)
-            }
-        }
-    }
-
-    /// One call of the machine, and the append of what it writes.
-    fn turn(
-        self: &Rc<Self>,
-        host: &Rc<GroupHost>,
-        act: impl FnOnce(&mut GroupCoordinator, &mut Context) -> Effects<Reply>,
-    ) -> Result<Settled, ErrorCode> {
-        // its log is being closed
-        if self.storage().is_stopping() {
-            return Err(ErrorCode::NotCoordinator);
-        }
-        let effects = match &mut *host.machine.borrow_mut() {
-            Machine::Loading => return Err(ErrorCode::CoordinatorLoadInProgress),
-            Machine::Failed => return Err(ErrorCode::CoordinatorNotAvailable),
-            Machine::Gone => return Err(ErrorCode::NotCoordinator),
-            Machine::Running(machine) => {
-                let image = self.image();
-                let mut context = Context { now: now(), image: &image, random: &mut reactor::random_u64 };
-                act(machine, &mut context)
-            }
-        };
-        let settled = self.take_effect(host, effects);
-        if let Some(next) = host.next_tick().flatten()
-            && host.wakes.get().is_none_or(|wakes| next < wakes)
-        {
-            host.changed.notify();
-        }
-        Ok(settled)
-    }
-
-    fn take_effect(self: &Rc<Self>, host: &Rc<GroupHost>, effects: Effects<Reply>) -> Settled {
-        let Effects { records, replies } = effects;
-        match self.write(host.partition, &records) {
-            LocalAppend::Settled(outcomes) => {
-                host.settle(replies, &outcomes);
-                Settled(None)
-            }
-            waiting @ LocalAppend::Waiting(_) => {
-                let host = Rc::clone(host);
-                let waits = async move { host.settle(replies, &waiting.outcomes().await) };
-                Settled(Some(reactor::spawn(waits)))
-            }
-        }
-    }
-
-    /// Appends the records, in batches; without any, waits for what was appended before.
-    fn write(self: &Rc<Self>, partition: PartitionId, records: &[Record]) -> LocalAppend {
-        if records.is_empty() {
-            return self.wait_local(partition);
-        }
-        let offsets = records.iter().filter(|record| record.is_committed_offset()).count();
-        self.measures.counters.committed_offsets.add(offsets as u64);
-        self.measures.counters.group_records.add(records.len() as u64);
-        let timestamp = reactor::wall_clock_ms();
-        let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for record in records {
-            let (key, value) = record.encode();
-            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-            batch.push(NewRecord { timestamp, key: Some(key), value, headers: Vec::new() });
-            if bytes >= BATCH_BYTES {
-                batches.push(std::mem::take(&mut batch));
-                bytes = 0;
-            }
-        }
-        batches.extend((!batch.is_empty()).then_some(batch));
-        let batches = (batches.iter())
-            .map(|records| {
-                let batch =
-                    Bytes::from(compose(records, Codec::None).expect("a turn's records are few and small"));
-                let header = BatchHeader::parse(&batch).expect("a batch of our own");
-                AppendPartition { partition, batch, header }
-            })
-            .collect();
-        // To the high watermark, however long it takes: what a turn has done cannot be taken back when a time is over.
-        self.append_local(Acks::Leader, 0, batches, None)
-    }
-}
-
-/// A host's task: loads the machine, then calls it when something is due, until the partition goes or the node stops.
-async fn run(shard: Weak<Shard>, host: Rc<GroupHost>) {
-    let mut told = None;
-    loop {
-        let Some(strong) = shard.upgrade() else { return };
-        if matches!(*host.machine.borrow(), Machine::Gone) {
-            return;
-        }
-        match load::load(&strong, host.partition).await {
-            Ok(machine) => {
-                told = None;
-                strong.began(&host, Box::new(machine));
-            }
-            Err(_) if strong.storage().is_stopping() => return host.fail(Machine::Gone),
-            Err(reason) => {
-                if told.as_ref() != Some(&reason) {
-                    tracing::error!(
-                        partition = host.partition.index,
-                        reason,
-                        "the consumer groups of a partition of __consumer_offsets cannot be served until it can be read and \
-                         written; trying on"
-                    );
-                    told = Some(reason);
-                }
-                host.fail(Machine::Failed);
-            }
-        }
-        drop(strong);
-        serve_timers(&shard, &host).await;
-        if shard.upgrade().is_none_or(|shard| shard.coordinators().has_ended()) {
-            return;
-        }
-        reactor::sleep(RELOAD_PAUSE).await;
-    }
-}
-
-/// Until the machine runs no more, or the node stops.
-async fn serve_timers(shard: &Weak<Shard>, host: &Rc<GroupHost>) {
-    while let Some(next) = host.next_tick() {
-        let steady = now().steady;
-        let Some(strong) = shard.upgrade().filter(|shard| !shard.coordinators().has_ended()) else { return };
-        if next.is_some_and(|next| next <= steady) {
-            let _ = strong.turn(host, GroupCoordinator::tick);
-            drop(strong);
-            // a thousand sessions may end at once
-            reactor::turn().await;
-            continue;
-        }
-        drop(strong);
-        host.wakes.set(next);
-        match next {
-            Some(next) => or(sleep_until(next), host.changed.notified()).await,
-            None => host.changed.notified().await,
-        }
-        host.wakes.set(None);
-    }
-}
-
-/// Milliseconds of the steady clock.
-async fn sleep_until(at: u64) {
-    let deadline = Instant(at.saturating_mul(1_000_000));
-    reactor::sleep(deadline.since(reactor::now())).await;
-}
-
-impl Shard {
-    fn began(self: &Rc<Self>, host: &Rc<GroupHost>, machine: Box<GroupCoordinator>) {
-        if matches!(*host.machine.borrow(), Machine::Gone) {
-            return;
-        }
-        *host.machine.borrow_mut() = Machine::Running(machine);
-        let _ = self.turn(host, |machine, context| machine.loaded(context));
-        let (topics, telling) = (host.untold.take(), host.telling.take());
-        // a topic of the same name may be there again; nobody could commit anything of it yet
-        if let Ok(Settled(task)) =
-            self.turn(host, |machine, context| machine.topics_removed(context, &topics))
-        {
-            reactor::spawn(async move {
-                if let Some(task) = task {
-                    task.await;
-                }
-                telling.into_iter().for_each(|sender| sender.send(()));
-            });
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Shard;
-use crate::coordinator::group::{Body, Client, Reply, Request};
+use crate::coordinator::group::{Body, Client, GroupCoordinator, Reply, Request};
 use crate::metadata::OFFSETS_TOPIC;
 use crate::model::{ErrorCode, PartitionId, ShardId};
 use crate::partition::message::{ShardReply, ShardRequest};
@@ -11,11 +11,11 @@ use crate::protocol::messages::list_groups_response::ListedGroup;
 use crate::reactor;
 use crate::reactor::sync::oneshot;
 
-/// Where a group's records are, by Java's hash of its name.
+/// Where the records of a group, or of a transactional id, are: by Java's hash of its name.
 #[must_use]
-pub fn partition_of(group: &str, partitions: usize) -> i32 {
+pub fn partition_of(name: &str, partitions: usize) -> i32 {
     let hash =
-        group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+        name.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     let partitions = i32::try_from(partitions).unwrap_or(i32::MAX).max(1);
     (hash & i32::MAX) % partitions
 }
@@ -24,9 +24,14 @@ impl Shard {
     /// The partition that holds a group's records; `None`: there is no `__consumer_offsets` yet.
     #[must_use]
     pub fn offsets_partition(&self, group: &str) -> Option<PartitionId> {
+        self.partition_in(OFFSETS_TOPIC, group)
+    }
+
+    /// The partition of a coordinators' topic that holds the records of this name.
+    pub(super) fn partition_in(&self, topic: &str, name: &str) -> Option<PartitionId> {
         let image = self.image();
-        let topic = image.topic_by_name(OFFSETS_TOPIC)?;
-        Some(PartitionId { topic: topic.id, index: partition_of(group, topic.partitions.len()) })
+        let topic = image.topic_by_name(topic)?;
+        Some(PartitionId { topic: topic.id, index: partition_of(name, topic.partitions.len()) })
     }
 
     /// Asks the coordinator of one partition of `__consumer_offsets`, wherever it is.
@@ -40,7 +45,7 @@ impl Shard {
     ) -> Result<Reply, ErrorCode> {
         let Some(owner) = self.owner(partition) else { return Err(self.why_nobody_owns(partition)) };
         if owner == self.id() {
-            let receiver = self.ask_coordinator(partition, request)?;
+            let receiver = self.ask_coordinator::<GroupCoordinator>(partition, request)?;
             return receiver.await.ok_or(ErrorCode::NotCoordinator);
         }
         if !request.body.may_wait() {
@@ -56,7 +61,7 @@ impl Shard {
         receiver.await.unwrap_or(Err(ErrorCode::NotCoordinator))
     }
 
-    fn why_nobody_owns(&self, partition: PartitionId) -> ErrorCode {
+    pub(super) fn why_nobody_owns(&self, partition: PartitionId) -> ErrorCode {
         let is_ours =
             self.image().partition(partition).is_some_and(|partition| partition.leader == self.broker());
         if is_ours { ErrorCode::CoordinatorLoadInProgress } else { ErrorCode::NotCoordinator }
@@ -92,8 +97,8 @@ impl Shard {
         let client = Client { id: String::new(), host: String::new() };
         let request = Request { version: 0, client, body: Body::List { states, types } };
         let mut listed = Vec::new();
-        for host in self.coordinators().all() {
-            match self.ask_coordinator(host.partition, request.clone()) {
+        for host in self.coordinators().groups.all() {
+            match self.ask_coordinator::<GroupCoordinator>(host.partition, request.clone()) {
                 Ok(receiver) => match receiver.await {
                     Some(Reply::List(groups)) => listed.extend(groups),
                     Some(_) => unreachable!("List is answered in kind"),
@@ -112,7 +117,7 @@ impl Shard {
         partition: PartitionId,
         request: Request,
     ) -> impl Future<Output = Result<Reply, ErrorCode>> + use<> {
-        let asked = self.ask_coordinator(partition, request);
+        let asked = self.ask_coordinator::<GroupCoordinator>(partition, request);
         async move { asked?.await.ok_or(ErrorCode::NotCoordinator) }
     }
 

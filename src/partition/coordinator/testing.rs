@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use super::{Machine, Shard, load};
+use super::{Coordinators, Host, Hosted, Shard, Stage, load};
+use crate::coordinator::group::GroupCoordinator;
+use crate::coordinator::transaction::TransactionCoordinator;
 use crate::model::PartitionId;
 
 impl Shard {
@@ -13,17 +15,21 @@ impl Shard {
     /// If they are not the same.
     pub async fn check_coordinator(self: &Rc<Self>, partition: PartitionId) -> bool {
         // the machine and the log it has read are of one moment: there is no await behind the last look at the log's end
-        let Ok(loaded) = load::load(self, partition).await else { return false };
-        let Some(host) = self.coordinators().host(partition) else { return false };
+        let Ok(loaded) = load::load::<GroupCoordinator>(self, partition).await else { return false };
+        let Some(host) = self.coordinators().groups.get(partition) else { return false };
         let machine = host.machine.borrow();
-        let Machine::Running(machine) = &*machine else { return false };
+        let Stage::Running(machine) = &*machine else { return false };
         machine.assert_same(&loaded);
         true
     }
 
     /// Coordinators that could not write what they had decided, or not read their log.
     pub fn failed_coordinators(&self) -> usize {
-        let has_failed = |host: &Rc<super::GroupHost>| matches!(*host.machine.borrow(), Machine::Failed);
-        self.coordinators().all().iter().filter(|host| has_failed(host)).count()
+        fn failed<M: Hosted>(coordinators: &Coordinators) -> usize {
+            let has_failed = |host: &Rc<Host<M>>| matches!(*host.machine.borrow(), Stage::Failed);
+            M::hosts(coordinators).all().iter().filter(|host| has_failed(host)).count()
+        }
+        let coordinators = self.coordinators();
+        failed::<GroupCoordinator>(coordinators) + failed::<TransactionCoordinator>(coordinators)
     }
 }

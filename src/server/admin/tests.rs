@@ -63,7 +63,7 @@ fn with_admin(second: Second, work: impl AsyncFn(Admin) + Clone + 'static) {
                 if id == ShardId::ZERO || second == Second::Answers {
                     shard.start(
                         config,
-                        crate::coordinator::group::Settings::default(),
+                        crate::partition::CoordinatorSettings::default(),
                         dirs,
                         Box::new(NoHost),
                     );

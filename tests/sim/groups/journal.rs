@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{World, chance};
-use crate::coordinator::record::{EpochPartitions, Record};
+use crate::coordinator::record::{EpochPartitions, LogRecord, Record};
 use crate::metadata::OFFSETS_TOPIC;
 use crate::model::{Offset, PartitionId, TopicId};
 use crate::partition::Shard;

@@ -10,7 +10,7 @@ use crate::handlers::LocalFuture;
 use crate::metadata::{Image, Reply, Request, Settings, TopicDefaults};
 use crate::metrics::snapshot::Server;
 use crate::model::{BrokerId, DirectoryId, ErrorCode, ShardId};
-use crate::partition::{Host, Lifecycle, Message, Shard, ShardRequest};
+use crate::partition::{CoordinatorSettings, Host, Lifecycle, Message, Shard, ShardRequest};
 use crate::reactor::ShardContext;
 use crate::reactor::sync::Notify;
 use crate::storage::testing::config;
@@ -76,7 +76,12 @@ impl Node {
         let node = Rc::new(node);
         let mut config = config();
         config.live.cleaner = CleanerConfig { backoff_ms: 3_000, map_bytes: 1 << 20, is_on: true };
-        shard.start(config, settings, log_dirs(), Box::new(NodeHost(Rc::downgrade(&node))));
+        shard.start(
+            config,
+            CoordinatorSettings { groups: settings, ..CoordinatorSettings::default() },
+            log_dirs(),
+            Box::new(NodeHost(Rc::downgrade(&node))),
+        );
         node
     }
 

@@ -4,10 +4,9 @@ use std::rc::Rc;
 
 use super::member::{AWAY, Member, State};
 use super::reconcile::{Step, is_within};
-use super::{
-    Claim, ConsumerGroup, MEMBER_ID_BYTES_MAX, Partitions, Refusal, config, member, migration, regexes,
-};
+use super::{Claim, ConsumerGroup, MEMBER_ID_BYTES_MAX, Partitions, Refusal, config, member, migration};
 use crate::coordinator::group::{Client, Group, Members, Turn};
+use crate::coordinator::pattern;
 use crate::coordinator::record::{MemberValue, TEXT_BYTES_MAX};
 use crate::model::{ErrorCode, TopicId};
 use crate::protocol::StrBytes;
@@ -214,7 +213,7 @@ impl ConsumerGroup {
         if let Some(regex) = about.regex.as_deref().filter(|regex| !regex.is_empty())
             && about.regex != before.about.regex
             && !self.index.regexes.contains_key(regex)
-            && let Err(reason) = regexes::compile(regex)
+            && let Err(reason) = pattern::compile(regex)
         {
             let message =
                 format!("SubscribedTopicRegex `{regex}` is not a valid regular expression: {reason}.");

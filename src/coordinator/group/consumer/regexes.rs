@@ -1,39 +1,16 @@
 //! Topics that members name by a regular expression. An expression is looked at when the first member comes with it, when there
 //! are other topics, and every group.consumer.regex.refresh.interval.ms; what it meant is in the log.
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::ConsumerGroup;
 use crate::coordinator::group::{Due, Turn};
+use crate::coordinator::pattern::compile;
 use crate::coordinator::record::RegexValue;
 use crate::metadata::Image;
 
 /// A group's expressions are looked at because of other topics so often at most, milliseconds.
 const REFRESH_INTERVAL_MS_MIN: u64 = 10_000;
-
-/// Of an expression, bytes.
-const LENGTH_MAX: usize = 4_096;
-
-/// What an expression may take when it is compiled, bytes. Matching takes time in proportion to it at most.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
-
-/// Matches whole names.
-///
-/// # Errors
-/// Why it is none, or that it is too large.
-pub(super) fn compile(regex: &str) -> Result<Regex, String> {
-    if regex.len() > LENGTH_MAX {
-        return Err(format!("it is longer than {LENGTH_MAX} bytes"));
-    }
-    let build = |pattern: &str| {
-        let mut builder = RegexBuilder::new(pattern);
-        builder.size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).nest_limit(100);
-        builder.build().map_err(|error| error.to_string())
-    };
-    // by itself first: `a)|(b` is none, but would be one between brackets
-    build(regex)?;
-    build(&format!("^(?:{regex})$"))
-}
 
 fn matching(regex: &Regex, image: &Image) -> Vec<String> {
     let names = image.topics().map(|topic| &topic.name);

@@ -1,7 +1,8 @@
 //! What is left after a restart.
 
 use super::*;
-use crate::coordinator::record::{ClassicGroupValue, ClassicMemberValue, Record};
+use crate::coordinator::Machine;
+use crate::coordinator::record::{ClassicGroupValue, ClassicMemberValue, LogRecord, Record};
 
 #[test]
 fn a_stable_group_goes_on() {

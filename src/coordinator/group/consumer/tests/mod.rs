@@ -14,9 +14,10 @@ use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 
+use crate::coordinator::Machine;
 use crate::coordinator::group::testing::Driver;
 use crate::coordinator::group::{Body, GroupCoordinator, Members, Reply, Settings};
-use crate::coordinator::record::Record;
+use crate::coordinator::record::{LogRecord, Record};
 use crate::metadata::{
     ConfigResource, Image, NewPartition, Record as MetadataRecord, ResourceKind, TopicDefaults,
 };
