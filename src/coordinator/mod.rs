@@ -18,6 +18,7 @@ pub mod record;
 mod timers;
 
 use crate::metadata::Image;
+use crate::model::{ProducerEpoch, ProducerId};
 use record::Record;
 
 /// Both clocks at the beginning of a turn, milliseconds.
@@ -47,10 +48,12 @@ pub struct Context<'a> {
 pub struct Effects<Reply> {
     pub records: Vec<Record>,
     pub replies: Vec<(Ticket, Reply)>,
+    /// The records are part of this producer's transaction.
+    pub in_transaction: Option<(ProducerId, ProducerEpoch)>,
 }
 
 impl<Reply> Default for Effects<Reply> {
     fn default() -> Self {
-        Effects { records: Vec::new(), replies: Vec::new() }
+        Effects { records: Vec::new(), replies: Vec::new(), in_transaction: None }
     }
 }

@@ -14,6 +14,7 @@ mod commit;
 mod consumer;
 mod describe;
 mod offsets;
+mod pending;
 mod request;
 mod settings;
 #[cfg(test)]
@@ -26,7 +27,7 @@ pub use describe::GroupProgress;
 pub use request::{Body, Client, Reply, Request};
 pub use settings::{Migration, Settings};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -37,8 +38,10 @@ use offsets::{Expiry, Offsets};
 use super::record::Record;
 use super::timers::Timers;
 use super::{Context, Effects, Now, Ticket};
+use crate::log::producer_state::EndTxn;
 use crate::metadata::Image;
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, ProducerId};
+use crate::protocol::messages::OffsetCommitRequest;
 
 /// Groups that one sweep looks at before others get a turn.
 const SWEPT_AT_ONCE: usize = 256;
@@ -47,6 +50,8 @@ pub struct GroupCoordinator {
     settings: Settings,
     groups: BTreeMap<Rc<str>, Group>,
     timers: Timers<Timer>,
+    /// Groups in which a producer's open transaction has offsets, or had.
+    transactions: BTreeMap<ProducerId, BTreeSet<Rc<str>>>,
     /// How far the sweep for expired offsets has come.
     swept: Option<Rc<str>>,
 }
@@ -132,7 +137,13 @@ impl GroupCoordinator {
     /// Without groups: [`Self::replay`] what its log holds, then call [`Self::loaded`].
     #[must_use]
     pub fn new(settings: Settings) -> GroupCoordinator {
-        GroupCoordinator { settings, groups: BTreeMap::new(), timers: Timers::default(), swept: None }
+        GroupCoordinator {
+            settings,
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+            transactions: BTreeMap::new(),
+            swept: None,
+        }
     }
 
     /// One record of the log, in its order.
@@ -145,6 +156,29 @@ impl GroupCoordinator {
         }
     }
 
+    /// One record of the log that is part of a transaction of this producer's.
+    pub fn replay_in_transaction(&mut self, producer: ProducerId, record: Record) {
+        let Record::Offset { group, topic, partition, value } = record else {
+            // nobody writes other records within a transaction
+            return self.replay(record);
+        };
+        let id: Rc<str> = Rc::from(group);
+        let group = self.groups.entry(Rc::clone(&id)).or_insert_with(Group::new);
+        group.offsets.replay_pending(producer, &topic, partition, value);
+        self.transactions.entry(producer).or_default().insert(id);
+    }
+
+    /// The log has come to the end of the producer's transaction, live or when it is read.
+    pub fn end_transaction(&mut self, producer: ProducerId, end: EndTxn) {
+        for id in self.transactions.remove(&producer).unwrap_or_default() {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            group.offsets.end_transaction(producer, end);
+            if group.is_gone() {
+                self.groups.remove(&id);
+            }
+        }
+    }
+
     /// The log has been replayed: members have their time anew, offsets of topics that are gone go.
     pub fn loaded(&mut self, context: &mut Context) -> Effects<Reply> {
         let sweep = context.now.steady + self.settings.offsets_retention_check_interval_ms;
@@ -152,14 +186,14 @@ impl GroupCoordinator {
         let image = context.image;
         self.each(context, |group, turn| {
             group.loaded(turn);
-            group.offsets.remove_where(turn, |topic, _| image.topic_by_name(topic).is_none());
+            group.offsets.remove_topics(turn, |topic| image.topic_by_name(topic).is_none());
         })
     }
 
     /// These topics are no more: their offsets go with them, or a topic of the same name would begin there.
     pub fn topics_removed(&mut self, context: &mut Context, topics: &[String]) -> Effects<Reply> {
         self.each(context, |group, turn| {
-            group.offsets.remove_where(turn, |topic, _| topics.iter().any(|removed| removed == topic));
+            group.offsets.remove_topics(turn, |topic| topics.iter().any(|removed| removed == topic));
         })
     }
 
@@ -189,13 +223,15 @@ impl GroupCoordinator {
             Body::FetchOffsets { group, require_stable } => {
                 answer(ticket, Reply::FetchOffsets(self.fetch_offsets(&group, require_stable)))
             }
-            Body::Commit(commit) => {
-                let id = commit.group_id.0.to_string();
-                let may_create = commit.generation_id_or_member_epoch < 0;
-                self.one(context, &id, |group, turn| match group {
-                    None if !may_create => commit::of_no_group(turn, ticket, version, &commit),
-                    group => group.get_or_insert_with(Group::new).commit(turn, ticket, version, &commit),
-                })
+            Body::Commit(commit) => self.commit(context, ticket, version, None, &commit),
+            Body::CommitInTransaction { producer_id, producer_epoch, commit } => {
+                let mut effects = self.commit(context, ticket, version, Some(producer_id), &commit);
+                if !effects.records.is_empty() {
+                    let id = Rc::from(&*commit.group_id.0);
+                    self.transactions.entry(producer_id).or_default().insert(id);
+                    effects.in_transaction = Some((producer_id, producer_epoch));
+                }
+                effects
             }
             Body::DeleteOffsets(request) => {
                 let id = request.group_id.0.to_string();
@@ -229,6 +265,21 @@ impl GroupCoordinator {
                 })
             }
         }
+    }
+
+    fn commit(
+        &mut self,
+        context: &mut Context,
+        ticket: Ticket,
+        version: i16,
+        producer: Option<ProducerId>,
+        commit: &OffsetCommitRequest,
+    ) -> Effects<Reply> {
+        let may_create = commit.generation_id_or_member_epoch < 0;
+        self.one(context, &commit.group_id.0, |group, turn| match group {
+            None if !may_create => commit::of_no_group(turn, ticket, version, producer, commit),
+            group => group.get_or_insert_with(Group::new).commit(turn, ticket, version, producer, commit),
+        })
     }
 
     /// By when [`Self::tick`] has something to do, milliseconds of the steady clock.
@@ -438,12 +489,12 @@ impl Group {
         if !is_empty {
             return ErrorCode::NonEmptyGroup;
         }
-        self.offsets.remove_where(turn, |_, _| true);
+        self.offsets.remove_topics(turn, |_| true);
         self.remove_if_empty(turn);
         ErrorCode::None
     }
 }
 
 fn answer(ticket: Ticket, reply: Reply) -> Effects<Reply> {
-    Effects { records: Vec::new(), replies: vec![(ticket, reply)] }
+    Effects { replies: vec![(ticket, reply)], ..Effects::default() }
 }

@@ -268,7 +268,7 @@ impl Shard {
     }
 
     fn take_effect(self: &Rc<Self>, host: &Rc<GroupHost>, effects: Effects<Reply>) -> Settled {
-        let Effects { records, replies } = effects;
+        let Effects { records, replies, in_transaction: _ } = effects;
         match self.write(host.partition, &records) {
             LocalAppend::Settled(outcomes) => {
                 host.settle(replies, &outcomes);
