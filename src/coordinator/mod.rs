@@ -22,8 +22,9 @@ pub mod transaction;
 
 use std::fmt::Debug;
 
+use crate::log::producer_state::EndTxn;
 use crate::metadata::Image;
-use crate::model::ProducerId;
+use crate::model::{ProducerEpoch, ProducerId};
 use record::LogRecord;
 
 /// Both clocks at the beginning of a turn, milliseconds.
@@ -65,6 +66,14 @@ pub trait Machine: Sized + 'static {
     /// One record of the log, in its order.
     fn replay(&mut self, record: Self::Record);
 
+    /// As [`Self::replay`], of a record that is part of a transaction of this producer's.
+    fn replay_in_transaction(&mut self, _producer: ProducerId, record: Self::Record) {
+        self.replay(record);
+    }
+
+    /// The log has come to the end of the producer's transaction, live or when it is read.
+    fn end_transaction(&mut self, _producer: ProducerId, _end: EndTxn) {}
+
     /// The log has been replayed.
     fn loaded(&mut self, context: &mut Context) -> EffectsOf<Self>;
 
@@ -95,17 +104,20 @@ pub struct Effects<Reply, Record, Command> {
     pub records: Vec<Record>,
     pub replies: Vec<(Ticket, Reply)>,
     pub commands: Vec<Command>,
+    /// The records are part of this producer's transaction, which its coordinator knows of.
+    pub in_transaction: Option<(ProducerId, ProducerEpoch)>,
 }
 
 impl<Reply, Record, Command> Default for Effects<Reply, Record, Command> {
     fn default() -> Self {
-        Effects { records: Vec::new(), replies: Vec::new(), commands: Vec::new() }
+        Effects { records: Vec::new(), replies: Vec::new(), commands: Vec::new(), in_transaction: None }
     }
 }
 
 impl<Reply, Record, Command> Effects<Reply, Record, Command> {
-    /// What came of the next turn.
+    /// What came of the next turn; neither is one in a transaction.
     fn append(&mut self, next: Self) {
+        assert!(self.in_transaction.is_none() && next.in_transaction.is_none(), "each has batches of its own");
         self.records.extend(next.records);
         self.replies.extend(next.replies);
         self.commands.extend(next.commands);

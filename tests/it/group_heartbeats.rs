@@ -1,7 +1,7 @@
 //! What a heartbeat that brings nothing new costs: it does not depend on what the member has.
 
 use corelane::coordinator::group::{Body, Client, GroupCoordinator, Reply, Request, Settings};
-use corelane::coordinator::{Context, Now, Ticket};
+use corelane::coordinator::{Context, Machine, Now, Ticket};
 use corelane::metadata::{Image, NewPartition, Record, TopicDefaults};
 use corelane::model::{PartitionId, TopicId};
 use corelane::protocol::StrBytes;
@@ -39,7 +39,7 @@ impl Lone {
         let client = Client { id: "client".to_owned(), host: "/127.0.0.1".to_owned() };
         let request = Request { version: 1, client, body: Body::ConsumerHeartbeat(Box::new(request)) };
         let (now, random) = (Now { steady: 1_000, wall: 1_700_000_000_000 }, &mut || 7);
-        let mut context = Context { now, image: &self.image, random };
+        let mut context = Context { now, image: &self.image, random, producer_id: &mut || None };
         let handle = || self.coordinator.handle(&mut context, Ticket(1), request);
         let (mut effects, allocations) = measure(handle);
         match effects.replies.pop() {

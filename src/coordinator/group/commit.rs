@@ -3,7 +3,7 @@
 use super::{Group, GroupCoordinator, Members, Reply, Turn};
 use crate::coordinator::Ticket;
 use crate::coordinator::record::{OffsetValue, TEXT_BYTES_MAX};
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, ProducerId};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -23,8 +23,14 @@ use crate::protocol::messages::{
 const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
 
 /// A member of a group that is not there commits.
-pub(super) fn of_no_group(turn: &mut Turn, ticket: Ticket, version: i16, request: &OffsetCommitRequest) {
-    let error = if version >= GROUP_ID_NOT_FOUND_FROM {
+pub(super) fn of_no_group(
+    turn: &mut Turn,
+    ticket: Ticket,
+    version: i16,
+    producer: Option<ProducerId>,
+    request: &OffsetCommitRequest,
+) {
+    let error = if producer.is_some() || version >= GROUP_ID_NOT_FOUND_FROM {
         ErrorCode::GroupIdNotFound
     } else {
         ErrorCode::IllegalGeneration
@@ -58,19 +64,21 @@ pub fn refused(request: &OffsetCommitRequest, error: ErrorCode) -> OffsetCommitR
 }
 
 impl Group {
+    /// With a producer, in its transaction.
     pub(super) fn commit(
         &mut self,
         turn: &mut Turn,
         ticket: Ticket,
         version: i16,
+        producer: Option<ProducerId>,
         request: &OffsetCommitRequest,
     ) {
         if turn.group.len() > TEXT_BYTES_MAX {
             return turn.reply(ticket, Reply::Commit(refused(request, ErrorCode::InvalidGroupId)));
         }
         let may_commit = match &mut self.members {
-            Members::Classic(members) => members.may_commit(turn, request),
-            Members::Consumer(members) => members.may_commit(turn, version, request),
+            Members::Classic(members) => members.may_commit(turn, producer, request),
+            Members::Consumer(members) => members.may_commit(turn, version, producer, request),
         };
         if let Err(error) = may_commit {
             return turn.reply(ticket, Reply::Commit(refused(request, error)));
@@ -101,7 +109,7 @@ impl Group {
                         commit_timestamp: now,
                         expire_timestamp,
                     };
-                    self.offsets.commit(turn, &topic.name, index, value);
+                    self.offsets.commit(turn, producer, &topic.name, index, value);
                     ErrorCode::None
                 };
                 let answer = OffsetCommitResponsePartition::default().with_partition_index(index);
@@ -154,21 +162,27 @@ impl Group {
 }
 
 impl GroupCoordinator {
-    /// What is not committed, or of a group that is not there, is -1. `require_stable`: what a transaction is about to
-    /// commit is not told yet; no transaction commits offsets yet.
+    /// What is not committed, or of a group that is not there, is -1. `require_stable`: what an open transaction may change
+    /// is not told, but UNSTABLE_OFFSET_COMMIT: the client asks again (KIP-447).
     pub(super) fn fetch_offsets(
         &self,
         request: &OffsetFetchRequestGroup,
-        _require_stable: bool,
+        require_stable: bool,
     ) -> OffsetFetchResponseGroup {
         let response = OffsetFetchResponseGroup::default().with_group_id(request.group_id.clone());
         let group = self.groups.get(request.group_id.as_str());
         if let Some(Err(error)) = group.map(|group| group.may_fetch_offsets(request)) {
             return response.with_error_code(error.code());
         }
-        let answer = |index: i32, value: Option<&OffsetValue>| {
+        let answer = |topic: &str, index: i32, value: Option<&OffsetValue>| {
             let answer = OffsetFetchResponsePartitions::default().with_partition_index(index);
-            match value {
+            let is_unstable =
+                require_stable && group.is_some_and(|group| group.offsets.is_pending(topic, index));
+            let answer = match is_unstable {
+                true => answer.with_error_code(ErrorCode::UnstableOffsetCommit.code()),
+                false => answer,
+            };
+            match value.filter(|_| !is_unstable) {
                 Some(value) => answer
                     .with_committed_offset(value.offset)
                     .with_committed_leader_epoch(value.leader_epoch)
@@ -184,7 +198,7 @@ impl GroupCoordinator {
                 .map(|topic| {
                     let partitions = topic.partition_indexes.iter().map(|&index| {
                         let value = group.and_then(|group| group.offsets.get(&topic.name, index));
-                        answer(index, value)
+                        answer(&topic.name, index, value)
                     });
                     OffsetFetchResponseTopics::default()
                         .with_name(topic.name.clone())
@@ -194,7 +208,8 @@ impl GroupCoordinator {
                 .collect(),
             None => (group.into_iter().flat_map(|group| group.offsets.iter()))
                 .map(|(topic, partitions)| {
-                    let partitions = partitions.iter().map(|(index, value)| answer(*index, Some(value)));
+                    let partitions =
+                        partitions.iter().map(|(index, value)| answer(topic, *index, Some(value)));
                     OffsetFetchResponseTopics::default()
                         .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
                         .with_partitions(partitions.collect())

@@ -14,6 +14,7 @@ mod commit;
 mod consumer;
 mod describe;
 mod offsets;
+mod pending;
 mod request;
 mod settings;
 #[cfg(test)]
@@ -26,7 +27,7 @@ pub use describe::GroupProgress;
 pub use request::{Body, Client, Reply, Request};
 pub use settings::{Migration, Settings};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -38,8 +39,10 @@ use offsets::{Expiry, Offsets};
 use super::record::Record;
 use super::timers::Timers;
 use super::{Context, Machine, Now, Ticket};
+use crate::log::producer_state::EndTxn;
 use crate::metadata::Image;
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, ProducerId};
+use crate::protocol::messages::OffsetCommitRequest;
 
 /// Nothing is commanded.
 type Effects = super::Effects<Reply, Record, Infallible>;
@@ -51,6 +54,8 @@ pub struct GroupCoordinator {
     settings: Settings,
     groups: BTreeMap<Rc<str>, Group>,
     timers: Timers<Timer>,
+    /// Groups in which a producer's open transaction has offsets, or had.
+    transactions: BTreeMap<ProducerId, BTreeSet<Rc<str>>>,
     /// How far the sweep for expired offsets has come.
     swept: Option<Rc<str>>,
 }
@@ -150,7 +155,13 @@ impl Machine for GroupCoordinator {
     type Command = Infallible;
 
     fn new(settings: Settings) -> GroupCoordinator {
-        GroupCoordinator { settings, groups: BTreeMap::new(), timers: Timers::default(), swept: None }
+        GroupCoordinator {
+            settings,
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+            transactions: BTreeMap::new(),
+            swept: None,
+        }
     }
 
     fn replay(&mut self, record: Record) {
@@ -162,6 +173,27 @@ impl Machine for GroupCoordinator {
         }
     }
 
+    fn replay_in_transaction(&mut self, producer: ProducerId, record: Record) {
+        let Record::Offset { group, topic, partition, value } = record else {
+            // nobody writes other records within a transaction
+            return self.replay(record);
+        };
+        let id: Rc<str> = Rc::from(group);
+        let group = self.groups.entry(Rc::clone(&id)).or_insert_with(Group::new);
+        group.offsets.replay_pending(producer, &topic, partition, value);
+        self.transactions.entry(producer).or_default().insert(id);
+    }
+
+    fn end_transaction(&mut self, producer: ProducerId, end: EndTxn) {
+        for id in self.transactions.remove(&producer).unwrap_or_default() {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            group.offsets.end_transaction(producer, end);
+            if group.is_gone() {
+                self.groups.remove(&id);
+            }
+        }
+    }
+
     /// The log has been replayed: members have their time anew, offsets of topics that are gone go.
     fn loaded(&mut self, context: &mut Context) -> Effects {
         let sweep = context.now.steady + self.settings.offsets_retention_check_interval_ms;
@@ -169,14 +201,14 @@ impl Machine for GroupCoordinator {
         let image = context.image;
         self.each(context, |group, turn| {
             group.loaded(turn);
-            group.offsets.remove_where(turn, |topic, _| image.topic_by_name(topic).is_none());
+            group.offsets.remove_topics(turn, |topic| image.topic_by_name(topic).is_none());
         })
     }
 
     /// These topics are no more: their offsets go with them, or a topic of the same name would begin there.
     fn topics_removed(&mut self, context: &mut Context, topics: &[String]) -> Effects {
         self.each(context, |group, turn| {
-            group.offsets.remove_where(turn, |topic, _| topics.iter().any(|removed| removed == topic));
+            group.offsets.remove_topics(turn, |topic| topics.iter().any(|removed| removed == topic));
         })
     }
 
@@ -205,12 +237,15 @@ impl Machine for GroupCoordinator {
             Body::FetchOffsets { group, require_stable } => {
                 answer(ticket, Reply::FetchOffsets(self.fetch_offsets(&group, require_stable)))
             }
-            Body::Commit(commit) => {
-                let may_create = commit.generation_id_or_member_epoch < 0;
-                self.one(context, &commit.group_id, |group, turn| match group {
-                    None if !may_create => commit::of_no_group(turn, ticket, version, &commit),
-                    group => group.get_or_insert_with(Group::new).commit(turn, ticket, version, &commit),
-                })
+            Body::Commit(commit) => self.commit(context, ticket, version, None, &commit),
+            Body::CommitInTransaction { producer_id, producer_epoch, commit } => {
+                let mut effects = self.commit(context, ticket, version, Some(producer_id), &commit);
+                if !effects.records.is_empty() {
+                    let id = Rc::from(&*commit.group_id.0);
+                    self.transactions.entry(producer_id).or_default().insert(id);
+                    effects.in_transaction = Some((producer_id, producer_epoch));
+                }
+                effects
             }
             Body::DeleteOffsets(request) => self.one(context, &request.group_id, |group, turn| match group {
                 None => commit::delete_from_no_group(turn, ticket),
@@ -252,6 +287,22 @@ impl Machine for GroupCoordinator {
 }
 
 impl GroupCoordinator {
+    /// With a producer, in its transaction.
+    fn commit(
+        &mut self,
+        context: &mut Context,
+        ticket: Ticket,
+        version: i16,
+        producer: Option<ProducerId>,
+        commit: &OffsetCommitRequest,
+    ) -> Effects {
+        let may_create = commit.generation_id_or_member_epoch < 0;
+        self.one(context, &commit.group_id, |group, turn| match group {
+            None if !may_create => commit::of_no_group(turn, ticket, version, producer, commit),
+            group => group.get_or_insert_with(Group::new).commit(turn, ticket, version, producer, commit),
+        })
+    }
+
     /// Forgets offsets that are too old, and groups that have nothing left; some groups at a time.
     fn sweep(&mut self, context: &mut Context) -> Effects {
         let behind = self.swept.take().map_or(Bound::Unbounded, Bound::Excluded);
@@ -442,7 +493,7 @@ impl Group {
         if !is_empty {
             return ErrorCode::NonEmptyGroup;
         }
-        self.offsets.remove_where(turn, |_, _| true);
+        self.offsets.remove_topics(turn, |_| true);
         self.remove_if_empty(turn);
         ErrorCode::None
     }

@@ -1,5 +1,6 @@
 //! What is asked of a group coordinator, in Kafka's messages, and what it answers.
 
+use crate::model::{ProducerEpoch, ProducerId};
 use crate::protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use crate::protocol::messages::delete_groups_response::DeletableGroupResult;
 use crate::protocol::messages::describe_groups_response::DescribedGroup;
@@ -40,6 +41,12 @@ pub enum Body {
     Leave(LeaveGroupRequest),
     ConsumerHeartbeat(Box<ConsumerGroupHeartbeatRequest>),
     Commit(Box<OffsetCommitRequest>),
+    /// TxnOffsetCommit, of the same fields: once the producer's transaction, which the log knows to be open, commits.
+    CommitInTransaction {
+        producer_id: ProducerId,
+        producer_epoch: ProducerEpoch,
+        commit: Box<OffsetCommitRequest>,
+    },
     /// `topics: None`: all.
     FetchOffsets {
         group: OffsetFetchRequestGroup,

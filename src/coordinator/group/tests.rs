@@ -4,12 +4,12 @@ use super::*;
 use crate::coordinator::EffectsOf;
 use crate::coordinator::record::OffsetValue;
 use crate::metadata::{NewPartition, Record as MetadataRecord, TopicDefaults};
-use crate::model::TopicId;
+use crate::model::{ProducerEpoch, TopicId};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use crate::protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use crate::protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::protocol::messages::{GroupId, OffsetCommitRequest, TopicName};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -22,9 +22,15 @@ fn text(text: &str) -> StrBytes {
 struct Rig {
     machine: GroupCoordinator,
     image: Image,
-    log: Vec<Record>,
+    log: Vec<Logged>,
     now: Now,
     tickets: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Logged {
+    Record(Option<ProducerId>, Record),
+    End(ProducerId, EndTxn),
 }
 
 impl Rig {
@@ -53,8 +59,9 @@ impl Rig {
     ) -> Vec<(Ticket, Reply)> {
         let mut context =
             Context { now: self.now, image: &self.image, random: &mut || 4, producer_id: &mut || None };
-        let Effects { records, replies, .. } = act(&mut self.machine, &mut context);
-        self.log.extend(records);
+        let Effects { records, replies, in_transaction, .. } = act(&mut self.machine, &mut context);
+        let producer = in_transaction.map(|(producer, _)| producer);
+        self.log.extend(records.into_iter().map(|record| Logged::Record(producer, record)));
         replies
     }
 
@@ -71,17 +78,41 @@ impl Rig {
     }
 
     fn commit(&mut self, group: &str, topic: &str, offset: i64, retention_ms: i64) -> i16 {
-        let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
-        let topic = OffsetCommitRequestTopic::default()
-            .with_name(TopicName(text(topic)))
-            .with_partitions(vec![partition]);
-        let request = OffsetCommitRequest::default()
-            .with_group_id(GroupId(text(group)))
-            .with_generation_id_or_member_epoch(-1)
-            .with_retention_time_ms(retention_ms)
-            .with_topics(vec![topic]);
-        match self.ask(4, Body::Commit(Box::new(request))) {
+        let request = commit(group, topic, offset).with_retention_time_ms(retention_ms);
+        self.error_of(4, Body::Commit(Box::new(request)))
+    }
+
+    fn commit_in_transaction(&mut self, producer: i64, group: &str, topic: &str, offset: i64) {
+        let commit = Box::new(commit(group, topic, offset));
+        assert_eq!(self.error_of(3, in_transaction(producer, commit)), 0);
+    }
+
+    fn end(&mut self, producer: i64, end: EndTxn) {
+        self.machine.end_transaction(ProducerId(producer), end);
+        self.log.push(Logged::End(ProducerId(producer), end));
+    }
+
+    /// Of a commit of one partition.
+    fn error_of(&mut self, version: i16, body: Body) -> i16 {
+        match self.ask(version, body) {
             Reply::Commit(response) => response.topics[0].partitions[0].error_code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a consumer is told that wants stable offsets: the error, and the offset.
+    fn stable(&mut self, group: &str, topic: &str) -> (i16, i64) {
+        let topic = OffsetFetchRequestTopics::default()
+            .with_name(TopicName(text(topic)))
+            .with_partition_indexes(vec![0]);
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(GroupId(text(group)))
+            .with_topics(Some(vec![topic]));
+        match self.ask(9, Body::FetchOffsets { group, require_stable: true }) {
+            Reply::FetchOffsets(fetched) => {
+                let partition = &fetched.topics[0].partitions[0];
+                (partition.error_code, partition.committed_offset)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -116,10 +147,36 @@ impl Rig {
     /// The same out of the log.
     fn reload(&mut self) {
         let mut machine = GroupCoordinator::new(Settings::default());
-        self.log.iter().cloned().for_each(|record| machine.replay(record));
+        for logged in self.log.iter().cloned() {
+            match logged {
+                Logged::Record(None, record) => machine.replay(record),
+                Logged::Record(Some(producer), record) => machine.replay_in_transaction(producer, record),
+                Logged::End(producer, end) => machine.end_transaction(producer, end),
+            }
+        }
         self.machine = machine;
         self.turn(|machine, context| machine.loaded(context));
     }
+}
+
+fn commit(group: &str, topic: &str, offset: i64) -> OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(TopicName(text(topic)))
+        .with_partitions(vec![partition]);
+    OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+fn plain<const N: usize>(records: [Record; N]) -> Vec<Logged> {
+    records.into_iter().map(|record| Logged::Record(None, record)).collect()
+}
+
+fn in_transaction(producer: i64, commit: Box<OffsetCommitRequest>) -> Body {
+    let (producer_id, producer_epoch) = (ProducerId(producer), ProducerEpoch(0));
+    Body::CommitInTransaction { producer_id, producer_epoch, commit }
 }
 
 fn pairs(pairs: &[(&str, i64)]) -> Vec<(String, i64)> {
@@ -183,7 +240,10 @@ fn offsets_of_topics_that_are_gone_go() {
     rig.reload();
     assert!(rig.machine.groups.is_empty());
     let last = rig.log.last().unwrap();
-    assert!(matches!(last, Record::Offset { topic, value: None, .. } if topic == "b"), "{last:?}");
+    assert!(
+        matches!(last, Logged::Record(None, Record::Offset { topic, value: None, .. }) if topic == "b"),
+        "{last:?}"
+    );
 }
 
 #[test]
@@ -218,10 +278,14 @@ fn a_log_that_repeats_itself_or_removes_what_is_not_there_is_replayed() {
         }),
     };
     let mut rig = Rig::new(&["a"]);
-    rig.log = vec![offset(None), offset(Some(1)), offset(Some(2)), offset(Some(2))];
+    rig.log = plain([offset(None), offset(Some(1)), offset(Some(2)), offset(Some(2))]);
     rig.reload();
     assert_eq!(rig.offsets("g"), pairs(&[("a", 2)]));
-    rig.log.extend([offset(None), offset(None), Record::ClassicGroup { group: "g".to_owned(), value: None }]);
+    rig.log.extend(plain([
+        offset(None),
+        offset(None),
+        Record::ClassicGroup { group: "g".to_owned(), value: None },
+    ]));
     rig.reload();
     assert!(rig.machine.groups.is_empty());
 }
@@ -265,4 +329,94 @@ fn what_no_record_can_hold_is_refused() {
         panic!("in kind")
     };
     assert_eq!(response.error_code, ErrorCode::InvalidRequest.code());
+}
+
+#[test]
+fn offsets_of_a_transaction_count_when_it_commits() {
+    for end in [EndTxn::Commit, EndTxn::Abort] {
+        let mut rig = Rig::new(&["a", "b"]);
+        assert_eq!(rig.commit("g", "a", 1, -1), 0);
+        rig.commit_in_transaction(7, "g", "a", 2);
+        rig.commit_in_transaction(7, "g", "b", 3);
+        rig.commit_in_transaction(7, "h", "a", 4);
+        let unstable = (ErrorCode::UnstableOffsetCommit.code(), -1);
+        for _ in 0..2 {
+            assert_eq!(rig.offsets("g"), pairs(&[("a", 1)]), "who does not ask for stable ones gets the old");
+            assert_eq!((rig.stable("g", "a"), rig.stable("g", "b")), (unstable, unstable));
+            assert_eq!(rig.stable("g", "c"), (0, -1));
+            rig.reload();
+        }
+        rig.end(8, EndTxn::Commit);
+        rig.end(7, end);
+        for _ in 0..2 {
+            match end {
+                EndTxn::Commit => {
+                    assert_eq!(rig.offsets("g"), pairs(&[("a", 2), ("b", 3)]));
+                    assert_eq!(rig.stable("h", "a"), (0, 4));
+                }
+                EndTxn::Abort => {
+                    assert_eq!(rig.offsets("g"), pairs(&[("a", 1)]));
+                    assert_eq!(rig.groups(), ["g"], "nothing is left of h");
+                }
+            }
+            assert_eq!(rig.stable("g", "c"), (0, -1));
+            rig.reload();
+        }
+    }
+}
+
+#[test]
+fn a_commit_behind_that_of_a_transaction_counts() {
+    let mut rig = Rig::new(&["a"]);
+    rig.commit_in_transaction(7, "g", "a", 2);
+    assert_eq!(rig.commit("g", "a", 9, -1), 0);
+    rig.reload();
+    rig.end(7, EndTxn::Commit);
+    assert_eq!(rig.stable("g", "a"), (0, 9));
+    rig.reload();
+    assert_eq!(rig.stable("g", "a"), (0, 9));
+}
+
+#[test]
+fn an_open_transaction_keeps_a_group_and_its_offsets() {
+    let mut rig = Rig::new(&["a", "b"]);
+    assert_eq!(rig.commit("g", "a", 1, -1), 0);
+    rig.commit_in_transaction(7, "g", "a", 2);
+    rig.wait(30 * DAY_MS);
+    assert_eq!(rig.offsets("g"), pairs(&[("a", 1)]));
+    rig.end(7, EndTxn::Abort);
+    rig.wait(DAY_MS);
+    assert_eq!(rig.groups(), Vec::<String>::new());
+
+    // what is removed meanwhile is not brought back
+    rig.commit_in_transaction(7, "g", "a", 2);
+    rig.commit_in_transaction(7, "g", "b", 3);
+    rig.turn(|machine, context| machine.topics_removed(context, &["a".to_owned()]));
+    rig.reload();
+    rig.end(7, EndTxn::Commit);
+    assert_eq!(rig.offsets("g"), pairs(&[("b", 3)]));
+    rig.commit_in_transaction(7, "g", "b", 4);
+    match rig.ask(2, Body::Delete(vec![GroupId(text("g"))])) {
+        Reply::Delete(results) => assert_eq!(results[0].error_code, 0),
+        other => panic!("{other:?}"),
+    }
+    rig.end(7, EndTxn::Commit);
+    assert_eq!(rig.groups(), Vec::<String>::new());
+    rig.reload();
+    assert_eq!(rig.groups(), Vec::<String>::new());
+}
+
+#[test]
+fn members_that_are_none_do_not_commit_in_a_transaction() {
+    let mut rig = Rig::new(&["a"]);
+    let member = |group, member: &str, generation| {
+        let commit =
+            commit(group, "a", 1).with_member_id(text(member)).with_generation_id_or_member_epoch(generation);
+        in_transaction(7, Box::new(commit))
+    };
+    assert_eq!(rig.error_of(3, member("g", "m", 4)), ErrorCode::GroupIdNotFound.code());
+    assert_eq!(rig.groups(), Vec::<String>::new());
+    assert_eq!(rig.commit("g", "a", 1, -1), 0);
+    assert_eq!(rig.error_of(3, member("g", "m", 4)), ErrorCode::UnknownMemberId.code());
+    assert_eq!(rig.error_of(3, member("g", "", -1)), 0);
 }

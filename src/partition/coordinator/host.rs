@@ -245,7 +245,8 @@ impl Shard {
     }
 
     fn take_effect<M: Hosted>(self: &Rc<Self>, host: &Rc<Host<M>>, effects: EffectsOf<M>) -> Settled {
-        let Effects { records, replies, commands } = effects;
+        let Effects { records, replies, commands, in_transaction } = effects;
+        assert!(in_transaction.is_none(), "nobody asks for a turn in a transaction");
         let held = Held { life: host.life(), replies, commands };
         match self.write::<M>(host.partition, &records) {
             LocalAppend::Settled(outcomes) => {

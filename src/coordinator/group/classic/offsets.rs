@@ -2,24 +2,34 @@
 
 use super::describe::CONSUMER;
 use super::{ClassicGroup, Expiry, State, Turn};
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, ProducerId};
 use crate::protocol::messages::OffsetCommitRequest;
 
 impl ClassicGroup {
     /// A commit of a member shows that it is alive. Who is no member (an administrator, a consumer that assigns itself) may
     /// commit while there are none.
-    pub fn may_commit(&mut self, turn: &mut Turn, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
+    /// In a transaction nothing has to be said of a member, and the state of a rebalance does not matter; then the
+    /// transaction, not the group, sees to it that what a member no longer has is not committed.
+    pub fn may_commit(
+        &mut self,
+        turn: &mut Turn,
+        producer: Option<ProducerId>,
+        request: &OffsetCommitRequest,
+    ) -> Result<(), ErrorCode> {
         let (id, instance) = (request.member_id.as_str(), request.group_instance_id.as_deref());
         let generation = request.generation_id_or_member_epoch;
         if generation < 0 && self.state == State::Empty {
             return Ok(());
         }
         if generation < 0 && id.is_empty() && instance.is_none() {
-            return Err(ErrorCode::UnknownMemberId);
+            return if producer.is_some() { Ok(()) } else { Err(ErrorCode::UnknownMemberId) };
         }
         self.check_member(id, instance)?;
         if generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
+        }
+        if producer.is_some() {
+            return Ok(());
         }
         if self.state == State::CompletingRebalance {
             // it has heard of a generation whose assignment it does not have
