@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Hosted, Shard};
 use crate::coordinator::record::LogRecord;
+use crate::log::control;
 use crate::model::{Offset, PartitionId};
 use crate::protocol::batch::{BatchHeader, Batches, Codec, HEADER_BYTES};
 use crate::protocol::compression::decompress;
@@ -75,6 +76,9 @@ fn replay_batch<M: Hosted>(
     batch: &[u8],
 ) -> Result<(u64, u64), String> {
     if header.is_control() {
+        if let Some(marker) = control::end_marker(header, &batch[HEADER_BYTES..]) {
+            machine.end_transaction(header.producer_id, marker.end);
+        }
         return Ok((0, 0));
     }
     let codec = header.codec().ok_or("of an unknown codec")?;
@@ -93,7 +97,10 @@ fn replay_batch<M: Hosted>(
         let key = record.key.map_or(&[][..], |range| &body[range]);
         match M::Record::decode(key, record.value.map(|range| &body[range])) {
             Ok(Some(record)) => {
-                machine.replay(record);
+                match header.is_transactional() {
+                    true => machine.replay_in_transaction(header.producer_id, record),
+                    false => machine.replay(record),
+                }
                 read += 1;
             }
             Ok(None) => {}
