@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::producer_state::{EndTxn, Marker, NewMarker, ProducerStates};
 use super::txn_index::AbortedTxn;
 use crate::model::{Offset, TimestampMs};
-use crate::protocol::batch::{BatchHeader, Codec, rewrite_crc};
+use crate::protocol::batch::{BatchHeader, Codec, put_in_transaction};
 use crate::protocol::compose::{NewRecord, compose};
 use crate::protocol::records::Records;
 
@@ -28,8 +28,6 @@ pub struct EndMarker {
 #[must_use]
 pub fn marker_batch(marker: &NewMarker, now: TimestampMs) -> (Bytes, BatchHeader) {
     const VERSION: [u8; 2] = [0, 0];
-    /// Transactional and control.
-    const ATTRIBUTES: [u8; 2] = [0, 0x30];
     let kind = u8::from(marker.end == EndTxn::Commit);
     let key = [VERSION, [0, kind]].concat();
     let value = [&VERSION[..], &marker.coordinator_epoch.to_be_bytes()].concat();
@@ -40,11 +38,7 @@ pub fn marker_batch(marker: &NewMarker, now: TimestampMs) -> (Bytes, BatchHeader
         headers: Vec::new(),
     };
     let mut batch = compose(&[record], Codec::None).expect("one small record fits into a batch");
-    let mut put = |at: usize, field: &[u8]| batch[at..at + field.len()].copy_from_slice(field);
-    put(21, &ATTRIBUTES);
-    put(43, &marker.producer_id.0.to_be_bytes());
-    put(51, &marker.producer_epoch.0.to_be_bytes());
-    rewrite_crc(&mut batch);
+    put_in_transaction(&mut batch, marker.producer_id, marker.producer_epoch, true);
     let header = BatchHeader::parse(&batch).expect("it was made just now");
     (Bytes::from(batch), header)
 }

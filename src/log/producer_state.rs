@@ -235,7 +235,8 @@ pub struct ProducerStates {
 }
 
 impl ProducerStates {
-    /// Kafka's rules for a client's batch; a batch without a producer id is always `Append`. Changes nothing.
+    /// Kafka's rules for a client's batch; a batch without a producer id is always `Append`. One of a producer without a
+    /// sequence is a coordinator's, written into the producer's transaction: only its epoch is looked at. Changes nothing.
     #[must_use]
     pub fn check(&self, header: &BatchHeader, first: FirstSequence) -> Verdict {
         let Some(entry) = self.producers.get(&header.producer_id) else {
@@ -247,6 +248,12 @@ impl ProducerStates {
             };
         };
         let epoch = header.producer_epoch.0;
+        if header.base_sequence < 0 {
+            return match epoch < entry.epoch {
+                true => Verdict::Refuse(ErrorCode::InvalidProducerEpoch),
+                false => Verdict::Append,
+            };
+        }
         if epoch == entry.epoch
             && let Some(batch) = entry.find(header.base_sequence, header.last_sequence())
         {

@@ -104,6 +104,22 @@ impl Shard {
         LocalAppend::Waiting(receiver)
     }
 
+    /// Appends to one partition what its coordinator has decided in a turn, and waits for the high watermark to pass it,
+    /// however long that takes: what a turn has done cannot be taken back when a time is over. Whoever has a turn in a
+    /// transaction has seen to it that the partition belongs to it.
+    pub(super) fn append_turn(&self, partition: PartitionId, batches: Vec<AppendPartition>) -> LocalAppend {
+        let Some(leads) = self.local(partition) else {
+            return LocalAppend::Settled(vec![AppendOutcome::failed(ErrorCode::NotLeaderOrFollower)]);
+        };
+        let now = TimestampMs(reactor::wall_clock_ms());
+        for batch in batches {
+            if let Err(error) = self.append_one(&leads, batch, FirstSequence::Any, now) {
+                return LocalAppend::Settled(vec![AppendOutcome::failed(error)]);
+            }
+        }
+        self.wait_local(partition)
+    }
+
     /// The batch's outcome if it becomes durable, and the end that must be for that.
     fn append_one(
         &self,

@@ -32,6 +32,8 @@ const ATTRIBUTES_AT: usize = 21;
 const BASE_TIMESTAMP_AT: usize = 27;
 const MAX_TIMESTAMP_AT: usize = 35;
 const PRODUCER_ID_AT: usize = 43;
+const PRODUCER_EPOCH_AT: usize = 51;
+const BASE_SEQUENCE_AT: usize = 53;
 const RECORD_COUNT_AT: usize = 57;
 
 const CODEC_BITS: i16 = 0b111;
@@ -175,8 +177,8 @@ impl BatchHeader {
             base_timestamp: TimestampMs(i64::from_be_bytes(field(header, 27))),
             max_timestamp: TimestampMs(i64::from_be_bytes(field(header, MAX_TIMESTAMP_AT))),
             producer_id: ProducerId(i64::from_be_bytes(field(header, 43))),
-            producer_epoch: ProducerEpoch(i16::from_be_bytes(field(header, 51))),
-            base_sequence: i32::from_be_bytes(field(header, 53)),
+            producer_epoch: ProducerEpoch(i16::from_be_bytes(field(header, PRODUCER_EPOCH_AT))),
+            base_sequence: i32::from_be_bytes(field(header, BASE_SEQUENCE_AT)),
             record_count: i32::from_be_bytes(field(header, 57)),
         })
     }
@@ -248,6 +250,24 @@ impl BatchHeader {
         let unwrapped = i64::from(self.base_sequence) + i64::from(self.last_offset_delta);
         i32::try_from(unwrapped.rem_euclid(1 << 31)).expect("a remainder of 2^31")
     }
+}
+
+/// Makes a batch of the broker's own part of a producer's transaction, as coordinators write them: without a sequence.
+/// `is_control`: it is the transaction's end.
+pub fn put_in_transaction(
+    batch: &mut [u8],
+    producer_id: ProducerId,
+    producer_epoch: ProducerEpoch,
+    is_control: bool,
+) {
+    let control = if is_control { CONTROL_BIT } else { 0 };
+    let attributes = i16::from_be_bytes([batch[ATTRIBUTES_AT], batch[ATTRIBUTES_AT + 1]]);
+    let mut put = |at: usize, field: &[u8]| batch[at..at + field.len()].copy_from_slice(field);
+    put(ATTRIBUTES_AT, &(attributes | TRANSACTIONAL_BIT | control).to_be_bytes());
+    put(PRODUCER_ID_AT, &producer_id.0.to_be_bytes());
+    put(PRODUCER_EPOCH_AT, &producer_epoch.0.to_be_bytes());
+    put(BASE_SEQUENCE_AT, &(-1_i32).to_be_bytes());
+    rewrite_crc(batch);
 }
 
 /// The error that says more than a length: both fields stand where older formats have them too.

@@ -610,3 +610,18 @@ fn random_walk_agrees_with_a_model_that_forgets_nothing() {
     }
     assert!(sent.len() > 5_000);
 }
+
+/// What the group coordinator writes into a transaction.
+#[test]
+fn batches_without_a_sequence_need_an_epoch_only() {
+    let mut partition = Partition::default();
+    let own = |epoch, records| transactional(header(7, epoch, -1, records));
+    for _ in 0..2 {
+        assert_eq!(partition.produce(&own(3, 1)), Verdict::Append);
+        assert_eq!(partition.produce(&own(3, 4)), Verdict::Append);
+    }
+    assert_eq!(partition.states.open_txn(ProducerId(7)), Some(Offset(0)));
+    assert_eq!(partition.produce(&own(2, 1)), Verdict::Refuse(ErrorCode::InvalidProducerEpoch));
+    assert_eq!(partition.produce(&own(4, 1)), Verdict::Append);
+    assert_eq!(partition.states.standing(ProducerId(7), ProducerEpoch(4)), Standing::InTransaction);
+}

@@ -11,10 +11,10 @@ use futures_lite::future::or;
 use super::{Hosted, Shard, Ticket, load};
 use crate::coordinator::record::LogRecord;
 use crate::coordinator::{Context, Effects, EffectsOf, Machine, Now};
-use crate::model::{ErrorCode, PartitionId};
+use crate::model::{ErrorCode, PartitionId, ProducerEpoch, ProducerId};
 use crate::partition::local::LocalAppend;
-use crate::partition::message::{Acks, AppendOutcome, AppendPartition};
-use crate::protocol::batch::{BatchHeader, Codec};
+use crate::partition::message::{AppendOutcome, AppendPartition};
+use crate::protocol::batch::{BatchHeader, Codec, put_in_transaction};
 use crate::protocol::compose::{NewRecord, compose};
 use crate::reactor::sync::{Notify, Receiver, Sender, oneshot};
 use crate::reactor::{self, Instant, Task};
@@ -246,9 +246,8 @@ impl Shard {
 
     fn take_effect<M: Hosted>(self: &Rc<Self>, host: &Rc<Host<M>>, effects: EffectsOf<M>) -> Settled {
         let Effects { records, replies, commands, in_transaction } = effects;
-        assert!(in_transaction.is_none(), "nobody asks for a turn in a transaction");
         let held = Held { life: host.life(), replies, commands };
-        match self.write::<M>(host.partition, &records) {
+        match self.write::<M>(host.partition, &records, in_transaction) {
             LocalAppend::Settled(outcomes) => {
                 self.turn_settled(host, held, &outcomes);
                 Settled(None)
@@ -294,7 +293,12 @@ impl Shard {
     }
 
     /// Appends the records, in batches; without any, waits for what was appended before.
-    fn write<M: Hosted>(self: &Rc<Self>, partition: PartitionId, records: &[M::Record]) -> LocalAppend {
+    fn write<M: Hosted>(
+        self: &Rc<Self>,
+        partition: PartitionId,
+        records: &[M::Record],
+        in_transaction: Option<(ProducerId, ProducerEpoch)>,
+    ) -> LocalAppend {
         if records.is_empty() {
             return self.wait_local(partition);
         }
@@ -313,14 +317,16 @@ impl Shard {
         batches.extend((!batch.is_empty()).then_some(batch));
         let batches = (batches.iter())
             .map(|records| {
-                let batch =
-                    Bytes::from(compose(records, Codec::None).expect("a turn's records are few and small"));
+                let mut batch = compose(records, Codec::None).expect("a turn's records are few and small");
+                if let Some((producer_id, producer_epoch)) = in_transaction {
+                    put_in_transaction(&mut batch, producer_id, producer_epoch, false);
+                }
+                let batch = Bytes::from(batch);
                 let header = BatchHeader::parse(&batch).expect("a batch of our own");
                 AppendPartition { partition, batch, header }
             })
             .collect();
-        // To the high watermark, however long it takes: what a turn has done cannot be taken back when a time is over.
-        self.append_local(Acks::Leader, 0, batches, None)
+        self.append_turn(partition, batches)
     }
 
     fn began<M: Hosted>(self: &Rc<Self>, host: &Rc<Host<M>>, machine: Box<M>) {
