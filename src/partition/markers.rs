@@ -73,8 +73,8 @@ impl Shard {
         async move { written.outcomes().await.iter().map(|outcome| outcome.error).collect() }
     }
 
-    /// The marker's place in its partition's log, and what must be durable for it. The one place where a kind of partition
-    /// may have another way: those of `__consumer_offsets` are to write theirs in a turn of their groups' machine.
+    /// The marker's place in its partition's log, and what must be durable for it. One of `__consumer_offsets` ends the
+    /// transaction for the groups of that partition, too.
     fn write_marker(
         &self,
         marker: &MarkerPartition,
@@ -88,7 +88,8 @@ impl Shard {
             end: marker.end,
             transaction_version: marker.transaction_version,
         };
-        let end = partition.append_marker(&new, now)?;
+        let append = || partition.append_marker(&new, now);
+        let end = self.end_transaction(marker.partition, marker.producer_id, marker.end, append)?;
         Ok((partition, end))
     }
 }

@@ -11,6 +11,7 @@ use futures_lite::future::or;
 use super::{Hosted, Shard, Ticket, load};
 use crate::coordinator::record::LogRecord;
 use crate::coordinator::{Context, Effects, EffectsOf, Machine, Now};
+use crate::log::producer_state::EndTxn;
 use crate::model::{ErrorCode, PartitionId, ProducerEpoch, ProducerId};
 use crate::partition::local::LocalAppend;
 use crate::partition::message::{AppendOutcome, AppendPartition};
@@ -242,6 +243,28 @@ impl Shard {
             host.changed.notify();
         }
         Ok(settled)
+    }
+
+    /// See [`Self::end_transaction`].
+    pub(super) fn end_in<M: Hosted, T>(
+        &self,
+        partition: PartitionId,
+        producer: ProducerId,
+        end: EndTxn,
+        append: impl FnOnce() -> Result<T, ErrorCode>,
+    ) -> Result<T, ErrorCode> {
+        let host = M::hosts(self.coordinators()).get(partition).ok_or(ErrorCode::NotCoordinator)?;
+        match &mut *host.machine.borrow_mut() {
+            // its log must not grow while it is read
+            Stage::Loading => Err(ErrorCode::CoordinatorLoadInProgress),
+            Stage::Failed => Err(ErrorCode::CoordinatorNotAvailable),
+            Stage::Gone => Err(ErrorCode::NotCoordinator),
+            Stage::Running(machine) => {
+                let appended = append()?;
+                machine.end_transaction(producer, end);
+                Ok(appended)
+            }
+        }
     }
 
     fn take_effect<M: Hosted>(self: &Rc<Self>, host: &Rc<Host<M>>, effects: EffectsOf<M>) -> Settled {

@@ -38,9 +38,10 @@ use crate::coordinator::group::{self, GroupCoordinator};
 use crate::coordinator::record::{Record, TransactionRecord};
 use crate::coordinator::transaction::{self, TransactionCoordinator, WriteMarkers};
 use crate::coordinator::{Machine, Ticket};
+use crate::log::producer_state::EndTxn;
 use crate::metadata::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use crate::metrics::snapshot::PartitionCounters;
-use crate::model::{ErrorCode, PartitionId};
+use crate::model::{ErrorCode, PartitionId, ProducerId};
 use crate::reactor::sync::Sender;
 
 /// Of all coordinators.
@@ -163,6 +164,28 @@ impl Shard {
     pub(super) fn end_coordinator(&self, partition: PartitionId) {
         self.end_host::<GroupCoordinator>(partition);
         self.end_host::<TransactionCoordinator>(partition);
+    }
+
+    /// Has `append` put the marker that ends a producer's transaction into a partition's log. If the log is a coordinator's,
+    /// its machine is told in the same plain call: the log's order is the machine's.
+    ///
+    /// # Errors
+    /// Those of `append`. COORDINATOR_LOAD_IN_PROGRESS and its like: the machine cannot be told yet, and nothing was appended.
+    pub(super) fn end_transaction<T>(
+        &self,
+        partition: PartitionId,
+        producer: ProducerId,
+        end: EndTxn,
+        append: impl FnOnce() -> Result<T, ErrorCode>,
+    ) -> Result<T, ErrorCode> {
+        let image = self.image();
+        match image.topic(partition.topic).map(|topic| topic.name.as_str()) {
+            Some(OFFSETS_TOPIC) => self.end_in::<GroupCoordinator, T>(partition, producer, end, append),
+            Some(TRANSACTIONS_TOPIC) => {
+                self.end_in::<TransactionCoordinator, T>(partition, producer, end, append)
+            }
+            _ => append(),
+        }
     }
 
     /// What the topics' removal writes is durable when the future ends, also where groups are being loaded. A coordinator that
