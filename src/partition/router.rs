@@ -6,12 +6,13 @@
 //! cannot block each other.
 //!
 //! A few of the credits are kept for questions about the shard itself: whether it is alive must be known when clients
-//! have taken all the others, since that is when somebody asks.
+//! have taken all the others, since that is when somebody asks. Some are for questions that requests wait for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::message::{Message, ShardReply, ShardRequest};
+use crate::coordinator::transaction::Body;
 use crate::metrics::Counter;
 use crate::model::ShardId;
 use crate::reactor::Mesh;
@@ -23,12 +24,17 @@ const REQUESTS_IN_FLIGHT: u64 = 512;
 /// Of these, for questions about the shard: a ping, a scrape, and one each that nobody waits for any more.
 const KEPT: u64 = 4;
 
+/// Of these, for whether partitions belong to a transaction. Appends that wait for that answer hold others, on both shards
+/// perhaps; the answer itself needs no further message.
+const JOINS: u64 = 64;
+
 /// Messages one channel of the mesh must hold: our requests and our replies.
 pub const MESH_DEPTH: usize = 2 * REQUESTS_IN_FLIGHT as usize;
 
 pub(super) struct Router {
     mesh: Mesh<Message>,
-    credits: Vec<[Credits; 2]>,
+    /// By shard and lane.
+    credits: Vec<[Credits; 3]>,
     waiting: RefCell<HashMap<u64, (Ticket, Sender<ShardReply>)>>,
     next_id: Cell<u64>,
     pub(super) sent: Counter,
@@ -44,12 +50,16 @@ pub(super) struct Ticket(ShardId, Lane);
 enum Lane {
     Work,
     Kept,
+    Join,
 }
 
 impl Lane {
     fn of(request: &ShardRequest) -> Lane {
         match request {
             ShardRequest::Ping | ShardRequest::Metrics => Lane::Kept,
+            ShardRequest::Transact { request, .. } if matches!(request.body, Body::AddPartitions(_)) => {
+                Lane::Join
+            }
             _ => Lane::Work,
         }
     }
@@ -58,7 +68,7 @@ impl Lane {
 impl Router {
     pub(super) fn new(mesh: Mesh<Message>, shard_count: usize) -> Router {
         assert!(mesh.depth() >= MESH_DEPTH, "the mesh is shallower than the credits given out for it");
-        let of_shard = || [Credits::new(REQUESTS_IN_FLIGHT - KEPT), Credits::new(KEPT)];
+        let of_shard = || [REQUESTS_IN_FLIGHT - KEPT - JOINS, KEPT, JOINS].map(Credits::new);
         let credits = (0..shard_count).map(|_| of_shard()).collect();
         Router {
             mesh,

@@ -379,7 +379,7 @@ impl Shard {
 
     /// Who is asked whether a partition belongs to a transaction. To be said once, before clients are served; until then no
     /// coordinator is available.
-    pub fn set_verifier(&self, verifier: Box<dyn Verifier>) {
+    pub(super) fn set_verifier(&self, verifier: Box<dyn Verifier>) {
         assert!(self.verifier.set(verifier).is_ok(), "a shard has one verifier");
     }
 }

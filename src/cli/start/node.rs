@@ -68,6 +68,7 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
         log_dirs,
         Box::new(NodeHost(Rc::clone(&node))),
     );
+    shard.verify_by_coordinators();
     shard.storage().boot_begins();
     let broker_epoch = if id == ShardId::ZERO {
         node.lead(count, image).await?

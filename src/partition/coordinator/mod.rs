@@ -3,7 +3,7 @@
 //! [`host`] is the hands of a machine of either kind: it loads the log into it, hands it requests and the time, appends the
 //! records of each turn as it comes, and releases the replies when everything before them is durable. [`load`] reads the log.
 //! [`route`] finds the host of a group from any shard, [`transactions`] that of a transactional id; [`markers`] ends
-//! transactions in their partitions.
+//! transactions in their partitions; [`verifier`] answers partitions that ask whether they belong to one.
 //!
 //! Invariants:
 //! * A turn and the append of its records are one plain call: the log's order is the machine's.
@@ -22,6 +22,7 @@ mod route;
 #[cfg(test)]
 mod testing;
 mod transactions;
+mod verifier;
 
 pub use route::partition_of;
 
