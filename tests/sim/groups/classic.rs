@@ -149,6 +149,11 @@ impl Player {
                     self.check_epoch(joined.generation_id, &others);
                 }
                 let state = &mut *self.client.state.borrow_mut();
+                if state.lease_ends() <= self.world.now_ms() {
+                    // perhaps it was forgotten and does not know it: a group of the consumer protocol takes it in again
+                    // under its old id, as Kafka's does, and what it still reads is its own no more
+                    state.stale = state.owned.clone();
+                }
                 state.id = joined.member_id.to_string();
                 state.epoch = joined.generation_id;
                 state.heard_ms = asked_ms;
@@ -216,6 +221,7 @@ impl Player {
         let has_to_give_up = {
             let state = &mut *self.client.state.borrow_mut();
             state.owned.extend(assigned.iter().cloned());
+            state.stale.retain(|part| !assigned.contains(part));
             state.told = assigned;
             (state.heard_ms, state.clean_ms) = (asked_ms, asked_ms);
             state.durable_epoch = state.epoch;

@@ -59,6 +59,8 @@ pub struct State {
     pub has_asked: bool,
     /// What it reads.
     pub owned: BTreeSet<Part>,
+    /// Of that, what it had before it was forgotten without knowing it: no right of its own.
+    pub stale: BTreeSet<Part>,
     /// What it was told to have: it stops with the rest, sooner or later.
     pub told: BTreeSet<Part>,
     /// It stops then.
@@ -92,11 +94,17 @@ impl State {
     /// It is no member any more, and knows it.
     pub fn is_lost(&mut self) {
         self.owned.clear();
+        self.stale.clear();
         self.told.clear();
         (self.epoch, self.durable_epoch) = (0, 0);
         (self.heard_ms, self.clean_ms) = (0, 0);
         (self.is_full, self.rejoins) = (true, true);
         self.assigned_for = None;
+    }
+
+    /// What nobody else may have.
+    fn own(&self) -> impl Iterator<Item = &Part> {
+        self.owned.difference(&self.stale)
     }
 
     pub fn has_to_give_up(&self) -> bool {
@@ -116,6 +124,7 @@ impl Client {
             durable_epoch: 0,
             has_asked: false,
             owned: BTreeSet::new(),
+            stale: BTreeSet::new(),
             told: BTreeSet::new(),
             dawdles_until: 0,
             heard_ms: 0,
@@ -164,6 +173,7 @@ pub async fn ask(
         None
     };
     let reply = or(asked, waited).await;
+    tracing::debug!(at = world.now_ms(), group, "{what} -> {reply:?}");
     reply.unwrap_or_else(|| panic!("{}: nobody has answered {what}", world.place()))
 }
 
@@ -322,7 +332,8 @@ impl Player {
             if other_state.lease_ends() <= now {
                 continue;
             }
-            let shared: Vec<&Part> = state.owned.intersection(&other_state.owned).collect();
+            let others: BTreeSet<&Part> = other_state.own().collect();
+            let shared: Vec<&Part> = state.own().filter(|part| others.contains(part)).collect();
             assert!(
                 shared.is_empty(),
                 "{}: {shared:?} of {} have two readers: {state:#?} and {other_state:#?}",

@@ -247,8 +247,8 @@ impl Player {
             .with_generation_id_or_member_epoch(epoch)
             .with_group_instance_id(self.client.instance.as_deref().map(text));
         let is_done = commit.perform(&self.world, &self.shard, 9).await;
-        if is_done && speech != Speech::Consumer {
-            // that shows that it is alive
+        if is_done && speech != Speech::Consumer && !self.may_speak_both() {
+            // that shows that it is alive, to a classic group
             self.client.state.borrow_mut().heard_ms = asked_ms;
         }
         if is_done {

@@ -48,7 +48,7 @@ pub(in crate::coordinator::group) fn join(
     if !is_downgrade {
         members.follow_epoch(turn);
     }
-    let is_behind = members.target_epoch() < members.epoch();
+    let is_behind = members.target_epoch() < members.epoch() || (is_downgrade && !members.have_targets(&id));
     let claim: Vec<(TopicId, &[i32])> =
         claim.iter().map(|(topic, partitions)| (*topic, partitions.as_slice())).collect();
     let member = if is_downgrade && is_behind {

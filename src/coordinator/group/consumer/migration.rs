@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::classic::{Rebalance, by_id, embedded, support};
 use super::log::FIRST_EPOCH;
-use super::member::{Member, Owned, State};
+use super::member::{Member, Owned, State, partitions};
 use super::{ConsumerGroup, ErrorCode, Members, Partitions, Refusal};
 use crate::coordinator::group::classic::{self, CONSUMER, ClassicGroup, Protocol, Terms};
 use crate::coordinator::group::{Client, Group, Turn};
@@ -125,8 +125,10 @@ impl Upgrade {
             let (member, value) = (member.clone(), Some(state.about.clone()));
             upgrade.push(Record::ConsumerMember { group: group.clone(), member, value });
         }
-        let metadata_hash = upgrade.group.hash(turn.image);
-        let value = Some(GroupEpochValue { epoch, metadata_hash });
+        // of no topics, so that there is another target soon: who has joined since the last one was given nothing, and the
+        // member that changes the group may not subscribe to anything itself
+        upgrade.group.is_stale = true;
+        let value = Some(GroupEpochValue { epoch, metadata_hash: 0 });
         upgrade.push(Record::ConsumerGroup { group: group.clone(), value });
         for (member, _, target) in &members {
             let target = target
@@ -178,23 +180,27 @@ impl ConsumerGroup {
             && self.is_downgrade_allowed(turn, count)
     }
 
+    /// All others have what they are to have.
+    pub fn have_targets(&self, but: &str) -> bool {
+        let mut others = self.members.iter().filter(|(id, _)| ***id != *but);
+        others.all(|(_, member)| member.epoch == self.target_epoch() && member.state == State::Stable)
+    }
+
     fn is_downgrade_allowed(&self, turn: &Turn, count: usize) -> bool {
         turn.settings.migration.downgrade && count <= turn.settings.max_size
     }
 }
 
 /// All members but those who leave use the classic protocol: the group goes on as a classic one, in the generation of its
-/// epoch, with the members' targets as their assignments.
+/// epoch, with what the members have as their assignments. (Kafka takes their targets, some of which others still have: one
+/// of these reads on what another is given, and an upgrade amid the rebalance would forget who has what.)
 pub(super) fn downgrade(group: &mut Group, turn: &mut Turn, leaving: &[Rc<str>], rebalance: Rebalance) {
     let Members::Consumer(members) = &mut group.members else { return };
     let staying = members.members.iter().filter(|(id, _)| !leaving.contains(id));
     let mut classic = ClassicGroup::of_members(
         members.epoch(),
         CONSUMER.to_owned(),
-        staying.map(|(id, member)| {
-            let target = members.targets.get(id).map_or_else(Partitions::new, |target| (**target).clone());
-            downgraded(turn, id, member, &target)
-        }),
+        staying.map(|(id, member)| downgraded(turn, id, member)),
     );
     members.remove(turn);
     classic.write(turn);
@@ -205,7 +211,7 @@ pub(super) fn downgrade(group: &mut Group, turn: &mut Turn, leaving: &[Rc<str>],
     group.members = Members::Classic(classic);
 }
 
-fn downgraded(turn: &Turn, id: &Rc<str>, member: &Member, target: &Partitions) -> classic::Member {
+fn downgraded(turn: &Turn, id: &Rc<str>, member: &Member) -> classic::Member {
     let about = &member.about;
     let support = about.classic.iter();
     let protocols: Vec<Protocol> = (support.clone().flat_map(|support| &support.protocols))
@@ -223,6 +229,12 @@ fn downgraded(turn: &Turn, id: &Rc<str>, member: &Member, target: &Partitions) -
     let subscription = terms.protocols.first().map(|protocol| protocol.metadata.clone()).unwrap_or_default();
     let instance = about.instance.as_deref().map(Rc::from);
     let mut downgraded = classic::Member::new(Rc::clone(id), instance, client, terms);
-    downgraded.assignment = embedded(turn.image, &subscription, target);
+    let mut has = partitions(&member.assigned);
+    for (topic, revoking) in &member.revoking {
+        let of_topic = has.entry(*topic).or_default();
+        of_topic.extend(revoking.keys());
+        of_topic.sort_unstable();
+    }
+    downgraded.assignment = embedded(turn.image, &subscription, &has);
     downgraded
 }

@@ -218,7 +218,7 @@ fn a_group_that_changes_before_its_first_generation_has_an_epoch() {
     let mut broker = Broker::with_topics();
     let waits = broker.send(3, Body::Join(Box::new(classic_join("", &[]))));
     assert!(broker.is_waiting(waits));
-    assert_eq!(broker.beat(join("reads-nothing", &[])).member_epoch, 1);
+    assert_eq!(broker.beat(join("reads-nothing", &[])).member_epoch, 2);
 }
 
 /// A cooperative member goes on reading while it waits for the others.
@@ -363,6 +363,48 @@ fn a_static_member_changes_its_protocol() {
     assert_eq!(told(&back), Some(has(&[(1, &[0, 1, 2, 3])])));
     assert_eq!(broker.describe().members.len(), 1);
     assert_eq!(broker.beat_classic(&id, 2), ErrorCode::UnknownMemberId);
+}
+
+/// Who waited for the rebalance has nothing yet, whatever the member that changes the group reads.
+#[test]
+fn a_group_that_changes_amid_a_rebalance_is_assigned_anew() {
+    let mut broker = Broker::with_topics();
+    let old = broker.one_classic();
+    broker.leave_classic(&[(&old, None)]);
+    let waits = broker.send(3, Body::Join(Box::new(classic_join("", &[]))));
+    assert!(broker.is_waiting(waits));
+    broker.beat(join("reads-nothing", &[]));
+    let Reply::Join(told) = broker.reply(waits) else { panic!() };
+    let id = told.member_id.as_str().to_owned();
+    let joined = broker.join_classic(5, classic_join(&id, &[]));
+    let synced = broker.sync(&id, joined.generation_id, &[]);
+    assert_eq!((synced.error_code, synced.assignment), (0, assignment(&[0, 1, 2, 3])));
+}
+
+/// It is not given what another has still: the group is assigned anew.
+#[test]
+fn a_static_member_that_changes_its_protocol_takes_nothing_from_others() {
+    let mut broker = Broker::with_topics();
+    let old = broker.one_classic();
+    let new = broker.beat(join("m", &["a"]).with_instance_id(Some(text("i"))));
+    assert_eq!(told(&new), Some(Has::new()), "half of it is to be its own, and is another's");
+    broker.beat(heartbeat("m", -2).with_instance_id(Some(text("i"))));
+    let joined = broker.join_classic(5, classic_join("", &[]).with_group_instance_id(Some(text("i"))));
+    assert!(broker.is_classic());
+    let synced = broker.sync(&joined.member_id, joined.generation_id, &[]);
+    assert_ne!(synced.error_code, 0);
+    assert_ne!(broker.beat_classic(&old, 1), ErrorCode::None);
+}
+
+#[test]
+fn what_a_member_reads_stays_its_own_when_the_group_changes_there_and_back() {
+    let mut broker = Broker::with_topics();
+    broker.one_classic();
+    broker.beat(join("new", &["a"]));
+    broker.beat(heartbeat("new", -1));
+    assert!(broker.is_classic());
+    // the old one has not heard of any of it, and reads on
+    assert_eq!(told(&broker.beat(join("newer", &["a"]))), Some(Has::new()));
 }
 
 #[test]
