@@ -139,10 +139,12 @@ fn check_topic(codec: &str, files: &[PathBuf], dump: &str) {
     assert_eq!(partitions, PARTITIONS, "{codec}: each partition starts at 0");
     let records = text.lines().filter(|line| line.starts_with("| offset: ")).count();
     assert_eq!(records, RECORDS, "{codec}: every record is shown");
-    // Clients leave a batch as it is that would not become smaller.
-    let compressed =
-        batches.iter().filter(|batch| batch.contains(&format!("compresscodec: {codec} "))).count();
-    assert!(compressed * 10 > batches.len() * 9, "{codec}: only {compressed} of {} batches", batches.len());
+    // Clients leave a batch as it is that would not become smaller: on a busy machine some have a record or two.
+    let large: Vec<&&str> =
+        batches.iter().filter(|batch| number(batch, "count").is_some_and(|count| count >= 100)).collect();
+    let compressed = large.iter().filter(|batch| batch.contains(&format!("compresscodec: {codec} "))).count();
+    assert!(!large.is_empty(), "{codec}: {} batches, all small", batches.len());
+    assert_eq!(compressed, large.len(), "{codec}: some of the large batches are not compressed");
     for start in ["offset: ", "timestamp: "] {
         let entries = text.lines().filter(|line| line.starts_with(start)).count();
         assert!(entries > 1, "{codec}: {entries} entries like `{start}` in the indexes");

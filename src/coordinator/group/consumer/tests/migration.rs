@@ -218,7 +218,7 @@ fn a_group_that_changes_before_its_first_generation_has_an_epoch() {
     let mut broker = Broker::with_topics();
     let waits = broker.send(3, Body::Join(Box::new(classic_join("", &[]))));
     assert!(broker.is_waiting(waits));
-    assert_eq!(broker.beat(join("reads-nothing", &[])).member_epoch, 1);
+    assert_eq!(broker.beat(join("reads-nothing", &[])).member_epoch, 2);
 }
 
 /// A cooperative member goes on reading while it waits for the others.
