@@ -141,7 +141,7 @@ mod tests {
     use crate::log::recovery::{Offsets, Scanner, Start};
     use crate::log::txn_index::TxnIndex;
     use crate::model::{LeaderEpoch, ProducerEpoch, ProducerId};
-    use crate::protocol::batch::HEADER_BYTES;
+    use crate::protocol::batch::{HEADER_BYTES, rewrite_crc};
 
     fn aborted(producer: i64, first: i64, last: i64, stable: i64) -> AbortedTxn {
         AbortedTxn {

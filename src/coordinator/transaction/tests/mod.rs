@@ -97,7 +97,8 @@ impl Driver {
         };
         let mut context =
             Context { now: self.now, image: &self.image, random: &mut || 0, producer_id: &mut producer_id };
-        let Effects { records, replies, commands } = act(&mut self.machine, &mut context);
+        let Effects { records, replies, commands, in_transaction } = act(&mut self.machine, &mut context);
+        assert_eq!(in_transaction, None, "its log has no transactions itself");
         for record in records {
             self.note(&record);
             self.log.push(record.encode());
