@@ -14,20 +14,21 @@ impl Config {
     #[must_use]
     pub fn live(&self, set: LiveConfigs<'_>) -> Live {
         Live {
-            max_connections: self.live_number(set, "max.connections"),
-            max_connections_per_ip: self.live_number(set, "max.connections.per.ip"),
-            producer_id_expiration_ms: self.live_number(set, "producer.id.expiration.ms"),
+            max_connections: self.live_value(set, "max.connections"),
+            max_connections_per_ip: self.live_value(set, "max.connections.per.ip"),
+            producer_id_expiration_ms: self.live_value(set, "producer.id.expiration.ms"),
             cleaner: Cleaner {
-                threads: self.live_number(set, "log.cleaner.threads"),
-                backoff_ms: self.live_number(set, "log.cleaner.backoff.ms"),
-                map_bytes: self.live_number(set, "log.cleaner.dedupe.buffer.size"),
+                threads: self.live_value(set, "log.cleaner.threads"),
+                backoff_ms: self.live_value(set, "log.cleaner.backoff.ms"),
+                map_bytes: self.live_value(set, "log.cleaner.dedupe.buffer.size"),
             },
             relocation_bytes_per_second: self
-                .live_number(set, "replica.alter.log.dirs.io.max.bytes.per.second"),
+                .live_value(set, "replica.alter.log.dirs.io.max.bytes.per.second"),
+            verifies_transactions: self.live_value(set, "transaction.partition.verification.enable"),
         }
     }
 
-    fn live_number<T: FromStr>(&self, set: LiveConfigs<'_>, key: &str) -> T {
+    fn live_value<T: FromStr>(&self, set: LiveConfigs<'_>, key: &str) -> T {
         let Row { setting, update, .. } =
             find(key).unwrap_or_else(|| panic!("{key} is not in the table of settings"));
         assert_eq!(*update, Update::Live, "{key} is read at the start");

@@ -193,6 +193,7 @@ impl Loader {
             offsets_topic: InternalTopic {
                 partitions: self.number("offsets.topic.num.partitions"),
                 replication_factor: self.number("offsets.topic.replication.factor"),
+                min_insync_replicas: None,
                 segment_bytes: self.number("offsets.topic.segment.bytes"),
             },
             transactions: transaction::Settings {
@@ -205,6 +206,7 @@ impl Loader {
             transactions_topic: InternalTopic {
                 partitions: self.number("transaction.state.log.num.partitions"),
                 replication_factor: self.number("transaction.state.log.replication.factor"),
+                min_insync_replicas: Some(self.number("transaction.state.log.min.isr")),
                 segment_bytes: self.number("transaction.state.log.segment.bytes"),
             },
             checkpoint_interval_ms: self.number("log.flush.offset.checkpoint.interval.ms"),

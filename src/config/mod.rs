@@ -94,6 +94,8 @@ pub struct InternalTopic {
     pub partitions: i32,
     /// At most; fewer, if there are fewer brokers.
     pub replication_factor: i16,
+    /// At most; no more than there are replicas. `None`: as any topic has.
+    pub min_insync_replicas: Option<i32>,
     pub segment_bytes: i32,
 }
 
@@ -107,6 +109,8 @@ pub struct Live {
     pub cleaner: Cleaner,
     /// replica.alter.log.dirs.io.max.bytes.per.second
     pub relocation_bytes_per_second: u64,
+    /// transaction.partition.verification.enable
+    pub verifies_transactions: bool,
 }
 
 /// What the cleaner of compacted topics may do.

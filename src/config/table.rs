@@ -933,6 +933,14 @@ pub const TABLE: &[Row] = &[
         Effect::InForce,
         "The longest transaction timeout a producer may ask for.",
     ),
+    live(row(
+        "transaction.partition.verification.enable",
+        ConfigType::Boolean,
+        Some("true"),
+        Valid::Any,
+        Effect::InForce,
+        "Whether the coordinator is asked if a partition belongs to a transaction before the first batch of it is written there. Without, a batch that comes late may begin a transaction that nobody ends. Clients of transaction.version 2 are always asked for.",
+    )),
     row(
         "transaction.remove.expired.transaction.cleanup.interval.ms",
         ConfigType::Int,
@@ -946,8 +954,8 @@ pub const TABLE: &[Row] = &[
         ConfigType::Int,
         Some("2"),
         Valid::AtLeast(1),
-        Effect::None,
-        "In-sync replicas of __transaction_state.",
+        Effect::InForce,
+        "In-sync replicas of __transaction_state that a write needs; no more than it has replicas.",
     ),
     row(
         "transaction.state.log.num.partitions",

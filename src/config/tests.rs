@@ -55,6 +55,7 @@ fn nothing_set_serves_localhost() {
     assert_eq!((live.max_connections, live.max_connections_per_ip), (2_147_483_647, 2_147_483_647));
     assert_eq!(config.groups.initial_rebalance_delay_ms, 3000);
     assert_eq!(live.producer_id_expiration_ms, 86_400_000);
+    assert!(live.verifies_transactions);
     assert_eq!((config.checkpoint_interval_ms, config.retention_check_interval_ms), (60_000, 300_000));
     assert_eq!((config.cores, config.spin_us), (None, 0));
 }
@@ -71,7 +72,8 @@ fn every_setting_arrives() {
          log.retention.check.interval.ms=20\ncorelane.shard.request.bytes=2000000\n\
          corelane.shard.tail.cache.bytes=2000001\ncorelane.shard.journal.bytes=2000004\ncorelane.shard.read.ahead.bytes=2000002\n\
          corelane.shard.producer.state.bytes=2000003\ncorelane.disk.reserve.bytes=25\ncorelane.cores=0-1\n\
-         corelane.spin.us=26\ncorelane.durability=written\nadmin.listener=[::1]:27\n",
+         corelane.spin.us=26\ncorelane.durability=written\nadmin.listener=[::1]:27\n\
+         transaction.state.log.min.isr=28\ntransaction.partition.verification.enable=false\n",
     );
     assert_eq!(config.node_id, BrokerId(7));
     assert_eq!(config.rack.as_deref(), Some("east"));
@@ -98,6 +100,8 @@ fn every_setting_arrives() {
     assert_eq!(config.fetch_max_bytes, 1024);
     assert_eq!(config.groups.initial_rebalance_delay_ms, 17);
     assert_eq!(live.producer_id_expiration_ms, 18);
+    assert!(!live.verifies_transactions);
+    assert_eq!(config.transactions_topic.min_insync_replicas, Some(28));
     assert_eq!((config.checkpoint_interval_ms, config.retention_check_interval_ms), (19, 20));
     let shard = ShardBudgets {
         request_bytes: 2_000_000,

@@ -117,7 +117,10 @@ impl<Reply, Record, Command> Default for Effects<Reply, Record, Command> {
 impl<Reply, Record, Command> Effects<Reply, Record, Command> {
     /// What came of the next turn; neither is one in a transaction.
     fn append(&mut self, next: Self) {
-        assert!(self.in_transaction.is_none() && next.in_transaction.is_none(), "each has batches of its own");
+        assert!(
+            self.in_transaction.is_none() && next.in_transaction.is_none(),
+            "each has batches of its own"
+        );
         self.records.extend(next.records);
         self.replies.extend(next.replies);
         self.commands.extend(next.commands);

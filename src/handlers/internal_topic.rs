@@ -39,15 +39,19 @@ impl Broker {
         configs: &[(&str, &str)],
     ) {
         let brokers = i16::try_from(self.shard.image().brokers().count()).unwrap_or(i16::MAX);
+        let replication_factor = settings.replication_factor.min(brokers);
         let segment_bytes = settings.segment_bytes.to_string();
+        let in_sync =
+            settings.min_insync_replicas.map(|least| least.min(replication_factor.into()).to_string());
+        let in_sync = in_sync.as_deref().map(|least| ("min.insync.replicas", least));
         let common = [("cleanup.policy", "compact"), ("segment.bytes", &segment_bytes)];
         let config = |(key, value): &(&str, &str)| ((*key).to_owned(), Some((*value).to_owned()));
         let topic = control::CreateTopic {
             name: name.to_owned(),
             partitions: Some(settings.partitions),
-            replication_factor: Some(settings.replication_factor.min(brokers)),
+            replication_factor: Some(replication_factor),
             assignments: Vec::new(),
-            configs: common.iter().chain(configs).map(config).collect(),
+            configs: common.iter().chain(&in_sync).chain(configs).map(config).collect(),
         };
         let request = control::Request::CreateTopics { topics: vec![topic], validate_only: false };
         match self.control(request, CREATION_PATIENCE).await {

@@ -66,6 +66,7 @@ mod sync_group;
 mod throttle;
 mod topic;
 mod transactions;
+mod txn_offset_commit;
 mod update_features;
 mod write_txn_markers;
 
@@ -165,6 +166,7 @@ impl Service for Broker {
             Api::AddOffsetsToTxn => whole(add_offsets_to_txn::handle(self, request)),
             Api::EndTxn => whole(end_txn::handle(self, request)),
             Api::WriteTxnMarkers => whole(write_txn_markers::handle(self, request)),
+            Api::TxnOffsetCommit => whole(txn_offset_commit::handle(self, request)),
             Api::DescribeConfigs => whole(describe_configs::handle(self, request)),
             Api::AlterConfigs => whole(alter_configs::handle(self, request)),
             Api::AlterReplicaLogDirs => whole(alter_replica_log_dirs::handle(self, request)),

@@ -11,7 +11,7 @@
 //! A transactional batch needs the request's transactional id (TRANSACTIONAL_ID_AUTHORIZATION_FAILED without one, or where
 //! the client may not write by it), and all of them one producer (INVALID_PRODUCER_ID_MAPPING): else the whole request is
 //! refused. Its partition must belong to the transaction, which the coordinator is asked for; v12+ joins by being
-//! produced to (KIP-890). Until there is a coordinator such batches are INVALID_TXN_STATE.
+//! produced to (KIP-890).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,8 +41,6 @@ use crate::reactor::{spawn, turn, wall_clock_ms};
 
 /// After checking this much the rest of the shard gets a turn: some 100 µs of CRC.
 const CHECKED_IN_A_ROW_MAX: usize = 1024 * 1024;
-/// There is a coordinator that can tell which partitions belong to a transaction.
-const HAS_TRANSACTIONS: bool = false;
 /// May write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
 
@@ -244,13 +242,6 @@ async fn check(
     let Target { id, rules } = target;
     let records = partition.records.unwrap_or_default();
     let checked: Checked = validate::check(&records, rules, now)?;
-    if checked.header.is_transactional() && !HAS_TRANSACTIONS {
-        return Err(Refusal {
-            error: ErrorCode::InvalidTxnState,
-            message: Some("transactions are not supported yet".to_owned()),
-            records: Vec::new(),
-        });
-    }
     let (batch, header) = if rules.looks_inside(&checked.header) {
         let (batch, header) = repack::open(checked, records, rules, now, share).await?;
         if header.codec() != checked.header.codec() {

@@ -73,5 +73,6 @@ throttled! {
     OffsetForLeaderEpochResponse
     ProduceResponse
     SyncGroupResponse
+    TxnOffsetCommitResponse
     UpdateFeaturesResponse
 }

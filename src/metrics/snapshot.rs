@@ -68,6 +68,19 @@ pub struct Partitions {
     pub messages_sent: u64,
     pub messages_received: u64,
     pub groups: Groups,
+    pub transactions: Transactions,
+}
+
+/// Of the transaction coordinators.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transactions {
+    /// Partitions of `__transaction_state` that are led here.
+    pub coordinators: u64,
+    /// Of `coordinators`: they load, or cannot be loaded or written.
+    pub unavailable: u64,
+    pub transactional_ids: u64,
+    /// Begun, and not decided or without all its markers.
+    pub open: u64,
 }
 
 /// Of the group coordinators.
@@ -92,6 +105,14 @@ pub struct PartitionCounters {
     pub committed_offsets: Counter,
     /// Records of groups, these offsets among them.
     pub group_records: Counter,
+    /// Transactions whose markers are all written.
+    pub committed_transactions: Counter,
+    pub aborted_transactions: Counter,
+    /// Of `aborted_transactions`, those that took too long; counted when that is decided.
+    pub timed_out_transactions: Counter,
+    /// Questions whether partitions belong to a transaction, and partitions that do not.
+    pub verifications: Counter,
+    pub failed_verifications: Counter,
 }
 
 /// Of the metadata log.

@@ -139,13 +139,14 @@ impl Partition {
     }
 
     /// Whether a batch must wait until the coordinator has said that it belongs to a transaction, or behind one that does.
-    pub(super) fn must_verify(&self, header: &BatchHeader) -> bool {
+    /// `is_trusted`: its client is taken at its word.
+    pub(super) fn must_verify(&self, header: &BatchHeader, is_trusted: bool) -> bool {
         if self.verifications.has_parked(header.producer_id) {
             return true;
         }
         let is_outside =
             |log: &Log| log.standing(header.producer_id, header.producer_epoch) == Standing::Outside;
-        header.is_transactional() && self.log.as_ref().is_some_and(is_outside)
+        header.is_transactional() && !is_trusted && self.log.as_ref().is_some_and(is_outside)
     }
 
     /// Settles `place` of `request` once the high watermark reaches `end`.

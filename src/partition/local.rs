@@ -61,12 +61,13 @@ impl Shard {
         let mut outcomes = Vec::with_capacity(batches.len());
         let mut waits: Vec<(usize, Rc<Partition>, Offset)> = Vec::new();
         let mut parks: Vec<(usize, Rc<Partition>, AppendPartition)> = Vec::new();
+        let is_trusted = transaction.as_ref().is_some_and(|transaction| !self.verifies(transaction.support));
         for (place, batch) in batches.into_iter().enumerate() {
             let Some(partition) = self.local(batch.partition) else {
                 outcomes.push(AppendOutcome::failed(ErrorCode::NotLeaderOrFollower));
                 continue;
             };
-            if partition.must_verify(&batch.header) {
+            if partition.must_verify(&batch.header, is_trusted) {
                 outcomes.push(AppendOutcome::failed(ErrorCode::InvalidTxnState));
                 if transaction.is_some() {
                     parks.push((place, partition, batch));

@@ -114,6 +114,7 @@ impl Shard {
                 messages_sent: self.router.sent.get(),
                 messages_received: self.router.received.get(),
                 groups: self.measure_groups(),
+                transactions: self.measure_transactions(),
             },
             metadata: self.measures.metadata.clone(),
             storage: self.storage().measure(),

@@ -193,14 +193,14 @@ pub struct Transaction {
     pub support: TransactionSupport,
 }
 
-/// What a produce request's version says of its client, beside the format (KIP-890).
+/// What the version of a Produce or TxnOffsetCommit says of its client, beside the format (KIP-890).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionSupport {
-    /// To version 10: adds its partitions to the transaction itself, and knows none of the newer errors.
+    /// To version 10, or 3: adds its partitions to the transaction itself, and knows none of the newer errors.
     Classic,
-    /// Version 11: the same, and knows TRANSACTION_ABORTABLE.
+    /// Version 11, or 4: the same, and knows TRANSACTION_ABORTABLE.
     Abortable,
-    /// From version 12 on: partitions join the transaction with the first batch, and the epoch rises with each transaction.
+    /// From version 12, or 5, on: partitions join the transaction with the first batch, and the epoch rises with each transaction.
     Adds,
 }
 
@@ -210,6 +210,15 @@ impl TransactionSupport {
         match version {
             ..=10 => TransactionSupport::Classic,
             11 => TransactionSupport::Abortable,
+            _ => TransactionSupport::Adds,
+        }
+    }
+
+    #[must_use]
+    pub fn of_txn_offset_commit(version: i16) -> TransactionSupport {
+        match version {
+            ..=3 => TransactionSupport::Classic,
+            4 => TransactionSupport::Abortable,
             _ => TransactionSupport::Adds,
         }
     }

@@ -64,6 +64,8 @@ pub struct Shard {
     pub(super) parked_for: RefCell<HashMap<(ShardId, u64), Rc<Parked>>>,
     producer_ids: ProducerIdBlock,
     pub(super) verifier: OnceCell<Box<dyn Verifier>>,
+    /// Also for clients that add partitions to a transaction themselves.
+    pub(super) verifies_added: Cell<bool>,
     /// Of batches that wait for it.
     pub(super) parked_bytes: Cell<usize>,
     /// Requests to the controller under way: they must not take all credits from the data's requests, and not pile up.
@@ -104,6 +106,7 @@ impl Shard {
             parked_for: RefCell::default(),
             producer_ids: ProducerIdBlock { next: Cell::new(0), end: Cell::new(0), turn: Credits::new(1) },
             verifier: OnceCell::new(),
+            verifies_added: Cell::new(true),
             parked_bytes: Cell::new(0),
             control_room: Credits::new(CONTROL_REQUESTS_MAX),
             measures: Measures::default(),

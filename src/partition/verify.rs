@@ -25,7 +25,8 @@ use futures_lite::future::or;
 use super::leader::{Partition, PendingAppend};
 use super::message::{Acks, AppendPartition, Transaction, TransactionSupport, VerifyMode, VerifyPartitions};
 use super::shard::{LocalFuture, Shard};
-use crate::model::{ErrorCode, ProducerEpoch, ProducerId};
+use crate::log::producer_state::Standing;
+use crate::model::{ErrorCode, PartitionId, ProducerEpoch, ProducerId};
 use crate::reactor::{self, Instant};
 
 /// A transaction that still ends is asked about again after so long, and up to so long: the client's own pause would be
@@ -57,6 +58,26 @@ pub trait Verifier {
 pub(super) struct Verifications {
     producers: RefCell<BTreeMap<ProducerId, Verification>>,
     next_question: Cell<u64>,
+    /// Producers for whose transaction a coordinator's turn is asked about, and whether a marker has come since.
+    turns: RefCell<BTreeMap<ProducerId, Rc<Cell<bool>>>>,
+}
+
+/// A question for a coordinator's turn is under way.
+struct TurnAsked<'a> {
+    verifications: &'a Verifications,
+    producer: ProducerId,
+    is_stale: Rc<Cell<bool>>,
+}
+
+impl Drop for TurnAsked<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.verifications.turns.borrow_mut();
+        let is_ours = |known: &Rc<Cell<bool>>| Rc::ptr_eq(known, &self.is_stale);
+        // the map's and this one
+        if Rc::strong_count(&self.is_stale) == 2 && turns.get(&self.producer).is_some_and(is_ours) {
+            turns.remove(&self.producer);
+        }
+    }
 }
 
 /// Of one producer.
@@ -132,6 +153,9 @@ impl Verifications {
 
     /// A marker of this producer was written, or has been before: answers that are on their way say nothing any more.
     pub(super) fn marker_came(&self, producer: ProducerId) {
+        if let Some(is_stale) = self.turns.borrow_mut().remove(&producer) {
+            is_stale.set(true);
+        }
         let mut producers = self.producers.borrow_mut();
         if let Some(known) = producers.get_mut(&producer) {
             (known.is_stale, known.refused) = (true, None);
@@ -218,9 +242,14 @@ impl Verifications {
         None
     }
 
+    fn ask_for_turn(&self, producer: ProducerId) -> TurnAsked<'_> {
+        let is_stale = Rc::clone(self.turns.borrow_mut().entry(producer).or_default());
+        TurnAsked { verifications: self, producer, is_stale }
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.producers.borrow().is_empty()
+        self.producers.borrow().is_empty() && self.turns.borrow().is_empty()
     }
 }
 
@@ -263,27 +292,60 @@ impl Shard {
         }
     }
 
+    /// Until a coordinator's turn may write to its partition in the producer's transaction: what is written in the poll in
+    /// which this ends belongs to it.
+    ///
+    /// # Errors
+    /// What the client is to be told instead.
+    pub(super) async fn verify_turn(
+        &self,
+        partition: &Partition,
+        transaction: &Transaction,
+        (producer_id, producer_epoch): (ProducerId, ProducerEpoch),
+    ) -> Result<(), ErrorCode> {
+        let standing = || {
+            let log = partition.log.as_ref().ok_or(ErrorCode::NotCoordinator)?;
+            match log.standing(producer_id, producer_epoch) {
+                Standing::Fenced => Err(ErrorCode::InvalidProducerEpoch),
+                standing => Ok(standing),
+            }
+        };
+        let begun = reactor::now();
+        // ends: when its time is over an answer counts, whatever it is
+        loop {
+            if standing()? == Standing::InTransaction || !self.verifies(transaction.support) {
+                return Ok(());
+            }
+            let asked = partition.verifications.ask_for_turn(producer_id);
+            let ask = ask(transaction, (producer_id, producer_epoch), vec![partition.id]);
+            let answer = self.ask_in_time(ask, begun).await[0];
+            let waited = reactor::now().since(begun);
+            if asked.is_stale.get() {
+                if waited < PATIENCE {
+                    continue;
+                }
+                return Err(turn_error(ErrorCode::NetworkException, transaction.support));
+            }
+            if is_to_be_asked_again(answer, transaction.support, waited) {
+                drop(asked);
+                reactor::sleep(CONCURRENT_PAUSE).await;
+                continue;
+            }
+            return match answer {
+                ErrorCode::None => standing().map(|_| ()),
+                error => Err(turn_error(error, transaction.support)),
+            };
+        }
+    }
+
     /// Asks until every partition has an answer that counts.
     async fn verify(self: Rc<Self>, mut question: Question) {
         let begun = reactor::now();
         // ends: when its time is over an answer counts, whatever it is
         while !question.partitions.is_empty() {
-            let ask = VerifyPartitions {
-                transactional_id: question.transaction.transactional_id.clone(),
-                producer_id: question.producer_id,
-                producer_epoch: question.producer_epoch,
-                partitions: question.partitions.iter().map(|(partition, _)| partition.id).collect(),
-                mode: match question.transaction.support {
-                    TransactionSupport::Adds => VerifyMode::Add,
-                    TransactionSupport::Classic | TransactionSupport::Abortable => VerifyMode::VerifyOnly,
-                },
-            };
-            let none = vec![ErrorCode::NetworkException; ask.partitions.len()];
-            let timeout = async {
-                reactor::sleep_until(begun.after(PATIENCE)).await;
-                none
-            };
-            let answers = or(self.ask_transaction(ask), timeout).await;
+            let partitions = question.partitions.iter().map(|(partition, _)| partition.id).collect();
+            let producer = (question.producer_id, question.producer_epoch);
+            let answers = self.ask_in_time(ask(&question.transaction, producer, partitions), begun).await;
             assert_eq!(answers.len(), question.partitions.len(), "one answer per partition");
             let mut pause = Duration::ZERO;
             let asked = std::mem::take(&mut question.partitions);
@@ -304,6 +366,20 @@ impl Shard {
             let (id, partitions) = (question.producer_id, &mut question.partitions);
             partitions.retain_mut(|(partition, number)| partition.verifications.ask_again(id, number));
         }
+    }
+
+    /// NETWORK_EXCEPTION when the time of all questions is over.
+    async fn ask_in_time(&self, ask: VerifyPartitions, begun: Instant) -> Vec<ErrorCode> {
+        let none = vec![ErrorCode::NetworkException; ask.partitions.len()];
+        let timeout = async {
+            reactor::sleep_until(begun.after(PATIENCE)).await;
+            none
+        };
+        let counters = &self.measures.counters;
+        counters.verifications.increment();
+        let answers = or(self.ask_transaction(ask), timeout).await;
+        counters.failed_verifications.add(answers.iter().filter(|answer| !answer.is_none()).count() as u64);
+        answers
     }
 
     /// The coordinator of a transactional id, wherever it is.
@@ -334,9 +410,7 @@ impl Shard {
             None => return Left::Nothing,
             Some(true) if waited < PATIENCE => return Left::Ask,
             Some(is_stale) => {
-                let adds = question.transaction.support == TransactionSupport::Adds;
-                let is_concurrent = answer == ErrorCode::ConcurrentTransactions && adds;
-                if is_concurrent && waited < CONCURRENT_PATIENCE {
+                if is_to_be_asked_again(answer, question.transaction.support, waited) {
                     return Left::AskLater;
                 }
                 let answer = if is_stale { ErrorCode::NetworkException } else { answer };
@@ -377,10 +451,54 @@ impl Shard {
         }
     }
 
+    /// Whether such clients' first batches wait for the coordinator's word (transaction.partition.verification.enable; one that
+    /// adds partitions by producing to them could not do without).
+    pub(super) fn verifies(&self, support: TransactionSupport) -> bool {
+        support == TransactionSupport::Adds || self.verifies_added.get()
+    }
+
+    /// transaction.partition.verification.enable is this from now on.
+    pub fn set_verification(&self, is_on: bool) {
+        self.verifies_added.set(is_on);
+    }
+
     /// Who is asked whether a partition belongs to a transaction. To be said once, before clients are served; until then no
     /// coordinator is available.
     pub(super) fn set_verifier(&self, verifier: Box<dyn Verifier>) {
         assert!(self.verifier.set(verifier).is_ok(), "a shard has one verifier");
+    }
+}
+
+fn ask(
+    transaction: &Transaction,
+    (producer_id, producer_epoch): (ProducerId, ProducerEpoch),
+    partitions: Vec<PartitionId>,
+) -> VerifyPartitions {
+    let mode = match transaction.support {
+        TransactionSupport::Adds => VerifyMode::Add,
+        TransactionSupport::Classic | TransactionSupport::Abortable => VerifyMode::VerifyOnly,
+    };
+    let transactional_id = transaction.transactional_id.clone();
+    VerifyPartitions { transactional_id, producer_id, producer_epoch, partitions, mode }
+}
+
+/// The transaction before still ends.
+fn is_to_be_asked_again(answer: ErrorCode, support: TransactionSupport, waited: Duration) -> bool {
+    let adds = support == TransactionSupport::Adds;
+    answer == ErrorCode::ConcurrentTransactions && adds && waited < CONCURRENT_PATIENCE
+}
+
+/// What a client is told when its offsets were not verified. Producers take COORDINATOR_LOAD_IN_PROGRESS for a reason to try
+/// again where they are.
+fn turn_error(answer: ErrorCode, support: TransactionSupport) -> ErrorCode {
+    match answer {
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable if support == TransactionSupport::Classic => {
+            ErrorCode::InvalidTxnState
+        }
+        ErrorCode::NetworkException => ErrorCode::CoordinatorLoadInProgress,
+        ErrorCode::UnknownTopicOrPartition => ErrorCode::CoordinatorNotAvailable,
+        other => other,
     }
 }
 

@@ -35,6 +35,7 @@ pub enum Api {
     AddOffsetsToTxn,
     EndTxn,
     WriteTxnMarkers,
+    TxnOffsetCommit,
     DescribeConfigs,
     AlterConfigs,
     AlterReplicaLogDirs,
@@ -107,7 +108,7 @@ const fn v(min: i16, max: i16) -> Versions {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 44] = [
+const TABLE: [Row; 45] = [
     // librdkafka looks for Produce 0 before it trusts a broker with anything newer (KAFKA-18659)
     Row { api: Api::Produce,                     key: 0,  name: "Produce",                     accepted: v(3, 13), advertised: Some(v(0, 13)), flexible_since: 9,  served_by: ServedBy::Partition },
     Row { api: Api::Fetch,                       key: 1,  name: "Fetch",                       accepted: v(4, 18), advertised: None,           flexible_since: 12, served_by: ServedBy::Partition },
@@ -132,6 +133,7 @@ const TABLE: [Row; 44] = [
     Row { api: Api::AddOffsetsToTxn,             key: 25, name: "AddOffsetsToTxn",             accepted: v(0, 4),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Coordinator },
     Row { api: Api::EndTxn,                      key: 26, name: "EndTxn",                      accepted: v(0, 5),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Coordinator },
     Row { api: Api::WriteTxnMarkers,             key: 27, name: "WriteTxnMarkers",             accepted: v(1, 1),  advertised: None,           flexible_since: 1,  served_by: ServedBy::Partition },
+    Row { api: Api::TxnOffsetCommit,             key: 28, name: "TxnOffsetCommit",             accepted: v(0, 5),  advertised: None,           flexible_since: 3,  served_by: ServedBy::Coordinator },
     Row { api: Api::DescribeConfigs,             key: 32, name: "DescribeConfigs",             accepted: v(1, 4),  advertised: None,           flexible_since: 4,  served_by: ServedBy::Connection },
     Row { api: Api::AlterConfigs,                key: 33, name: "AlterConfigs",                accepted: v(0, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Controller },
     Row { api: Api::AlterReplicaLogDirs,         key: 34, name: "AlterReplicaLogDirs",         accepted: v(1, 2),  advertised: None,           flexible_since: 2,  served_by: ServedBy::Partition },

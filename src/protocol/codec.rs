@@ -81,6 +81,7 @@ requests! {
     AddOffsetsToTxn: AddOffsetsToTxnRequest => AddOffsetsToTxnResponse,
     EndTxn: EndTxnRequest => EndTxnResponse,
     WriteTxnMarkers: WriteTxnMarkersRequest => WriteTxnMarkersResponse,
+    TxnOffsetCommit: TxnOffsetCommitRequest => TxnOffsetCommitResponse,
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,
     AlterConfigs: AlterConfigsRequest => AlterConfigsResponse,
     AlterReplicaLogDirs: AlterReplicaLogDirsRequest => AlterReplicaLogDirsResponse,

@@ -32,6 +32,7 @@ pub(super) fn shape(api: Api, version: i16) -> &'static [Field] {
         Api::AddOffsetsToTxn => match version { 0..=2 => ADD_OFFSETS_TO_TXN_0, _ => ADD_OFFSETS_TO_TXN_3 },
         Api::EndTxn => match version { 0..=2 => END_TXN_0, _ => END_TXN_3 },
         Api::WriteTxnMarkers => WRITE_TXN_MARKERS_1,
+        Api::TxnOffsetCommit => match version { 0..=1 => TXN_OFFSET_COMMIT_0, 2 => TXN_OFFSET_COMMIT_2, _ => TXN_OFFSET_COMMIT_3 },
         Api::DescribeConfigs => match version { 1..=2 => DESCRIBE_CONFIGS_1, 3 => DESCRIBE_CONFIGS_3, _ => DESCRIBE_CONFIGS_4 },
         Api::AlterConfigs => match version { 0..=1 => ALTER_CONFIGS_0, _ => ALTER_CONFIGS_2 },
         Api::AlterReplicaLogDirs => match version { 1 => ALTER_REPLICA_LOG_DIRS_1, _ => ALTER_REPLICA_LOG_DIRS_2 },
@@ -1066,6 +1067,53 @@ const WRITE_TXN_MARKERS_1: &[Field] = &[
             Field::Tags(&[]),
         ] }),
         Field::Fixed(4),
+        Field::Tags(&[]),
+    ] }),
+    Field::Tags(&[]),
+];
+
+/// TxnOffsetCommit 0-1
+const TXN_OFFSET_COMMIT_0: &[Field] = &[
+    Field::String { nullable: false },
+    Field::String { nullable: false },
+    Field::Fixed(10),
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 14, memory_bytes: size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(12),
+            Field::String { nullable: true },
+        ] }),
+    ] }),
+];
+
+/// TxnOffsetCommit 2
+const TXN_OFFSET_COMMIT_2: &[Field] = &[
+    Field::String { nullable: false },
+    Field::String { nullable: false },
+    Field::Fixed(10),
+    Field::Array(Array { nullable: false, wire_bytes_min: 6, memory_bytes: size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic>(), element: &[
+        Field::String { nullable: false },
+        Field::Array(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(16),
+            Field::String { nullable: true },
+        ] }),
+    ] }),
+];
+
+/// TxnOffsetCommit 3-5
+const TXN_OFFSET_COMMIT_3: &[Field] = &[
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: false },
+    Field::Fixed(14),
+    Field::CompactString { nullable: false },
+    Field::CompactString { nullable: true },
+    Field::CompactArray(Array { nullable: false, wire_bytes_min: 3, memory_bytes: size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic>(), element: &[
+        Field::CompactString { nullable: false },
+        Field::CompactArray(Array { nullable: false, wire_bytes_min: 18, memory_bytes: size_of::<messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition>(), element: &[
+            Field::Fixed(16),
+            Field::CompactString { nullable: true },
+            Field::Tags(&[]),
+        ] }),
         Field::Tags(&[]),
     ] }),
     Field::Tags(&[]),

@@ -24,6 +24,7 @@ mod mission;
 mod python;
 mod run;
 mod streams;
+mod transactions;
 #[path = "../it/wire.rs"]
 #[allow(dead_code, reason = "tests/it uses the rest")]
 mod wire;

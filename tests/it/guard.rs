@@ -17,7 +17,7 @@ use corelane::protocol::messages::{
     LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
     ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
-    UpdateFeaturesRequest, WriteTxnMarkersRequest,
+    TxnOffsetCommitRequest, UpdateFeaturesRequest, WriteTxnMarkersRequest,
 };
 
 use crate::allocations::{Allocations, measure};
@@ -59,6 +59,7 @@ fn crate_decodes(api: Api, version: i16, body: &Bytes) -> (bool, usize) {
         Api::AddOffsetsToTxn => with::<AddOffsetsToTxnRequest>(version, body),
         Api::EndTxn => with::<EndTxnRequest>(version, body),
         Api::WriteTxnMarkers => with::<WriteTxnMarkersRequest>(version, body),
+        Api::TxnOffsetCommit => with::<TxnOffsetCommitRequest>(version, body),
         Api::DescribeConfigs => with::<DescribeConfigsRequest>(version, body),
         Api::AlterConfigs => with::<AlterConfigsRequest>(version, body),
         Api::AlterReplicaLogDirs => with::<AlterReplicaLogDirsRequest>(version, body),

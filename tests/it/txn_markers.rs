@@ -12,8 +12,8 @@ use crate::wire::{Producer, Wire, batch, header, seal, string};
 const NONE: i16 = 0;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
-const INVALID_TXN_STATE: i16 = 48;
 const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
+const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 
 const PRODUCER: i64 = 4_711;
 
@@ -99,13 +99,14 @@ fn a_marker_fences_and_is_found_again() {
 }
 
 #[test]
-fn a_transaction_without_a_coordinator_is_refused() {
+fn a_transactional_batch_in_a_request_without_transactional_id_is_refused() {
     let broker = Setup::new().shards(1).start();
     let mut wire = Wire::connect(broker.bootstrap());
     wire.create_topic("t", 1, &[]);
     let producer = Producer { id: PRODUCER, epoch: 0, sequence: 0 };
     let mut transactional = producer.stamp(&batch(&[Bytes::from_static(b"one")])).to_vec();
     transactional[header::ATTRIBUTES + 1] |= 0x10;
-    assert_eq!(wire.produce("t", 0, -1, seal(transactional)).error_code, INVALID_TXN_STATE);
+    let refused = wire.produce("t", 0, -1, seal(transactional));
+    assert_eq!(refused.error_code, TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     assert_eq!(wire.end_offset("t", 0), 0);
 }

@@ -69,6 +69,7 @@ pub(super) async fn run_shard(context: ShardContext<Message>, plan: Arc<NodePlan
         Box::new(NodeHost(Rc::clone(&node))),
     );
     shard.verify_by_coordinators();
+    shard.set_verification(config.live(LiveConfigs::NONE).verifies_transactions);
     shard.storage().boot_begins();
     let broker_epoch = if id == ShardId::ZERO {
         node.lead(count, image).await?
@@ -172,6 +173,7 @@ impl Node {
         let (plan, shard) = (&self.plan, self.shard());
         let live = plan.config.live(shard.image().live_configs(plan.config.node_id));
         shard.storage().reconfigure(live_storage_config(&live, reactor::shard_count()));
+        shard.set_verification(live.verifies_transactions);
         plan.limits.reconfigure(&live);
     }
 

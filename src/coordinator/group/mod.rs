@@ -238,7 +238,7 @@ impl Machine for GroupCoordinator {
                 answer(ticket, Reply::FetchOffsets(self.fetch_offsets(&group, require_stable)))
             }
             Body::Commit(commit) => self.commit(context, ticket, version, None, &commit),
-            Body::CommitInTransaction { producer_id, producer_epoch, commit } => {
+            Body::CommitInTransaction { producer_id, producer_epoch, commit, .. } => {
                 let mut effects = self.commit(context, ticket, version, Some(producer_id), &commit);
                 if !effects.records.is_empty() {
                     let id = Rc::from(&*commit.group_id.0);

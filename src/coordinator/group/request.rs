@@ -41,8 +41,10 @@ pub enum Body {
     Leave(LeaveGroupRequest),
     ConsumerHeartbeat(Box<ConsumerGroupHeartbeatRequest>),
     Commit(Box<OffsetCommitRequest>),
-    /// TxnOffsetCommit, of the same fields: once the producer's transaction, which the log knows to be open, commits.
+    /// TxnOffsetCommit, of the same fields, and its version: once the producer's transaction commits. The coordinator's
+    /// partition belongs to that.
     CommitInTransaction {
+        transactional_id: String,
         producer_id: ProducerId,
         producer_epoch: ProducerEpoch,
         commit: Box<OffsetCommitRequest>,

@@ -176,7 +176,8 @@ fn plain<const N: usize>(records: [Record; N]) -> Vec<Logged> {
 
 fn in_transaction(producer: i64, commit: Box<OffsetCommitRequest>) -> Body {
     let (producer_id, producer_epoch) = (ProducerId(producer), ProducerEpoch(0));
-    Body::CommitInTransaction { producer_id, producer_epoch, commit }
+    let transactional_id = "t".to_owned();
+    Body::CommitInTransaction { transactional_id, producer_id, producer_epoch, commit }
 }
 
 fn pairs(pairs: &[(&str, i64)]) -> Vec<(String, i64)> {

@@ -105,6 +105,10 @@ pub struct TransactionCoordinator {
     settings: Settings,
     transactions: BTreeMap<Rc<str>, Transaction>,
     timers: Timers<Timer>,
+    /// Of `transactions`, those that have begun and are not complete.
+    open: usize,
+    /// Aborted for their time since somebody has asked.
+    timed_out: u64,
     /// How far the sweep for unused ids has come.
     swept: Option<Rc<str>>,
 }
@@ -183,20 +187,23 @@ impl Machine for TransactionCoordinator {
             settings,
             transactions: BTreeMap::new(),
             timers: Timers::default(),
+            open: 0,
+            timed_out: 0,
             swept: None,
         }
     }
 
     fn replay(&mut self, record: TransactionRecord) {
         let TransactionRecord { transactional_id, value } = record;
-        match value {
+        let before = match value {
             Some(value) => {
-                self.transactions.insert(Rc::from(transactional_id), Transaction::replayed(value));
+                let transaction = Transaction::replayed(value);
+                self.open += usize::from(!transaction.state_is_final());
+                self.transactions.insert(Rc::from(transactional_id), transaction)
             }
-            None => {
-                self.transactions.remove(transactional_id.as_str());
-            }
-        }
+            None => self.transactions.remove(transactional_id.as_str()),
+        };
+        self.open -= usize::from(before.is_some_and(|before| !before.state_is_final()));
     }
 
     /// What was decided gets its markers, perhaps once more; what is under way has the rest of its time.
@@ -259,13 +266,18 @@ impl Machine for TransactionCoordinator {
         match self.timers.pop(context.now.steady) {
             None => Effects::default(),
             Some(Timer::Sweep) => self.sweep(context),
-            Some(Timer::Timeout(id)) => self.one(context, &id, |transaction, turn| {
-                if let Some(transaction) = transaction
-                    && end::fence(transaction, turn).is_err()
-                {
-                    turn.set_timeout(ABORT_PAUSE_MS);
-                }
-            }),
+            Some(Timer::Timeout(id)) => {
+                let mut was_aborted = false;
+                let effects = self.one(context, &id, |transaction, turn| {
+                    let Some(transaction) = transaction else { return };
+                    if end::fence(transaction, turn).is_err() {
+                        turn.set_timeout(ABORT_PAUSE_MS);
+                    }
+                    was_aborted = transaction.is_decided();
+                });
+                self.timed_out += u64::from(was_aborted);
+                effects
+            }
         }
     }
 
@@ -298,6 +310,17 @@ impl TransactionCoordinator {
     #[must_use]
     pub fn len(&self) -> usize {
         self.transactions.len()
+    }
+
+    /// Transactions that have begun and are not complete.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Transactions that were aborted because they took too long, since the last call.
+    pub fn take_timed_out(&mut self) -> u64 {
+        std::mem::take(&mut self.timed_out)
     }
 
     #[must_use]
@@ -355,6 +378,10 @@ impl TransactionCoordinator {
             Some((id, transaction)) => (id, Some(transaction)),
             None => (Rc::from(id), None),
         };
+        let is_open = |transaction: &Option<Transaction>| {
+            usize::from(transaction.as_ref().is_some_and(|transaction| !transaction.state_is_final()))
+        };
+        self.open -= is_open(&transaction);
         let mut turn = Turn {
             now: context.now,
             image: context.image,
@@ -366,6 +393,7 @@ impl TransactionCoordinator {
         };
         act(&mut transaction, &mut turn);
         let effects = turn.effects;
+        self.open += is_open(&transaction);
         if let Some(transaction) = transaction {
             self.transactions.insert(id, transaction);
         }

@@ -233,7 +233,9 @@ impl Shard {
                     random: &mut reactor::random_u64,
                     producer_id: &mut || self.producer_id_at_hand(),
                 };
-                act(machine, &mut context)
+                let effects = act(machine, &mut context);
+                M::count_turn(machine, &self.measures.counters);
+                effects
             }
         };
         let settled = self.take_effect(host, effects);

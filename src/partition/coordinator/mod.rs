@@ -36,7 +36,7 @@ use host::{Host, Hosts, Stage};
 
 use super::shard::Shard;
 use crate::coordinator::group::{self, GroupCoordinator};
-use crate::coordinator::record::{Record, TransactionRecord};
+use crate::coordinator::record::{Record, TransactionRecord, TransactionState};
 use crate::coordinator::transaction::{self, TransactionCoordinator, WriteMarkers};
 use crate::coordinator::{Machine, Ticket};
 use crate::log::producer_state::EndTxn;
@@ -76,7 +76,11 @@ trait Hosted: Machine {
     /// Whether the reply may come minutes later.
     fn may_wait(request: &Self::Request) -> bool;
 
+    /// What a turn writes.
     fn count(counters: &PartitionCounters, records: &[Self::Record]);
+
+    /// What a turn has done beside.
+    fn count_turn(_machine: &mut Self, _counters: &PartitionCounters) {}
 
     /// What a turn commands is durably its decision.
     fn carry_out(shard: &Rc<Shard>, host: &Rc<Host<Self>>, commands: Vec<Self::Command>);
@@ -119,7 +123,19 @@ impl Hosted for TransactionCoordinator {
         false
     }
 
-    fn count(_: &PartitionCounters, _: &[TransactionRecord]) {}
+    fn count(counters: &PartitionCounters, records: &[TransactionRecord]) {
+        for record in records {
+            match record.value.as_ref().map(|value| value.state) {
+                Some(TransactionState::CompleteCommit) => counters.committed_transactions.increment(),
+                Some(TransactionState::CompleteAbort) => counters.aborted_transactions.increment(),
+                _ => {}
+            }
+        }
+    }
+
+    fn count_turn(machine: &mut Self, counters: &PartitionCounters) {
+        counters.timed_out_transactions.add(machine.take_timed_out());
+    }
 
     fn carry_out(shard: &Rc<Shard>, host: &Rc<Host<Self>>, commands: Vec<WriteMarkers>) {
         commands.into_iter().for_each(|command| markers::begin(shard, host, command));

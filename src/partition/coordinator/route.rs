@@ -1,15 +1,16 @@
 //! From any shard to the coordinator of a group.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Shard;
 use crate::coordinator::group::{Body, Client, GroupCoordinator, Reply, Request};
 use crate::metadata::OFFSETS_TOPIC;
 use crate::model::{ErrorCode, PartitionId, ShardId};
-use crate::partition::message::{ShardReply, ShardRequest};
+use crate::partition::message::{ShardReply, ShardRequest, Transaction, TransactionSupport};
 use crate::protocol::messages::list_groups_response::ListedGroup;
 use crate::reactor;
-use crate::reactor::sync::oneshot;
+use crate::reactor::sync::{Receiver, oneshot};
 
 /// Where the records of a group, or of a transactional id, are: by Java's hash of its name.
 #[must_use]
@@ -45,8 +46,7 @@ impl Shard {
     ) -> Result<Reply, ErrorCode> {
         let Some(owner) = self.owner(partition) else { return Err(self.why_nobody_owns(partition)) };
         if owner == self.id() {
-            let receiver = self.ask_coordinator::<GroupCoordinator>(partition, request)?;
-            return receiver.await.ok_or(ErrorCode::NotCoordinator);
+            return self.coordinate_for(partition, request).await;
         }
         if !request.body.may_wait() {
             let reply = self.router.ask(owner, ShardRequest::Coordinate { partition, request }).await;
@@ -111,14 +111,44 @@ impl Shard {
         Ok(listed)
     }
 
-    /// Another shard's connection asks.
+    /// A connection of this shard's or another's asks a coordinator that is here: before this returns, but for offsets in a
+    /// transaction, which may have to be verified first.
     pub(in crate::partition) fn coordinate_for(
         self: &Rc<Self>,
         partition: PartitionId,
         request: Request,
     ) -> impl Future<Output = Result<Reply, ErrorCode>> + use<> {
-        let asked = self.ask_coordinator::<GroupCoordinator>(partition, request);
-        async move { asked?.await.ok_or(ErrorCode::NotCoordinator) }
+        let asked = match request.body {
+            Body::CommitInTransaction { .. } => Err((Rc::clone(self), request)),
+            _ => Ok(self.ask_coordinator::<GroupCoordinator>(partition, request)),
+        };
+        async move {
+            let asked = match asked {
+                Ok(asked) => asked,
+                Err((shard, request)) => shard.commit_in_transaction(partition, request).await,
+            };
+            asked?.await.ok_or(ErrorCode::NotCoordinator)
+        }
+    }
+
+    /// The partition joins the producer's transaction, or is part of it; then the coordinator is asked.
+    async fn commit_in_transaction(
+        self: &Rc<Self>,
+        partition: PartitionId,
+        request: Request,
+    ) -> Result<Receiver<Reply>, ErrorCode> {
+        let leads = self.local(partition).ok_or(ErrorCode::NotCoordinator)?;
+        let Body::CommitInTransaction { transactional_id, producer_id, producer_epoch, .. } = &request.body
+        else {
+            unreachable!("the caller has looked")
+        };
+        let transaction = Transaction {
+            transactional_id: Arc::from(transactional_id.as_str()),
+            support: TransactionSupport::of_txn_offset_commit(request.version),
+        };
+        self.verify_turn(&leads, &transaction, (*producer_id, *producer_epoch)).await?;
+        // in the same poll
+        self.ask_coordinator::<GroupCoordinator>(partition, request)
     }
 
     /// As [`Self::coordinate_for`]; the reply goes back as a message of its own.

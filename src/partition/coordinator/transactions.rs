@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::{Shard, Stage};
 use crate::coordinator::transaction::{Body, Reply, Request, TransactionCoordinator, unknown_filters};
 use crate::metadata::TRANSACTIONS_TOPIC;
+use crate::metrics::snapshot;
 use crate::model::{ErrorCode, PartitionId, ShardId};
 use crate::partition::message::{ShardReply, ShardRequest};
 use crate::protocol::messages::{ListTransactionsRequest, ListTransactionsResponse};
@@ -47,6 +48,21 @@ impl Shard {
         }
         let asked = self.ask_coordinator::<TransactionCoordinator>(partition, request)?;
         asked.await.ok_or(ErrorCode::NotCoordinator)
+    }
+
+    pub(in crate::partition) fn measure_transactions(&self) -> snapshot::Transactions {
+        let mut measured = snapshot::Transactions::default();
+        for host in self.coordinators().transactions.all() {
+            measured.coordinators += 1;
+            match &*host.machine.borrow() {
+                Stage::Running(machine) => {
+                    measured.transactional_ids += machine.len() as u64;
+                    measured.open += machine.open() as u64;
+                }
+                _ => measured.unavailable += 1,
+            }
+        }
+        measured
     }
 
     /// The transactions of every coordinator on this node.

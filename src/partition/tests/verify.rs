@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::stable::{in_transaction, marker, transaction};
 use super::*;
 use crate::log::producer_state::EndTxn::{Abort, Commit};
-use crate::model::ProducerId;
+use crate::model::{ProducerEpoch, ProducerId};
 use crate::reactor::Task;
 use crate::reactor::sync::{Sender, oneshot};
 
@@ -350,5 +350,110 @@ fn parked_batches_are_bounded() {
         let produced = produce(&shard, support, vec![in_transaction(0, (7, 0, 0))]).await;
         asked.answer(OK).await;
         assert_eq!(told(&produced.await), [(OK, 0)]);
+    });
+}
+
+/// Asks for a coordinator's turn in a task.
+fn turn(shard: &Rc<Shard>, support: TransactionSupport, producer: (i64, i16)) -> Task<Result<(), ErrorCode>> {
+    let (shard, transaction) = (Rc::clone(shard), transaction(support).unwrap());
+    reactor::spawn(async move {
+        let leads = shard.local(partition(0)).unwrap();
+        shard.verify_turn(&leads, &transaction, (ProducerId(producer.0), ProducerEpoch(producer.1))).await
+    })
+}
+
+#[test]
+fn a_coordinators_turn_waits_until_the_partition_belongs_to_the_transaction() {
+    with_double(10, async |shard, asked| {
+        for (support, mode) in [
+            (TransactionSupport::Classic, VerifyMode::VerifyOnly),
+            (TransactionSupport::Abortable, VerifyMode::VerifyOnly),
+            (TransactionSupport::Adds, VerifyMode::Add),
+        ] {
+            let turn = turn(&shard, support, (7, 0));
+            let ask = asked.answer(OK).await;
+            assert_eq!((ask.mode, ask.partitions), (mode, vec![partition(0)]));
+            assert_eq!(turn.await, Ok(()));
+        }
+        // the open transaction vouches for it
+        let produced = produce(&shard, TransactionSupport::Classic, vec![in_transaction(0, (7, 1, 0))]).await;
+        asked.answer(OK).await;
+        assert_eq!(told(&produced.await), [(OK, 0)]);
+        assert_eq!(turn(&shard, TransactionSupport::Adds, (7, 1)).await, Ok(()));
+        // and refuses who was fenced, without a question
+        let fenced = turn(&shard, TransactionSupport::Adds, (7, 0)).await;
+        assert_eq!(fenced, Err(ErrorCode::InvalidProducerEpoch));
+        assert!(asked.is_quiet());
+        assert!(shard.local(partition(0)).unwrap().verifications.is_empty());
+    });
+}
+
+#[test]
+fn a_turn_is_asked_for_again_when_a_marker_came_meanwhile() {
+    with_double(11, async |shard, asked| {
+        let waits = turn(&shard, TransactionSupport::Abortable, (7, 0));
+        let (_, first) = asked.next().await;
+        // another one of the same producer, and one of a producer without a marker
+        let beside = turn(&shard, TransactionSupport::Abortable, (7, 0));
+        let (_, second) = asked.next().await;
+        let other = turn(&shard, TransactionSupport::Abortable, (8, 0));
+        let (_, of_other) = asked.next().await;
+        assert_eq!(shard.write_markers(vec![marker(0, 7, 0, Abort)]).await, [OK]);
+        [first, second, of_other].into_iter().for_each(|sender| sender.send(vec![OK]));
+        assert_eq!(other.await, Ok(()));
+        for _ in 0..2 {
+            asked.answer(ErrorCode::TransactionAbortable).await;
+        }
+        let abortable = Err(ErrorCode::TransactionAbortable);
+        assert_eq!((waits.await, beside.await), (abortable, abortable));
+        // the marker of another life fences
+        let waits = turn(&shard, TransactionSupport::Adds, (9, 0));
+        let (_, sender) = asked.next().await;
+        assert_eq!(shard.write_markers(vec![marker(0, 9, 1, Abort)]).await, [OK]);
+        sender.send(vec![OK]);
+        assert_eq!(waits.await, Err(ErrorCode::InvalidProducerEpoch));
+        assert!(asked.is_quiet());
+        assert!(shard.local(partition(0)).unwrap().verifications.is_empty());
+    });
+}
+
+#[test]
+fn a_turn_is_refused_as_the_client_understands_it() {
+    use TransactionSupport::{Abortable, Adds, Classic};
+    with_double(12, async |shard, asked| {
+        for (support, answer, expect) in [
+            (Classic, ErrorCode::ProducerFenced, ErrorCode::InvalidProducerEpoch),
+            (Classic, ErrorCode::TransactionAbortable, ErrorCode::InvalidTxnState),
+            (Abortable, ErrorCode::TransactionAbortable, ErrorCode::TransactionAbortable),
+            (Adds, ErrorCode::InvalidProducerIdMapping, ErrorCode::InvalidProducerIdMapping),
+            (Adds, ErrorCode::NetworkException, ErrorCode::CoordinatorLoadInProgress),
+            (Adds, ErrorCode::UnknownTopicOrPartition, ErrorCode::CoordinatorNotAvailable),
+            (Classic, ErrorCode::ConcurrentTransactions, ErrorCode::ConcurrentTransactions),
+        ] {
+            let waits = turn(&shard, support, (7, 0));
+            asked.answer(answer).await;
+            assert_eq!(waits.await, Err(expect), "{support:?} {answer:?}");
+        }
+        // the transaction before ends
+        let waits = turn(&shard, Adds, (7, 0));
+        asked.answer(ErrorCode::ConcurrentTransactions).await;
+        asked.answer(OK).await;
+        assert_eq!(waits.await, Ok(()));
+    });
+}
+
+/// transaction.partition.verification.enable=false
+#[test]
+fn without_verification_only_those_are_asked_for_who_add_by_producing() {
+    with_double(13, async |shard, asked| {
+        shard.set_verification(false);
+        let support = TransactionSupport::Classic;
+        assert_eq!(turn(&shard, support, (7, 0)).await, Ok(()));
+        let produced = produce(&shard, support, vec![in_transaction(0, (7, 0, 0))]).await;
+        assert_eq!(told(&produced.await), [(OK, 0)]);
+        assert!(asked.is_quiet());
+        let produced = produce(&shard, TransactionSupport::Adds, vec![in_transaction(0, (8, 0, 0))]).await;
+        asked.answer(OK).await;
+        assert_eq!(told(&produced.await), [(OK, 1)]);
     });
 }

@@ -106,12 +106,17 @@ impl Player {
         let Some(joined) = self.join().await else { return };
         let asked_for = self.topics();
         let is_leader = joined.leader == joined.member_id && !joined.members.is_empty();
-        self.client.state.borrow_mut().assigned_for = is_leader.then(|| asked_for.clone());
-        let assignments = if is_leader && !joined.skip_assignment {
-            self.assignments(&asked_for, &joined)
-        } else {
-            Vec::new()
-        };
+        let assigns = is_leader && !joined.skip_assignment;
+        {
+            let state = &mut *self.client.state.borrow_mut();
+            if assigns {
+                state.last_assigned_for.clone_from(&asked_for);
+            }
+            // Kafka's consumer that comes back as the leader takes the topics as they are then for what it has assigned, and
+            // never learns that one has grown meanwhile
+            state.assigned_for = is_leader.then(|| state.last_assigned_for.clone());
+        }
+        let assignments = if assigns { self.assignments(&asked_for, &joined) } else { Vec::new() };
         if self.world.life().is_stormy() && chance(3) {
             pause(2 * SESSION_MS).await;
         }

@@ -77,8 +77,10 @@ pub struct State {
     pub is_repeated: bool,
     /// Classic: it has to join again.
     pub rejoins: bool,
-    /// Classic: it has assigned when the topics were like this.
+    /// Classic: it leads, and has assigned when the topics were like this.
     pub assigned_for: Option<Vec<(String, i32)>>,
+    /// Classic: how the topics were when it last assigned, in an earlier process perhaps.
+    pub last_assigned_for: Vec<(String, i32)>,
 }
 
 impl State {
@@ -134,6 +136,7 @@ impl Client {
             is_repeated: false,
             rejoins: true,
             assigned_for: None,
+            last_assigned_for: Vec::new(),
         };
         let instance = noise.one_in(3).then(|| format!("i{number}"));
         Rc::new(Client { group: group.to_owned(), number, speeches, instance, state: RefCell::new(state) })

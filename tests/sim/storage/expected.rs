@@ -112,10 +112,21 @@ impl Expected {
     /// Damage at the log's end looks like a torn write: what lies behind it is cut. In a log with gaps it may be any. Of a
     /// batch that the log starts in, no more is known to have been flushed than that start.
     pub fn may_end_at(&self, end: Offset, gaps: bool) -> bool {
-        let is_start = |damage: &Range<Offset>| damage.contains(&end) && end <= self.asked;
-        self.rotten
-            .iter()
-            .any(|damage| damage.start == end || (gaps && damage.start < end) || is_start(damage))
+        self.is_lost_to_its_start(end)
+            || self.rotten.iter().any(|damage| damage.start == end || (gaps && damage.start < end))
+    }
+
+    /// The log starts here, in a batch that is damaged.
+    pub fn is_lost_to_its_start(&self, start: Offset) -> bool {
+        start <= self.asked && self.rotten.iter().any(|damage| damage.contains(&start))
+    }
+
+    /// Nothing is left of it but where it starts; who sent what is lost may be unknown.
+    pub fn begins_anew(&mut self, start: Offset) {
+        self.batches.clear();
+        self.rotten.clear();
+        self.base = start;
+        self.producer_epoch += 1;
     }
 
     /// Where the damage that a read at `offset` met ends, if there is any. In a log without gaps it begins there.

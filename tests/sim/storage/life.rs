@@ -125,6 +125,9 @@ async fn recovered(world: &World, index: usize, log: &Log, clean: bool) -> Check
             expected.rotten.push(Offset::ZERO..end);
         }
         expected.batches.retain(|batch| batch.end <= end);
+        if log.start_offset() == end && expected.is_lost_to_its_start(end) {
+            expected.begins_anew(end);
+        }
         check!(expected.end() == end, "found up to {end}, where no batch ends");
         check!(log.durable_end() == end, "not all of it is durable");
         expected.durable = end;

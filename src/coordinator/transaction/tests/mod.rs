@@ -150,6 +150,9 @@ impl Driver {
             self.machine.transactions.keys().collect::<Vec<_>>(),
             loaded.transactions.keys().collect::<Vec<_>>()
         );
+        let open = self.machine.transactions.values().filter(|transaction| !transaction.state_is_final());
+        assert_eq!(self.machine.open(), open.count());
+        assert_eq!(loaded.open(), self.machine.open());
         for (id, transaction) in &self.machine.transactions {
             let written = &self.last[&**id];
             let level = Version(written.version);

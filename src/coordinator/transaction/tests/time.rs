@@ -18,7 +18,9 @@ fn a_transaction_has_its_time() {
         driver.pass(driver.settings.abort_interval_ms + 1);
         assert_eq!(driver.commanded(), ["a abort 1000:1 t-0 t-1"]);
         assert_eq!(driver.commands[0].version, level);
+        assert_eq!([driver.machine.take_timed_out(), driver.machine.take_timed_out()], [1, 0]);
         driver.check(&[("written a", "ok"), ("add a 1000:0 t-0", "ProducerFenced"), ("init a", "ok 1000:2")]);
+        assert_eq!(driver.machine.take_timed_out(), 0);
     }
 }
 

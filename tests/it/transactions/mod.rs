@@ -1,5 +1,8 @@
 //! Transactions as their coordinator has them: producers that take an id, what they add and how they end it, and what a kill
-//! leaves. Nothing is produced.
+//! leaves. Nothing is produced here: [`data`] and [`offsets`] do.
+
+mod data;
+mod offsets;
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +36,41 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 type Producer = (i64, i16);
 
+/// How clients of one kind speak.
+#[derive(Clone, Copy, Debug)]
+struct Ways {
+    /// `None`: by producing.
+    add: Option<i16>,
+    produce: i16,
+    end: i16,
+}
+
+impl Ways {
+    const ALL: [Ways; 3] = [
+        Ways { add: Some(0), produce: 9, end: 0 },
+        Ways { add: Some(3), produce: 11, end: 4 },
+        // transaction.version 2
+        Ways { add: None, produce: 12, end: 5 },
+    ];
+
+    fn add(self, wire: &mut Wire, transactional: &str, who: Producer, topic: &str, partitions: &[i32]) {
+        if let Some(version) = self.add {
+            let errors = add(wire, transactional, who, topic, partitions, version);
+            assert!(errors.iter().all(|error| *error == NONE), "{self:?}: {errors:?}");
+        }
+    }
+
+    /// Whether each transaction has an epoch of its own.
+    fn raises_epoch(self) -> bool {
+        self.add.is_none()
+    }
+
+    /// What EndTxn says to a producer that is fenced.
+    fn fenced(self) -> i16 {
+        if self.end < 2 { INVALID_PRODUCER_EPOCH } else { PRODUCER_FENCED }
+    }
+}
+
 fn id(text: &str) -> TransactionalId {
     TransactionalId(string(text))
 }
@@ -52,9 +90,14 @@ fn find(wire: &mut Wire) {
 }
 
 fn init_once(wire: &mut Wire, transactional: &str, version: i16) -> Result<Producer, i16> {
+    init_for(wire, transactional, 60_000, version)
+}
+
+/// Transactions may take so long, milliseconds.
+fn init_for(wire: &mut Wire, transactional: &str, timeout_ms: i32, version: i16) -> Result<Producer, i16> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(id(transactional)))
-        .with_transaction_timeout_ms(60_000);
+        .with_transaction_timeout_ms(timeout_ms);
     let answer = wire.call(&request, version);
     match answer.error_code {
         NONE => Ok((answer.producer_id.0, answer.producer_epoch)),
