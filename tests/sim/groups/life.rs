@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::client::Player;
 use super::node::Node;
-use super::{World, calm, journal, upheaval};
+use super::{World, calm, journal, offsets, upheaval};
 use crate::metadata::OFFSETS_TOPIC;
 use crate::model::{ShardId, TopicId};
-use crate::partition::{Lifecycle, Message};
+use crate::partition::{Lifecycle, Message, Shard};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext};
 use crate::storage::testing::Noise;
@@ -102,8 +102,10 @@ pub async fn live(world: Rc<World>, context: ShardContext<Message>) {
     }
     node.boot(&world).await;
     upheaval::begin(&world, &node).await;
+    offsets::fetch_all(&world, &node.shard).await;
     life.up.iter().skip(1).for_each(Notify::notify);
     play(&world, &node);
+    reactor::spawn(offsets::commit_steadily(Rc::clone(&world), Rc::clone(&node.shard)));
     let upheaval = reactor::spawn(upheaval::rage(Rc::clone(&world), Rc::clone(&node)));
     storm(&life, &node).await;
     if life.is_last {
@@ -174,8 +176,8 @@ fn play(world: &Rc<World>, node: &Rc<Node>) {
 }
 
 /// Partitions of every topic that members may read.
-pub fn topics(node: &Node) -> BTreeMap<String, i32> {
-    let image = node.shard.image();
+pub fn topics(shard: &Shard) -> BTreeMap<String, i32> {
+    let image = shard.image();
     let topics = image.topics().filter(|topic| topic.name != OFFSETS_TOPIC && topic.name.starts_with('t'));
     topics.map(|topic| (topic.name.clone(), i32::try_from(topic.partitions.len()).expect("few"))).collect()
 }
