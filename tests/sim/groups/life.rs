@@ -32,6 +32,8 @@ pub struct Life {
     storm_ms: u64,
     /// After which part of the storm a log directory fails, in percent.
     loses_directory_at: Option<u64>,
+    /// It has failed.
+    is_damaged: Cell<bool>,
     is_stopped: bool,
     phase: Cell<Phase>,
     /// For each shard.
@@ -51,6 +53,7 @@ impl Life {
             shards,
             storm_ms: 5_000 + noise.below(25_000),
             loses_directory_at: (!is_last && noise.one_in(6)).then(|| noise.below(100)),
+            is_damaged: Cell::new(false),
             is_stopped: is_last || noise.one_in(2),
             phase: Cell::new(Phase::Storm),
             up: (0..shards).map(|_| Notify::default()).collect(),
@@ -70,6 +73,11 @@ impl Life {
 
     pub fn is_over(&self) -> bool {
         self.phase() == Phase::Over
+    }
+
+    /// Coordinators may be unable to write.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.get()
     }
 
     /// Of a topic that a shard knows of: others hear of it a moment later.
@@ -129,6 +137,7 @@ async fn storm(life: &Life, node: &Node) {
     let percent = life.loses_directory_at.unwrap_or(100);
     reactor::sleep(ms(percent)).await;
     if life.loses_directory_at.is_some() {
+        life.is_damaged.set(true);
         node.lose_directory().await;
         reactor::sleep(ms(100 - percent)).await;
     }
