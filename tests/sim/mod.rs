@@ -2,9 +2,11 @@
 //!
 //! Compiled into the library's unit tests, for they need the virtual reactor and look inside.
 
+mod exactly_once;
 mod flushes;
 mod groups;
 mod metadata;
+mod node;
 mod storage;
 mod transactions;
 

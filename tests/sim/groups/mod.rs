@@ -17,7 +17,6 @@ mod consumer;
 mod embedded;
 mod journal;
 mod life;
-mod node;
 mod offsets;
 mod stop;
 mod upheaval;
@@ -34,8 +33,10 @@ use offsets::History;
 
 use crate::coordinator::group::Settings;
 use crate::model::{PartitionId, TopicId};
+use crate::partition::CoordinatorSettings;
 use crate::reactor::sim::{Disk, Simulation, When, check_seeds};
 use crate::reactor::{self, ShardContext};
+use crate::sim_tests::node::DIRECTORIES;
 use crate::storage::testing::Noise;
 
 const LIVES: usize = 4;
@@ -104,7 +105,7 @@ fn walk(seed: u64) -> Vec<u64> {
 impl World {
     fn new(seed: u64, noise: &mut Noise) -> Rc<World> {
         let disk = Disk::new();
-        node::DIRECTORIES.iter().for_each(|(_, path)| disk.create_dir_all(path).expect("the disk is new"));
+        DIRECTORIES.iter().for_each(|(_, path)| disk.create_dir_all(path).expect("the disk is new"));
         let settings = Settings {
             initial_rebalance_delay_ms: 500 * noise.below(4),
             consumer_session_timeout_ms: SESSION_MS,
@@ -157,6 +158,10 @@ impl World {
     fn end_life(&self, elapsed: Duration) {
         self.life().end();
         self.before_ms.set(self.before_ms.get() + elapsed.as_millis() as u64);
+    }
+
+    fn coordinators(&self) -> CoordinatorSettings {
+        CoordinatorSettings { groups: self.settings.clone(), ..CoordinatorSettings::default() }
     }
 
     fn life(&self) -> Rc<Life> {

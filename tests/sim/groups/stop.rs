@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::client::{Player, ask, text};
-use super::node::Node;
 use super::{SESSION_MS, World, upheaval};
 use crate::coordinator::group::Body;
 use crate::model::ErrorCode;
@@ -13,6 +12,7 @@ use crate::partition::{Lifecycle, Message};
 use crate::protocol::messages::GroupId;
 use crate::reactor::sim::{Simulation, check_seeds};
 use crate::reactor::{self, ShardContext};
+use crate::sim_tests::node::Node;
 use crate::storage::testing::Noise;
 
 #[test]
@@ -31,8 +31,8 @@ fn a_stop_quiets_the_coordinators() {
 }
 
 async fn stop_under_members(world: Rc<World>, context: ShardContext<Message>) {
-    let node = Node::start(world.settings.clone(), context);
-    node.boot(&world).await;
+    let node = Node::start(world.coordinators(), context);
+    node.boot(&world.identified, &world.place()).await;
     upheaval::begin(&world, &node).await;
     let members: Vec<Player> = (world.clients.iter())
         .map(|client| Player {

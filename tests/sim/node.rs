@@ -1,10 +1,9 @@
-//! The node: as the broker's own, without connections.
+//! A node as the broker's own, without connections.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
-use super::World;
 use crate::cluster::{Boot, ControllerHost, SnapshotSettings, boot};
 use crate::handlers::LocalFuture;
 use crate::metadata::{Image, Reply, Request, Settings, TopicDefaults};
@@ -68,41 +67,37 @@ fn log_dirs() -> Vec<LogDir> {
 }
 
 impl Node {
-    pub fn start(settings: crate::coordinator::group::Settings, context: ShardContext<Message>) -> Rc<Node> {
+    pub fn start(coordinators: CoordinatorSettings, context: ShardContext<Message>) -> Rc<Node> {
         let shards = context.count;
         let shard = Shard::new(context.id, shards, BROKER, image(), context.mesh);
         let node =
             Node { shard: Rc::clone(&shard), shards, controller: OnceCell::new(), ended: Notify::default() };
         let node = Rc::new(node);
+        shard.verify_by_coordinators();
         let mut config = config();
         config.live.cleaner = CleanerConfig { backoff_ms: 3_000, map_bytes: 1 << 20, is_on: true };
-        shard.start(
-            config,
-            CoordinatorSettings { groups: settings, ..CoordinatorSettings::default() },
-            log_dirs(),
-            Box::new(NodeHost(Rc::downgrade(&node))),
-        );
+        shard.start(config, coordinators, log_dirs(), Box::new(NodeHost(Rc::downgrade(&node))));
         node
     }
 
-    /// On shard 0.
-    pub async fn boot(&self, world: &World) {
+    /// On shard 0. `is_identified`: whether the directories have been formatted, in a life before this one.
+    pub async fn boot(&self, is_identified: &Cell<bool>, place: &str) {
         let setup = Boot {
             shard_count: self.shards,
             image: image(),
             settings: Settings::default(),
             log_dirs: log_dirs(),
-            fresh: !world.identified.get(),
+            fresh: !is_identified.get(),
             endpoints: Vec::new(),
             rack: None,
             snapshots: SnapshotSettings { after_bytes: 1 << 14, after: None },
         };
         let identify = || {
-            world.identified.set(true);
+            is_identified.set(true);
             Ok(())
         };
         let booted = boot(&self.shard, setup, identify).await;
-        let booted = booted.unwrap_or_else(|error| panic!("{}: {error}", world.place()));
+        let booted = booted.unwrap_or_else(|error| panic!("{place}: {error}"));
         assert!(self.controller.set(booted.controller).is_ok(), "a node boots once");
     }
 
