@@ -308,6 +308,12 @@ impl ProducerStates {
         self.producers.get(&id)?.txn_first_offset.map(Offset)
     }
 
+    /// Whether anything is known of the producer, so that its next batch has to follow.
+    #[must_use]
+    pub fn knows(&self, id: ProducerId) -> bool {
+        self.producers.contains_key(&id)
+    }
+
     /// What is known of the producer's epoch, and whether it has a transaction open in which this epoch goes on.
     #[must_use]
     pub fn standing(&self, id: ProducerId, epoch: ProducerEpoch) -> Standing {

@@ -9,7 +9,7 @@
 //! Invariants:
 //! * No batch is appended on an answer that was asked for before a marker of its producer came: it is asked for anew.
 //! * A producer's batches on a partition keep their order; what was behind a refused batch is refused with it, and what
-//!   comes later must begin where that did, or below.
+//!   comes later must begin where that did, or below, unless the log knows where the producer is.
 //! * No await between a good answer being seen and the batches being queued in the log.
 //! * Whoever parks is answered: by the coordinator's answer, after [`PATIENCE`], or when the partition fails.
 //!
@@ -92,7 +92,8 @@ struct Verification {
     refused: Option<Refused>,
 }
 
-/// A batch was refused, so the producer's next one must not be a later one.
+/// A batch was refused, so the producer's next one must not be a later one. Needed only while the log knows nothing of the
+/// producer: then it would take any. (And only then right: what was refused may be a late copy of what the log has.)
 #[derive(Clone, Copy)]
 struct Refused {
     epoch: ProducerEpoch,
@@ -253,6 +254,18 @@ impl Verifications {
     }
 }
 
+impl Partition {
+    fn knows(&self, producer: ProducerId) -> bool {
+        self.log.as_ref().is_some_and(|log| log.knows_producer(producer))
+    }
+
+    fn refused(&self, append: &ParkedAppend) {
+        if !self.knows(append.batch.header.producer_id) {
+            self.verifications.refused(append);
+        }
+    }
+}
+
 impl Shard {
     /// Has an append wait for the coordinator, which is asked when [`Self::ask_about`] is called with `questions`.
     pub(super) fn park_append(
@@ -263,7 +276,7 @@ impl Shard {
     ) {
         let parked = self.parked_bytes.get() + append.batch.batch.len();
         if parked > PARKED_BYTES_MAX {
-            partition.verifications.refused(&append);
+            partition.refused(&append);
             append.request.settle(append.place, ErrorCode::NotEnoughReplicas);
             return;
         }
@@ -430,11 +443,12 @@ impl Shard {
         self.parked_bytes.set(self.parked_bytes.get() - append.batch.batch.len());
         let verifications = &partition.verifications;
         if !answer.is_none() {
-            verifications.refused(&append);
+            partition.refused(&append);
             append.request.settle(append.place, produce_error(answer, append.transaction.support));
             return;
         }
-        if !verifications.may_begin(&append) {
+        let is_known = partition.knows(append.batch.header.producer_id);
+        if !is_known && !verifications.may_begin(&append) {
             append.request.settle(append.place, ErrorCode::OutOfOrderSequenceNumber);
             return;
         }

@@ -104,6 +104,12 @@ impl Log {
         self.state().borrow().producers.standing(id, epoch)
     }
 
+    /// Whether the log knows anything of the producer, as of its end: then it looks at the sequence of every batch.
+    #[must_use]
+    pub fn knows_producer(&self, id: ProducerId) -> bool {
+        self.state().borrow().producers.knows(id)
+    }
+
     /// At most `count` of the producers that the log knows above `after`, by id.
     #[must_use]
     pub fn active_producers(&self, after: Option<ProducerId>, count: usize) -> Vec<ActiveProducer> {

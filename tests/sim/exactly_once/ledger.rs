@@ -28,8 +28,8 @@ struct Transaction {
     parts: BTreeMap<Part, u32>,
     /// What is in it of the client's group: the offset is the transaction's number.
     has_offsets: bool,
-    /// Where readers have seen it.
-    seen: BTreeSet<Part>,
+    /// How many of them readers have seen: what is open in between keeps them from the rest.
+    seen: BTreeMap<Part, u32>,
 }
 
 /// All transactions there were, in the order in which they began.
@@ -47,7 +47,7 @@ impl Ledger {
             fate: Fate::Private,
             parts: BTreeMap::new(),
             has_offsets: false,
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
         });
         Id(self.transactions.len() - 1)
     }
@@ -85,7 +85,7 @@ impl Ledger {
         self.gone.insert(topic.to_owned());
         for transaction in &mut self.transactions {
             transaction.parts.retain(|(name, _), _| name != topic);
-            transaction.seen.retain(|(name, _)| name != topic);
+            transaction.seen.retain(|(name, _), _| name != topic);
         }
     }
 
@@ -113,21 +113,23 @@ impl Ledger {
                 return Err(format!("{id:?} is seen, and was never to be committed: {transaction:?}"));
             }
             let written = transaction.parts.get(part).copied().unwrap_or(0);
-            if !found.iter().copied().eq(0..written) {
+            let count = u32::try_from(found.len()).expect("few");
+            let are_in_order = found.iter().copied().eq(0..count);
+            if !are_in_order || count > written || (is_all && count < written) {
                 return Err(format!("of {id:?} {found:?} are seen of {written}: {transaction:?}"));
             }
         }
         for (at, transaction) in self.transactions.iter_mut().enumerate() {
-            let is_seen = records.contains_key(&Id(at));
-            if transaction.seen.contains(part) && !is_seen {
-                return Err(format!("{at} is not seen any more: {transaction:?}"));
+            let now = records.get(&Id(at)).map_or(0, |found| u32::try_from(found.len()).expect("few"));
+            if now < transaction.seen.get(part).copied().unwrap_or(0) {
+                return Err(format!("of {at} only {now} are seen now: {transaction:?}"));
             }
-            let is_written = transaction.parts.contains_key(part);
-            if is_all && is_written && !is_seen && transaction.fate == Fate::Committed {
+            let is_missing = is_all && now == 0 && transaction.parts.contains_key(part);
+            if is_missing && transaction.fate == Fate::Committed {
                 return Err(format!("{at} is not seen: {transaction:?}"));
             }
-            if is_seen {
-                transaction.seen.insert(part.clone());
+            if now > 0 {
+                transaction.seen.insert(part.clone(), now);
             }
         }
         Ok(())

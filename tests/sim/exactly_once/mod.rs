@@ -4,9 +4,9 @@
 //!
 //! [`producer`] is a client and its lives, [`transaction`] one transaction as the client makes it, [`late`] what comes when nobody
 //! waits for it any more, [`life`] what happens from one start of the node to its end. What must hold is in [`ledger`]:
-//! * Readers of committed records see all of a transaction in a partition or nothing, once, in order, and for ever.
+//! * Readers of committed records see the records of a transaction in a partition once, in order, and for ever.
 //! * Nothing is seen of a transaction whose commit was not asked for, or was refused; of one whose commit was answered,
-//!   everything is seen in the end, in all its partitions, and its offsets with them.
+//!   everything is seen in the end, in all its partitions, and its offsets with them; of the others all of it or nothing.
 //! * Once a producer has its id, the one before it changes nothing any more.
 //! * A producer whose batches were all answered never hears that some are missing.
 //! * Every request is answered, and when the faults end, no transaction stays open and everything that was written is

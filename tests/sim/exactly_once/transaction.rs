@@ -327,6 +327,7 @@ impl Attempt {
             }
             pause(200).await;
         }
+        self.is_uncertain = true;
         Step::Failed
     }
 
@@ -397,8 +398,8 @@ impl Attempt {
 
     async fn end(self, failed: bool) -> After {
         let commits = !failed && self.has_written && (chance(80) || self.world.life().is_calm());
-        // a client of before begins its transaction itself, and knows
-        let must_end = if self.client.is_new() { self.is_open } else { !self.added.is_empty() || failed };
+        // a client of before begins its transaction itself, and knows; where it does not, raising the epoch ends it, too
+        let must_end = if self.client.is_new() { self.is_open } else { !self.added.is_empty() };
         let (world, shard, client) = (&self.world, &self.shard, &self.client);
         let mut process = self.process;
         if must_end {
