@@ -86,6 +86,11 @@ impl Router {
         (0..count).map(ShardId).filter(move |shard| *shard != this)
     }
 
+    /// Whether there is such a shard.
+    pub(super) fn reaches(&self, shard: ShardId) -> bool {
+        shard.index() < self.credits.len()
+    }
+
     pub(super) fn on_receive(&self, receive: impl Fn(ShardId, Message) + 'static) {
         self.mesh.on_receive(receive);
     }

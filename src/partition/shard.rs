@@ -511,8 +511,10 @@ impl Shard {
         }
         let image = self.image.borrow();
         let state = image.partition(partition)?;
-        // Placed here but not open here: it is being opened or deleted.
-        state.shard_of(self.broker).filter(|&shard| state.leader == self.broker && shard != self.id)
+        // Placed here but not open here: it is being opened or deleted. Until a start has opened its logs, a place is that of
+        // the life before, which may have had more shards.
+        let is_elsewhere = |shard: &ShardId| *shard != self.id && self.router.reaches(*shard);
+        state.shard_of(self.broker).filter(|shard| state.leader == self.broker && is_elsewhere(shard))
     }
 
     /// Groups items by the shard that owns their partition, in the order of shards, keeping their places; items nobody

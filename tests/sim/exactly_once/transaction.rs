@@ -80,6 +80,8 @@ pub struct Ending {
     asked: u32,
     /// When the transaction began; `None`: in a life before.
     begun: Option<Instant>,
+    /// The client does not know what has become of some batch.
+    is_uncertain: bool,
 }
 
 impl Attempt {
@@ -401,22 +403,29 @@ impl Attempt {
         // a client of before begins its transaction itself, and knows; where it does not, raising the epoch ends it, too
         let must_end = if self.client.is_new() { self.is_open } else { !self.added.is_empty() };
         let (world, shard, client) = (&self.world, &self.shard, &self.client);
-        let mut process = self.process;
+        let process = self.process;
         if must_end {
             if commits {
                 world.ledger.borrow_mut().asks_for_commit(self.id);
             }
-            let ending = Ending { process, id: self.id, commits, asked: 0, begun: Some(self.begun) };
-            match ending.ask(world, shard, client, self.is_zombie, !self.is_uncertain).await {
-                Some(after) => process = after,
-                None => return After::default(),
-            }
+            let ending = Ending {
+                process,
+                id: self.id,
+                commits,
+                asked: 0,
+                begun: Some(self.begun),
+                is_uncertain: self.is_uncertain,
+            };
+            return match ending.ask(world, shard, client, self.is_zombie).await {
+                Some(process) => After { process: Some(process), has_committed: commits },
+                None => After::default(),
+            };
         }
-        if self.is_uncertain && !client.is_new() {
-            let raised = raise_epoch(world, shard, client, process).await;
-            return After { process: raised, has_committed: commits };
-        }
-        After { process: Some(process), has_committed: commits }
+        let process = match self.is_uncertain {
+            true => raise_epoch(world, shard, client, process).await,
+            false => Some(process),
+        };
+        After { process, has_committed: false }
     }
 }
 
@@ -430,7 +439,7 @@ impl Ending {
     /// In the life after the one in which it was asked for: a client that was only cut off.
     pub async fn go_on(self, world: &Rc<World>, shard: &Rc<Shard>, client: &Client) -> Option<Process> {
         let ending = Ending { begun: None, ..self };
-        ending.ask(world, shard, client, false, true).await
+        ending.ask(world, shard, client, false).await
     }
 
     /// Until it is answered. `None`: the process is over, or the life.
@@ -440,7 +449,6 @@ impl Ending {
         shard: &Rc<Shard>,
         client: &Client,
         is_zombie: bool,
-        is_certain: bool,
     ) -> Option<Process> {
         let version = match client.support {
             TransactionSupport::Classic => 3,
@@ -473,14 +481,14 @@ impl Ending {
                 pause(200).await;
                 continue;
             }
-            if !is_zombie {
-                client.keep_ending(None);
-            }
             if !error.is_none() {
-                let is_healthy = is_certain && is_in_time(client, &self.process, self.begun);
+                let is_healthy = !self.is_uncertain && is_in_time(client, &self.process, self.begun);
                 assert!(!is_healthy, "{}: EndTxn of {self:?}: {error:?}", world.place());
                 if self.commits && self.asked == 1 {
                     world.ledger.borrow_mut().is_refused(self.id);
+                }
+                if !is_zombie {
+                    client.keep_ending(None);
                 }
                 return None;
             }
@@ -495,7 +503,14 @@ impl Ending {
                     (ProducerId(reply.producer_id.0), ProducerEpoch(reply.producer_epoch));
                 self.process.sequences.clear();
             }
-            return Some(self.process);
+            let goes_on = match self.is_uncertain && !client.is_new() {
+                true => raise_epoch(world, shard, client, self.process).await,
+                false => Some(self.process),
+            };
+            if !is_zombie {
+                client.keep_ending(None);
+            }
+            return goes_on;
         }
     }
 }
