@@ -2,6 +2,7 @@
 //! leaves. Nothing is produced here: [`data`] and [`offsets`] do.
 
 mod data;
+mod memory;
 mod offsets;
 
 use std::time::{Duration, Instant};
