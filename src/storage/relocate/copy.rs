@@ -14,6 +14,7 @@ use futures_lite::future::or;
 use super::{End, Relocation, check};
 use crate::log::files::{
     FileKind, FileState, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA, SegmentFile, TEMPORARY_SUFFIX,
+    TRUNCATION,
 };
 use crate::log::recovery::{Offsets, Reason, Start, Verdict};
 use crate::model::{LeaderEpoch, Offset};
@@ -407,7 +408,9 @@ impl<'a> Copy<'a> {
     async fn rest_of_folder(&mut self) -> Result<(), End> {
         let entries = fs::list(&self.log.folder).await.map_err(|error| End::source(&error))?;
         for entry in entries {
-            let is_ours = matches!(entry.name.as_str(), LEADER_EPOCH_CHECKPOINT | PARTITION_METADATA);
+            // a truncation that is under way in the source is none of the copy's: there it would be carried out at the next start
+            let is_ours =
+                matches!(entry.name.as_str(), LEADER_EPOCH_CHECKPOINT | PARTITION_METADATA | TRUNCATION);
             let is_passing = entry.name.ends_with(TEMPORARY_SUFFIX)
                 || SegmentFile::parse(&entry.name).is_some_and(|file| file.state != FileState::Deleted);
             if entry.is_dir || is_ours || is_passing || entry.len == 0 {
