@@ -109,9 +109,13 @@ impl Expected {
         (self.cutting, self.cuts) = (None, self.cuts + 1);
     }
 
-    /// Damage at the log's end looks like a torn write: what lies behind it is cut. In a log with gaps it may be any.
+    /// Damage at the log's end looks like a torn write: what lies behind it is cut. In a log with gaps it may be any. Of a
+    /// batch that the log starts in, no more is known to have been flushed than that start.
     pub fn may_end_at(&self, end: Offset, gaps: bool) -> bool {
-        self.rotten.iter().any(|damage| damage.start == end || (gaps && damage.start < end))
+        let is_start = |damage: &Range<Offset>| damage.contains(&end) && end <= self.asked;
+        self.rotten
+            .iter()
+            .any(|damage| damage.start == end || (gaps && damage.start < end) || is_start(damage))
     }
 
     /// Where the damage that a read at `offset` met ends, if there is any. In a log without gaps it begins there.
