@@ -231,7 +231,8 @@ impl Groups {
                 self.ask(5, Body::Leave(request));
                 *members = self.generation(std::mem::take(members));
                 let new = Member { id: StrBytes::default(), group: last.group, epoch: 0 };
-                members.push(new);
+                // first, or the others would be a generation before it comes
+                members.insert(0, new);
                 *members = self.generation(std::mem::take(members));
             }
             Protocol::Consumer => {
