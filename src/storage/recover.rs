@@ -289,11 +289,13 @@ impl Scan<'_> {
         if found.as_ref().is_some_and(|found| is_sound || *found == index) {
             return Ok(());
         }
-        tracing::warn!(
-            log = self.opening.name,
-            segment = segment.base.0,
-            "the transaction index is made again"
-        );
+        let (log, base) = (&self.opening.name, segment.base.0);
+        if found.is_some() && index.entries().starts_with(known) {
+            // that of the segment that was appended to was in memory
+            tracing::debug!(log, segment = base, "the transaction index is brought up to date");
+        } else {
+            tracing::warn!(log, segment = base, "the transaction index is made again");
+        }
         file.sync_data().await?;
         transactions::write(folder, segment.base, &index).await
     }

@@ -28,6 +28,9 @@ def transactional(options, name):
             "transactional.id": name,
             "transaction.timeout.ms": 20_000,
             "reconnect.backoff.max.ms": 500,
+            # Once librdkafka (2.16) has bootstrapped anew, send_offsets_to_transaction() waits for ever for a broker it
+            # has forgotten.
+            "metadata.recovery.strategy": "none",
             "linger.ms": 1,
         }
     )
@@ -141,13 +144,14 @@ def until_it_works(call):
                 raise
 
 
+def committed(consumer):
+    """Of the partitions that it has. Waits for transactions that may change it."""
+    return until_it_works(lambda timeout: consumer.committed(consumer.assignment(), timeout=timeout))
+
+
 def rewind(consumer):
     """To what is committed: what was read since is read again."""
-
-    def committed(timeout):
-        return consumer.committed(consumer.assignment(), timeout=timeout)
-
-    for partition in until_it_works(committed):
+    for partition in committed(consumer):
         offset = max(partition.offset, 0)
         consumer.seek(TopicPartition(partition.topic, partition.partition, offset))
 
@@ -192,7 +196,7 @@ def transform(options):
             rewind(consumer)
             continue
         print("transaction", flush=True)
-        if sum(p.offset for p in positions) == options.count:
+        if sum(max(p.offset, 0) for p in committed(consumer)) == options.count:
             break
     consumer.close()
     print("done", flush=True)

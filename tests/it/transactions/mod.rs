@@ -5,16 +5,18 @@ mod data;
 mod memory;
 mod offsets;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest,
-    FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListTransactionsRequest, ProducerId, TopicName,
-    TransactionalId,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeConfigsRequest, DescribeTransactionsRequest,
+    EndTxnRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListTransactionsRequest,
+    ProducerId, TopicName, TransactionalId,
 };
 
 use crate::harness::{Broker, Setup};
@@ -31,6 +33,15 @@ const OPERATION_NOT_ATTEMPTED: i16 = 55;
 const PRODUCER_FENCED: i16 = 90;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 const INVALID_REGULAR_EXPRESSION: i16 = 128;
+
+/// Of `__transaction_state`, by default and on one broker.
+const CONFIGS: [(&str, &str); 5] = [
+    ("cleanup.policy", "compact"),
+    ("compression.type", "uncompressed"),
+    ("min.insync.replicas", "1"),
+    ("segment.bytes", "104857600"),
+    ("unclean.leader.election.enable", "false"),
+];
 
 /// Markers are written in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -209,6 +220,15 @@ fn the_first_question_for_a_coordinator_makes_the_topic() {
     find(&mut wire);
     let topic = wire.metadata("__transaction_state").topics.remove(0);
     assert_eq!((topic.error_code, topic.is_internal, topic.partitions.len()), (NONE, true, 50));
+    let asked = DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(string("__transaction_state"))
+        .with_configuration_keys(Some(CONFIGS.map(|(key, _)| string(key)).to_vec()));
+    let configs = wire.call(&DescribeConfigsRequest::default().with_resources(vec![asked]), 4);
+    let configs = configs.results[0].configs.iter();
+    let configs: BTreeMap<&str, &str> =
+        configs.map(|config| (&*config.name, config.value.as_deref().unwrap_or_default())).collect();
+    assert_eq!(configs, BTreeMap::from(CONFIGS));
     assert_eq!(init_once(&mut wire, "", 5), Err(INVALID_REQUEST));
     assert!(init_once(&mut wire, "a", 5).is_ok());
 }
