@@ -503,6 +503,7 @@ impl Opening {
             pending: Default::default(),
             pending_bytes: 0,
             boundary: None,
+            cut: None,
             pending_since: Instant::default(),
             partial_block,
             journaled: 0,

@@ -80,6 +80,8 @@ pub struct Inner {
     /// The log is about to go on in another directory from this offset: what is appended behind it is ordered here and
     /// committed there.
     pub boundary: Option<Offset>,
+    /// A truncation to here is being decided: what lies above may be gone after a crash, flushed or not.
+    pub cut: Option<Offset>,
     /// When the first of `pending` came, or one that was before it.
     pub pending_since: Instant,
     /// What the last block that was written of the committing segment holds, if it is not full.
@@ -360,9 +362,10 @@ pub struct Identity {
 }
 
 impl Inner {
-    /// Everything below it is flushed and lies in closed segments or in the one being written.
+    /// Everything below it is flushed, lies in closed segments or in the one being written, and is not about to be cut.
     pub fn recovery_point(&self) -> Offset {
-        self.unclosed.front().map_or(self.flushed_end, |oldest| oldest.segment.base.min(self.flushed_end))
+        let whole = self.unclosed.front().map_or(self.flushed_end, |oldest| oldest.segment.base);
+        whole.min(self.flushed_end).min(self.cut.unwrap_or(whole))
     }
 
     pub fn flushes(&self) -> bool {

@@ -225,14 +225,16 @@ async fn find(log: &LogState, log_start: Offset, to: Offset) -> Result<Option<Tr
 
 /// Steps 2 to 4. If there is no room for them, nothing is changed.
 async fn write_intent(log: &Rc<LogState>, truncation: Truncation) -> Result<(), Error> {
-    {
-        let inner = &mut *log.borrow_mut();
-        inner.flushed_end = inner.flushed_end.min(truncation.end);
-    }
+    // a limit, and not where the flushed part ends: a flush would move that up again, and a checkpoint would tell it
+    log.borrow_mut().cut = Some(truncation.end);
     let written = decide(log, truncation).await;
     if written == Err(Error::Full) {
-        let inner = &mut *log.borrow_mut();
-        inner.flushed_end = inner.durable_end;
+        let waiters = {
+            let inner = &mut *log.borrow_mut();
+            inner.cut = None;
+            inner.satisfied_waiters()
+        };
+        waiters.into_iter().for_each(|waiter| waiter.send(()));
     }
     written
 }

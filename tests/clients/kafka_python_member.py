@@ -64,6 +64,10 @@ def main():
 
     reading = Reading(commit, commit_now, KafkaError)
     consumer.subscribe([options.topic], listener=Listener(reading))
+    # The topic's partitions, before the first poll. Without them the client joins with an empty assignment and joins again when
+    # they come; where a poll times out amid that second join, kafka-python 3.0 takes itself for joined, and neither takes up the
+    # assignment nor sends another heartbeat.
+    consumer.partitions_for_topic(options.topic)
     leave = leaving()
     while not leave.is_set():
         for partition, records in consumer.poll(timeout_ms=int(POLL_S * 1000)).items():

@@ -1,6 +1,7 @@
 //! Truncation: what stays, what is appended afterwards, and that nothing of what was cut comes back.
 
 use super::*;
+use crate::reactor::sim::{Disk, Simulation};
 
 const BATCHES: u64 = 30;
 
@@ -217,4 +218,65 @@ fn a_start_that_another_shards_file_still_tells_does_not_go_back() {
         rig.storage.stop().await.unwrap();
     });
     std::fs::remove_dir_all(folder(NAME)).unwrap();
+}
+
+/// Cuts a log of 90 records to 60 while somebody asks for a flush again and again, on a disk that may be full by then.
+/// What became of the cut, and of the flushes.
+fn cut_beside_flushes(seed: u64, is_full: bool) -> (Result<Offset, Error>, Vec<Result<(), Error>>) {
+    let disk = Disk::new();
+    disk.create_dir_all("/data").unwrap();
+    let outcome = Simulation::new(seed).disk(&disk.clone()).run(move |_: reactor::ShardContext<()>| {
+        let disk = disk.clone();
+        async move {
+            // what lies in the journal only needs room for itself
+            let config = if is_full { no_caches() } else { config() };
+            let rig = Rig::start(Path::new("/data"), config, false);
+            let (log, _) = written(&rig, 0).await;
+            log.state().idle().await;
+            if is_full {
+                disk.set_capacity(disk.used_bytes());
+            }
+            let done = Rc::new(Cell::new(None));
+            reactor::spawn({
+                let (log, done) = (log.clone(), Rc::clone(&done));
+                async move { done.set(Some(log.truncate_to(Offset(60)).await)) }
+            });
+            let (state, mut flushes) = (log.state(), Vec::new());
+            while done.get().is_none() {
+                reactor::sleep(Duration::from_micros(10)).await;
+                let log = log.clone();
+                flushes.push(reactor::spawn(async move { log.flush().await }));
+                if disk.list("/data/t-0").unwrap().iter().any(|name| name == "truncation") {
+                    let point = state.borrow().recovery_point();
+                    assert!(point <= Offset(60), "a checkpoint tells that all is flushed up to {point}");
+                }
+            }
+            let mut flushed = Vec::new();
+            for flush in flushes {
+                flushed.push(flush.await);
+            }
+            disk.set_capacity(u64::MAX);
+            rig.storage.stop().await.unwrap();
+            (done.get().expect("it has ended"), flushed)
+        }
+    });
+    outcome.done().remove(0)
+}
+
+#[test]
+fn a_flush_beside_a_truncation_does_not_have_a_checkpoint_tell_what_is_cut() {
+    for seed in 0..20 {
+        let (cut, flushed) = cut_beside_flushes(seed, false);
+        assert_eq!(cut, Ok(Offset(60)));
+        assert!(flushed.contains(&Err(Error::Closed)), "somebody waited for what is gone");
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_flush_goes_on_when_there_is_no_room_for_a_truncation() {
+    for seed in 0..20 {
+        let (cut, flushed) = cut_beside_flushes(seed, true);
+        assert_eq!(cut, Err(Error::Full));
+        assert!(flushed.iter().all(Result::is_ok), "nothing is gone: {flushed:?}");
+    }
 }

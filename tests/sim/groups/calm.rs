@@ -33,7 +33,8 @@ pub async fn demand_progress(world: &Rc<World>, node: &Rc<Node>) {
     }
     assert!(missing.is_empty(), "{}: {missing:#?} of {:#?}", world.place(), world.clients);
     for group in world.groups() {
-        offsets::fetch(world, &node.shard, group).await;
+        let fetched = offsets::fetch(world, &node.shard, group).await;
+        assert_eq!(fetched, Ok(()), "{}: {group}", world.place());
     }
     compare(node).await;
 }
@@ -55,7 +56,7 @@ fn what_is_missing(world: &World, node: &Node, group: &str) -> Vec<String> {
             }
         }
     }
-    for (topic, partitions) in topics(node) {
+    for (topic, partitions) in topics(&node.shard) {
         let is_read = members.iter().any(|member| reads(member, &topic));
         for part in (0..partitions).map(|partition| (topic.clone(), partition)) {
             if owned.remove(&part) != is_read {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::client::{Player, Speech, error_of, text};
+use super::life::Phase;
 use super::{Part, REBALANCE_MS, SESSION_MS, chance, embedded, pause};
 use crate::coordinator::group::{Body, Reply};
 use crate::coordinator::record::{Assignment, Subscription};
@@ -103,6 +104,7 @@ impl Player {
             state.told.clear();
         }
         self.client.state.borrow_mut().rejoins = true;
+        let comes_back = self.client.instance.is_some() && self.client.state.borrow().id.is_empty();
         let Some(joined) = self.join().await else { return };
         let asked_for = self.topics();
         let is_leader = joined.leader == joined.member_id && !joined.members.is_empty();
@@ -121,6 +123,17 @@ impl Player {
             pause(2 * SESSION_MS).await;
         }
         self.sync(&joined, assignments).await;
+        if comes_back && self.world.life().phase() == Phase::Calm {
+            self.all_rejoin();
+        }
+    }
+
+    /// A static member that comes back gets what it had, even if it reads other topics now: coordinators do not look into what
+    /// it says (Kafka's neither), so that it takes the leader's joining anew to see it.
+    fn all_rejoin(&self) {
+        for member in self.others().chain([&self.client]) {
+            member.state.borrow_mut().rejoins = true;
+        }
     }
 
     async fn join(&self) -> Option<JoinGroupResponse> {

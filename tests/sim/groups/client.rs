@@ -375,7 +375,7 @@ impl Player {
         self.client.speeches.len() > 1
     }
 
-    fn others(&self) -> impl Iterator<Item = &Rc<Client>> {
+    pub fn others(&self) -> impl Iterator<Item = &Rc<Client>> {
         let of_group = self.world.clients.iter().filter(|other| other.group == self.client.group);
         of_group.filter(|other| other.number != self.client.number)
     }

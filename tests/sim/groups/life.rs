@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::client::Player;
 use super::node::Node;
-use super::{World, calm, journal, upheaval};
+use super::{World, calm, journal, offsets, upheaval};
 use crate::metadata::OFFSETS_TOPIC;
 use crate::model::{ShardId, TopicId};
-use crate::partition::{Lifecycle, Message};
+use crate::partition::{Lifecycle, Message, Shard};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext};
 use crate::storage::testing::Noise;
@@ -32,6 +32,8 @@ pub struct Life {
     storm_ms: u64,
     /// After which part of the storm a log directory fails, in percent.
     loses_directory_at: Option<u64>,
+    /// It has failed.
+    is_damaged: Cell<bool>,
     is_stopped: bool,
     phase: Cell<Phase>,
     /// For each shard.
@@ -51,6 +53,7 @@ impl Life {
             shards,
             storm_ms: 5_000 + noise.below(25_000),
             loses_directory_at: (!is_last && noise.one_in(6)).then(|| noise.below(100)),
+            is_damaged: Cell::new(false),
             is_stopped: is_last || noise.one_in(2),
             phase: Cell::new(Phase::Storm),
             up: (0..shards).map(|_| Notify::default()).collect(),
@@ -70,6 +73,11 @@ impl Life {
 
     pub fn is_over(&self) -> bool {
         self.phase() == Phase::Over
+    }
+
+    /// Coordinators may be unable to write.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.get()
     }
 
     /// Of a topic that a shard knows of: others hear of it a moment later.
@@ -102,8 +110,10 @@ pub async fn live(world: Rc<World>, context: ShardContext<Message>) {
     }
     node.boot(&world).await;
     upheaval::begin(&world, &node).await;
+    offsets::fetch_all(&world, &node.shard).await;
     life.up.iter().skip(1).for_each(Notify::notify);
     play(&world, &node);
+    reactor::spawn(offsets::commit_steadily(Rc::clone(&world), Rc::clone(&node.shard)));
     let upheaval = reactor::spawn(upheaval::rage(Rc::clone(&world), Rc::clone(&node)));
     storm(&life, &node).await;
     if life.is_last {
@@ -127,6 +137,7 @@ async fn storm(life: &Life, node: &Node) {
     let percent = life.loses_directory_at.unwrap_or(100);
     reactor::sleep(ms(percent)).await;
     if life.loses_directory_at.is_some() {
+        life.is_damaged.set(true);
         node.lose_directory().await;
         reactor::sleep(ms(100 - percent)).await;
     }
@@ -174,8 +185,8 @@ fn play(world: &Rc<World>, node: &Rc<Node>) {
 }
 
 /// Partitions of every topic that members may read.
-pub fn topics(node: &Node) -> BTreeMap<String, i32> {
-    let image = node.shard.image();
+pub fn topics(shard: &Shard) -> BTreeMap<String, i32> {
+    let image = shard.image();
     let topics = image.topics().filter(|topic| topic.name != OFFSETS_TOPIC && topic.name.starts_with('t'));
     topics.map(|topic| (topic.name.clone(), i32::try_from(topic.partitions.len()).expect("few"))).collect()
 }

@@ -1,9 +1,11 @@
 //! What was committed, and what may be read of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
 
 use super::client::{Player, Speech, ask, error_of, text};
-use super::{Part, World};
+use super::{Part, World, life, pause};
 use crate::coordinator::group::{Body, Reply};
 use crate::model::ErrorCode;
 use crate::partition::Shard;
@@ -13,10 +15,15 @@ use crate::protocol::messages::offset_commit_request::{
 use crate::protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use crate::protocol::messages::{GroupId, OffsetCommitRequest, OffsetCommitResponse, TopicName};
 use crate::reactor;
-use std::rc::Rc;
 
 /// Nothing is committed.
 const NONE: i64 = -1;
+
+/// Nobody is a member of it.
+pub const SOLO: &str = "solo";
+
+/// Milliseconds until a coordinator has read its log.
+const LOADS_IN: usize = 10_000;
 
 /// A group's offset of a partition.
 pub type Key = (String, Part);
@@ -193,8 +200,33 @@ fn error_in(response: &OffsetCommitResponse, (topic, index): &Part) -> ErrorCode
     error_of(answer.expect("every partition is answered").error_code)
 }
 
+/// One who is no member commits all the time, so that hardly a moment is without a commit that is on its way to the disk.
+pub async fn commit_steadily(world: Rc<World>, shard: Rc<Shard>) {
+    while world.life().is_stormy() {
+        let topic = life::topics(&shard).into_keys().next();
+        let parts = topic.map(|topic| (topic, 0)).into_iter().collect();
+        if let Some(commit) = Commit::new(&world, SOLO, &parts) {
+            commit.perform(&world, &shard, 9).await;
+        }
+        pause(200).await;
+    }
+}
+
+/// What the lives before this one have answered is there, before anybody commits anew and makes up for what is not.
+pub async fn fetch_all(world: &Rc<World>, shard: &Rc<Shard>) {
+    let groups = world.groups();
+    for group in groups.into_iter().chain([SOLO]) {
+        for _ in 0..LOADS_IN {
+            match fetch(world, shard, group).await {
+                Err(ErrorCode::CoordinatorLoadInProgress) => reactor::sleep(Duration::from_millis(1)).await,
+                Ok(()) | Err(_) => break,
+            }
+        }
+    }
+}
+
 /// Reads all offsets of a group and compares. Nobody's member reads what is there.
-pub async fn fetch(world: &Rc<World>, shard: &Rc<Shard>, group: &str) {
+pub async fn fetch(world: &Rc<World>, shard: &Rc<Shard>, group: &str) -> Result<(), ErrorCode> {
     let before: Vec<(Key, usize)> = {
         let history = world.offsets.borrow();
         let keys = history.offsets.keys().filter(|key| key.0 == group).cloned();
@@ -206,7 +238,10 @@ pub async fn fetch(world: &Rc<World>, shard: &Rc<Shard>, group: &str) {
         .with_topics(None);
     let body = Body::FetchOffsets { group: request, require_stable: true };
     let reply = ask(Rc::clone(world), Rc::clone(shard), group.to_owned(), 9, body).await;
-    let Ok(Reply::FetchOffsets(fetched)) = reply else { return };
+    let fetched = match reply? {
+        Reply::FetchOffsets(fetched) => fetched,
+        other => panic!("{}: {other:?}", world.place()),
+    };
     assert_eq!(fetched.error_code, 0, "{}: {fetched:?}", world.place());
     let found: BTreeMap<Part, i64> = (fetched.topics.iter())
         .flat_map(|topic| {
@@ -227,6 +262,7 @@ pub async fn fetch(world: &Rc<World>, shard: &Rc<Shard>, group: &str) {
             history.offsets[&key].asked
         );
     }
+    Ok(())
 }
 
 impl Player {
@@ -259,6 +295,6 @@ impl Player {
     pub async fn fetch(&self) {
         let groups: Vec<&str> = self.world.groups().into_iter().collect();
         let at = (reactor::random_u64() % groups.len() as u64) as usize;
-        fetch(&self.world, &self.shard, groups[at]).await;
+        let _ = fetch(&self.world, &self.shard, groups[at]).await;
     }
 }

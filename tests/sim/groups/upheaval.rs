@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::client::{ask, error_of, text};
 use super::node::Node;
-use super::offsets::{self, Commit, Outcome};
+use super::offsets::{self, Commit, Outcome, SOLO};
 use super::{Part, World, life, pause};
 use crate::coordinator::group::{Body, Reply as Answer};
 use crate::metadata::{CreatePartitions, CreateTopic, OFFSETS_TOPIC, Reply, Request, TopicRef, TopicResult};
@@ -16,8 +16,6 @@ use crate::protocol::messages::offset_delete_request::{
 use crate::protocol::messages::{GroupId, OffsetDeleteRequest, TopicName};
 use crate::reactor;
 
-/// Nobody is a member of it.
-const SOLO: &str = "solo";
 /// A topic that comes back under its name.
 const AGAIN: &str = "again";
 const TOPICS_MAX: usize = 5;
@@ -34,7 +32,7 @@ pub async fn begin(world: &World, node: &Node) {
         let partitions = 1 + (reactor::random_u64() % 3) as i32;
         create(node, OFFSETS_TOPIC, partitions, &configs).await;
     }
-    while life::topics(node).len() < 2 {
+    while life::topics(&node.shard).len() < 2 {
         create_next(world, node).await;
     }
     learn_names(world, node);
@@ -51,9 +49,9 @@ fn learn_names(world: &World, node: &Node) {
 pub async fn rage(world: Rc<World>, node: Rc<Node>) {
     while world.life().is_stormy() {
         match reactor::random_u64() % 8 {
-            0 if life::topics(&node).len() < TOPICS_MAX => create_next(&world, &node).await,
+            0 if life::topics(&node.shard).len() < TOPICS_MAX => create_next(&world, &node).await,
             1 => grow(&node).await,
-            2 if life::topics(&node).len() > 1 => {
+            2 if life::topics(&node.shard).len() > 1 => {
                 if let Some((name, _)) = any(&node) {
                     delete(&world, &node, &name).await;
                 }
@@ -68,7 +66,7 @@ pub async fn rage(world: Rc<World>, node: Rc<Node>) {
 }
 
 fn any(node: &Node) -> Option<(String, i32)> {
-    let topics: Vec<_> = life::topics(node).into_iter().collect();
+    let topics: Vec<_> = life::topics(&node.shard).into_iter().collect();
     (!topics.is_empty()).then(|| topics[(reactor::random_u64() % topics.len() as u64) as usize].clone())
 }
 
@@ -114,8 +112,8 @@ async fn delete(world: &World, node: &Node, topic: &str) -> Outcome {
     learn_names(world, node);
     let request = Request::DeleteTopics { topics: vec![TopicRef::Name(topic.to_owned())] };
     let error = result(node.control(request).await);
-    // offsets that cannot be written now are removed when they can
-    let outcome = if node.shard.failed_coordinators() == 0 { Outcome::of(error) } else { Outcome::Unknown };
+    // what cannot be written now is not known to whoever reads the log after a crash
+    let outcome = if world.life().is_damaged() { Outcome::Unknown } else { Outcome::of(error) };
     world.offsets.borrow_mut().end_removal(&removal, outcome);
     outcome
 }
@@ -129,11 +127,11 @@ async fn come_back(world: &Rc<World>, node: &Node) {
     if let Some(commit) = Commit::new(world, SOLO, &parts) {
         commit.perform(world, &node.shard, 9).await;
     }
-    offsets::fetch(world, &node.shard, SOLO).await;
+    let _ = offsets::fetch(world, &node.shard, SOLO).await;
     if delete(world, node, AGAIN).await == Outcome::Done {
         create(node, AGAIN, 1, &[]).await;
     }
-    offsets::fetch(world, &node.shard, SOLO).await;
+    let _ = offsets::fetch(world, &node.shard, SOLO).await;
 }
 
 async fn delete_offsets(world: &Rc<World>, node: &Node) {
