@@ -1,16 +1,18 @@
 //! Sub-commands of the `corelane` binary. Errors are one line on stderr and exit code 1.
 //!
-//! [`start`] is the broker. [`topic`], [`group`], [`settings`] and [`cluster`] talk to any Kafka broker through
-//! [`client`], which is plain blocking sockets: only `start` has shards. [`target`] and [`table`] are what they have in
+//! [`start`] is the broker. [`topic`], [`group`], [`txn`], [`settings`] and [`cluster`] talk to any Kafka broker
+//! through [`client`], which is plain blocking sockets: only `start` has shards. [`target`] and [`table`] are what they have in
 //! common: which broker, text for people or one JSON document.
 
 mod client;
 mod cluster;
 mod completions;
 mod configs;
+mod confirm;
 mod group;
 mod inspect;
 mod logging;
+mod partitions;
 mod progress;
 mod settings;
 mod start;
@@ -18,6 +20,7 @@ mod table;
 mod target;
 mod time;
 mod topic;
+mod txn;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,9 @@ enum Command {
     /// Consumer groups of a running broker of any make: list, describe, lag, reset-offsets, delete, delete-offsets.
     #[command(subcommand)]
     Group(group::Command),
+    /// Transactions of a running broker of any make: list, describe, find those that hang, abort one.
+    #[command(subcommand)]
+    Txn(txn::Command),
     /// Settings: of a running broker's topics, of a running broker, of a file.
     #[command(subcommand)]
     Config(settings::Command),
@@ -67,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Topic(command) => topic::run(&command),
         Command::Group(command) => group::run(&command),
+        Command::Txn(command) => txn::run(&command),
         Command::Config(command) => settings::run(&command),
         Command::Cluster(command) => cluster::run(&command),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),

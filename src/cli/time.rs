@@ -1,6 +1,6 @@
 //! Times as people write them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What [`parse`] takes, for the errors of options.
 pub(super) const FORMS: &str = "2026-07-01T12:00:00Z, 2026-07-01T14:00:00+02:00 or @MILLISECONDS";
@@ -30,15 +30,28 @@ fn offset(text: &str) -> Option<(&str, i64)> {
     Some((time, sign * (hours * 60 + minutes) * 60_000))
 }
 
+/// Milliseconds of a length of time: 90min, 2h, 3days.
+pub(super) fn length(text: &str) -> Result<i64, String> {
+    let ms = humantime::parse_duration(text).ok().and_then(|time| i64::try_from(time.as_millis()).ok());
+    ms.ok_or_else(|| "must be a length of time, as 90min, 2h or 3days".to_owned())
+}
+
 /// Milliseconds since 1970, so long ago.
 pub(super) fn ago(ms: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(ms).max(0)
 }
 
+/// How long `ms` milliseconds are, to the second where they are one or more: 3h 2m 5s.
+pub(super) fn span(ms: i64) -> String {
+    let ms = ms.max(0).cast_unsigned();
+    let shown = if ms < 1_000 { ms } else { ms / 1_000 * 1_000 };
+    humantime::format_duration(Duration::from_millis(shown)).to_string()
+}
+
 /// In UTC.
 pub(super) fn text(ms: i64) -> String {
-    let since = std::time::Duration::from_millis(ms.max(0).cast_unsigned());
+    let since = Duration::from_millis(ms.max(0).cast_unsigned());
     match UNIX_EPOCH.checked_add(since) {
         // later years have more digits than the form has
         Some(time) if ms < 253_402_300_800_000 => humantime::format_rfc3339_millis(time).to_string(),
@@ -72,5 +85,22 @@ mod tests {
         assert_eq!(text(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(parse(&text(1_700_000_000_123)), Some(1_700_000_000_123));
         assert_eq!(text(i64::MAX), format!("@{}", i64::MAX));
+    }
+
+    #[test]
+    fn lengths_are_told_to_the_second() {
+        for (ms, expect) in [
+            (-1, "0s"),
+            (0, "0s"),
+            (999, "999ms"),
+            (61_999, "1m 1s"),
+            (10_925_000, "3h 2m 5s"),
+            (86_400_000, "1day"),
+        ] {
+            assert_eq!(span(ms), expect, "{ms}");
+        }
+        assert_eq!(length("2h"), Ok(7_200_000));
+        assert_eq!(length("0s"), Ok(0));
+        assert!(length("soon").is_err());
     }
 }

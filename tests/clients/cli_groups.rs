@@ -2,7 +2,7 @@
 //! own tool reads and exports, too.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Setup, TempDir, free_port};
 use crate::install::{kafka, kafka_tool, script};
+use crate::people::{People, row};
 use crate::run::run_with;
 
 /// Of topic orders; each has [`RECORDS`].
@@ -46,41 +47,7 @@ fn the_group_commands_work_against_corelane() {
     broker.stop();
 }
 
-/// Somebody with a shell.
-struct People {
-    bootstrap: String,
-}
-
 impl People {
-    fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-        command.args(words.split(' ')).args(["-b", &self.bootstrap]);
-        command
-    }
-
-    fn run(&self, words: &str) -> String {
-        self.run_with(words, "")
-    }
-
-    fn run_with(&self, words: &str, input: &str) -> String {
-        let output = run_with(self.command(words), input.as_bytes().to_vec());
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    fn json(&self, words: &str) -> Value {
-        serde_json::from_str(&self.run(&format!("{words} --json"))).expect("one JSON document")
-    }
-
-    /// Expects exit code 1; gives what is on stdout and the error.
-    fn refused(&self, words: &str) -> (String, String) {
-        let output = self.command(words).stdin(Stdio::null()).output().expect("corelane starts");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        assert_eq!(output.status.code(), Some(1), "{words}: {stdout}{stderr}");
-        let error = stderr.lines().find_map(|line| line.strip_prefix("error: "));
-        (stdout, error.unwrap_or_else(|| panic!("{words}: {stderr}")).to_owned())
-    }
-
     /// Topics orders and payments.
     fn fill(&self) {
         // the records are old
@@ -110,11 +77,6 @@ impl People {
             .map(|group| ["group", "type", "state", "members"].map(|key| group[key].clone()))
             .collect()
     }
-}
-
-fn row<'a>(table: &'a str, begin: &[&str]) -> Vec<&'a str> {
-    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.find(|cells| cells.starts_with(begin)).unwrap_or_else(|| panic!("no row {begin:?}\n{table}"))
 }
 
 /// All that is done to a group that only has offsets.

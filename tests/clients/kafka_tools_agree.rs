@@ -28,8 +28,8 @@ const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 enum Shown {
     /// All of it, numbers of things that grow by themselves aside.
     Whole,
-    /// All that two quorums can have in common, see [`quorum`].
-    Quorum,
+    /// What this makes of it.
+    As(fn(&str) -> String),
     /// Not at all: it prints times. How it ends is.
     Nothing,
 }
@@ -42,6 +42,10 @@ pub struct Step {
 
 pub const fn step(class: &'static str, arguments: &'static str) -> Step {
     Step { class, arguments, shown: Shown::Whole }
+}
+
+pub const fn step_as(class: &'static str, arguments: &'static str, told: fn(&str) -> String) -> Step {
+    Step { class, arguments, shown: Shown::As(told) }
 }
 
 const fn shown(class: &'static str, arguments: &'static str, shown: Shown) -> Step {
@@ -113,8 +117,8 @@ const SCRIPT: &[Step] = &[
     step(REASSIGN, "--bootstrap-server BOOTSTRAP --list"),
     step(ELECTION, "--bootstrap-server BOOTSTRAP --election-type PREFERRED --topic orders --partition 1"),
     step(ELECTION, "--bootstrap-server BOOTSTRAP --election-type UNCLEAN --topic nowhere --partition 0"),
-    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --status", Shown::Quorum),
-    shown(QUORUM, "--bootstrap-server BOOTSTRAP describe --replication", Shown::Quorum),
+    step_as(QUORUM, "--bootstrap-server BOOTSTRAP describe --status", quorums),
+    step_as(QUORUM, "--bootstrap-server BOOTSTRAP describe --replication", quorums),
     step(TOPICS, "--bootstrap-server BOOTSTRAP --delete --topic orders"),
     step(TOPICS, "--bootstrap-server BOOTSTRAP --delete --topic orders"),
 ];
@@ -187,12 +191,16 @@ pub fn transcript(script: &[Step], bootstrap: &str, folder: &Path) -> Vec<String
             let text = String::from_utf8_lossy(&text).into_owned();
             let said = match step.shown {
                 Shown::Whole => plain(&text, bootstrap),
-                Shown::Quorum => text.lines().map(quorum).collect::<Vec<_>>().join("\n"),
+                Shown::As(told) => told(&text),
                 Shown::Nothing => String::new(),
             };
             format!("{said}\n{}", output.status)
         })
         .collect()
+}
+
+fn quorums(text: &str) -> String {
+    text.lines().map(quorum).collect::<Vec<_>>().join("\n")
 }
 
 /// A line about the metadata log's quorum: nodes, their roles, the leader's epoch, lags. What cannot agree is only looked

@@ -6,6 +6,7 @@ mod admin;
 mod bench;
 mod cli;
 mod cli_groups;
+mod cli_transactions;
 mod connect;
 mod dump_log;
 mod franz_go;
@@ -21,9 +22,12 @@ mod kcat;
 #[path = "../it/load.rs"]
 mod load;
 mod mission;
+mod people;
 mod python;
 mod run;
+mod scene;
 mod streams;
+mod transaction_tools_agree;
 mod transactions;
 #[path = "../it/wire.rs"]
 #[allow(dead_code, reason = "tests/it uses the rest")]

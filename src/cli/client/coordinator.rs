@@ -1,31 +1,55 @@
-//! Which broker coordinates a consumer group, and asking it.
+//! Which broker coordinates a consumer group or a transactional id, and asking it.
 
+use std::fmt;
 use std::time::Instant;
 
 use super::{Client, Error, PAUSE, Refusal, string};
 use crate::protocol::messages::FindCoordinatorRequest;
 
-/// FindCoordinator's kinds of keys.
-const GROUP: i8 = 0;
+/// What a broker coordinates.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) enum Coordinated<'a> {
+    Group(&'a str),
+    TransactionalId(&'a str),
+}
+
+impl Coordinated<'_> {
+    /// FindCoordinator's kind of key, and the key.
+    fn key(self) -> (i8, String) {
+        match self {
+            Coordinated::Group(group) => (0, group.to_owned()),
+            Coordinated::TransactionalId(id) => (1, id.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Coordinated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Coordinated::Group(group) => write!(f, "group {group}"),
+            Coordinated::TransactionalId(id) => write!(f, "transactional id {id}"),
+        }
+    }
+}
 
 impl Client {
-    /// Which broker coordinates a group, where that is known from elsewhere: it is not looked up then.
-    pub(in crate::cli) fn remember_coordinator(&mut self, group: &str, broker: i32) {
-        self.coordinators.insert(group.to_owned(), broker);
+    /// Which broker coordinates something, where that is known from elsewhere: it is not looked up then.
+    pub(in crate::cli) fn remember_coordinator(&mut self, of: Coordinated<'_>, broker: i32) {
+        self.coordinators.insert(of.key(), broker);
     }
 
-    /// `ask`s the broker that coordinates a group. Once more while the broker says that it does not coordinate it (any
+    /// `ask`s the broker that coordinates something. Once more while the broker says that it does not coordinate it (any
     /// more), has not loaded it yet, or that nobody coordinates it now, until the client's time is over.
     pub(in crate::cli) fn at_coordinator<T>(
         &mut self,
-        group: &str,
+        of: Coordinated<'_>,
         mut ask: impl FnMut(&mut Client, i32) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            match self.coordinator(group).and_then(|broker| ask(self, broker)) {
+            match self.coordinator(of).and_then(|broker| ask(self, broker)) {
                 Err(error) if is_elsewhere(&error) && Instant::now() < deadline => {
-                    self.coordinators.remove(group);
+                    self.coordinators.remove(&of.key());
                     std::thread::sleep(PAUSE);
                 }
                 other => return other,
@@ -33,21 +57,23 @@ impl Client {
         }
     }
 
-    fn coordinator(&mut self, group: &str) -> Result<i32, Error> {
-        if let Some(&known) = self.coordinators.get(group) {
+    fn coordinator(&mut self, of: Coordinated<'_>) -> Result<i32, Error> {
+        let known_as = of.key();
+        if let Some(&known) = self.coordinators.get(&known_as) {
             return Ok(known);
         }
+        let (kind, key) = known_as;
         let request =
-            FindCoordinatorRequest::default().with_key_type(GROUP).with_coordinator_keys(vec![string(group)]);
+            FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(vec![string(&key)]);
         let response = self.call(&request)?;
-        let what = || format!("the coordinator of group {group}");
+        let what = || format!("the coordinator of {of}");
         let found = response.coordinators.first().ok_or_else(|| Error::Silent(what()))?;
         Refusal::check(found.error_code, found.error_message.as_deref(), what)?;
         let broker = found.node_id.0;
         if self.address(broker).is_none() {
             self.refresh(Some(&[]))?;
         }
-        self.remember_coordinator(group, broker);
+        self.remember_coordinator(of, broker);
         Ok(broker)
     }
 }

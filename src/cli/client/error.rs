@@ -59,6 +59,10 @@ pub(in crate::cli) enum Error {
         name: String,
         near: Option<String>,
     },
+    UnknownTransactionalId {
+        id: String,
+        near: Option<String>,
+    },
     /// Neither classic nor consumer.
     OtherGroup {
         name: String,
@@ -98,7 +102,7 @@ impl Refusal {
         }
     }
 
-    /// Whether another broker is to be asked about a group, or this one a moment later.
+    /// Whether another broker is to be asked about a group or a transactional id, or this one a moment later.
     pub(in crate::cli) fn is_of_coordinator(&self) -> bool {
         [COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR].contains(&self.code)
     }
@@ -194,6 +198,13 @@ impl fmt::Display for Error {
                     None => write!(f, "; `corelane group list` shows those that do"),
                 }
             }
+            Error::UnknownTransactionalId { id, near } => {
+                write!(f, "no producer has the transactional id {id}")?;
+                match near {
+                    Some(near) => write!(f, ", did you mean {near}?"),
+                    None => write!(f, "; `corelane txn list` shows those that there are"),
+                }
+            }
             Error::OtherGroup { name, kind } => {
                 write!(f, "{name} is a {kind} group; this command is for classic and consumer groups")
             }
@@ -228,8 +239,8 @@ fn advice(code: i16) -> Option<&'static str> {
         5 | 6 | 9 => "another broker is becoming the leader, try again",
         7 => "the brokers did not finish in time; it may have happened all the same",
         10 | 18 => "it is larger than the topic's max.message.bytes",
-        14 => "the group's coordinator is reading what it has on disk, try again",
-        15 | 16 => "another broker is becoming the group's coordinator, try again",
+        14 => "the coordinator is reading what it has on disk, try again",
+        15 | 16 => "another broker is becoming the coordinator, try again",
         17 => "a name has 1 to 249 letters, digits, dots, underscores and hyphens",
         19 => "too few replicas are in sync for the topic's min.insync.replicas",
         20 => "too few replicas were in sync when it was written; the leader has it",
@@ -241,9 +252,14 @@ fn advice(code: i16) -> Option<&'static str> {
         38 => "there must be a broker for each replica",
         41 => "another broker is the controller, try again",
         56 => "the broker cannot write or read its disk; its log says why",
+        47 => "the partition has seen a newer epoch of this producer",
+        52 => "the partition has seen a newer epoch of the transaction coordinator",
+        53 => "the broker does not allow it to you",
         69 => "there is no such group; `corelane group list` shows those there are",
         73 => "the broker is set to delete no topics (delete.topic.enable)",
         86 => "a member of the group reads the topic; stop its consumers first",
+        105 => "no producer has it; `corelane txn list` shows those there are",
+        128 => "it is no regular expression",
         _ => return None,
     })
 }
@@ -287,7 +303,7 @@ mod tests {
             "topic a: TOPIC_ALREADY_EXISTS (error 36): Topic 'a' already exists.",
         );
         check(36, Some(""), "topic a: TOPIC_ALREADY_EXISTS (error 36): there is one of this name");
-        check(47, None, "topic a: INVALID_PRODUCER_EPOCH (error 47)");
+        check(45, None, "topic a: OUT_OF_ORDER_SEQUENCE_NUMBER (error 45)");
         check(999, None, "topic a: an error this version does not know (error 999)");
     }
 }

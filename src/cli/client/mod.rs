@@ -2,8 +2,8 @@
 //!
 //! Blocking, on plain sockets: one connection to each broker, opened when it is needed, one request on it at a time
 //! (or one on each of several, with [`Client::send`] and [`Client::receive`]). A request goes in the newest version that
-//! both sides have. Nothing is asked again here but offsets (`offsets.rs`) and what a group's coordinator is asked
-//! (`coordinator.rs`); which broker leads what is read with [`Client::refresh`], [`Client::topic`] and
+//! both sides have. Nothing is asked again here but what leaders (`leaders.rs`, `offsets.rs`) and coordinators
+//! (`coordinator.rs`) are asked, and with [`Client::patiently`]; which broker leads what is read with [`Client::refresh`], [`Client::topic`] and
 //! [`Client::leaders`].
 //!
 //! It trusts the broker it was sent to: answers are bounded in size, not checked otherwise.
@@ -11,10 +11,11 @@
 mod connection;
 mod coordinator;
 mod error;
+mod leaders;
 mod offsets;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::protocol::Request;
 
@@ -22,11 +23,13 @@ use crate::config::nearest;
 use crate::protocol::StrBytes;
 use crate::protocol::messages::metadata_request::MetadataRequestTopic;
 use crate::protocol::messages::metadata_response::MetadataResponseTopic;
-use crate::protocol::messages::{GroupId, MetadataRequest, MetadataResponse, TopicName};
+use crate::protocol::messages::{GroupId, MetadataRequest, MetadataResponse, TopicName, TransactionalId};
 use connection::Connection;
 pub(super) use connection::Pending;
+pub(super) use coordinator::Coordinated;
 pub(super) use error::{Error, Refusal};
-pub(super) use offsets::{EARLIEST, LATEST, TopicPartition};
+pub(super) use leaders::TopicPartition;
+pub(super) use offsets::{EARLIEST, LATEST};
 
 /// Between attempts while another broker becomes the leader.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
@@ -40,8 +43,8 @@ pub(super) struct Client {
     /// To one of the bootstrap servers, whichever it is.
     first: Option<Connection>,
     controller: i32,
-    /// Of groups, as far as they are known.
-    coordinators: BTreeMap<String, i32>,
+    /// As far as they are known, by FindCoordinator's kind of key and the key.
+    coordinators: BTreeMap<(i8, String), i32>,
 }
 
 impl Client {
@@ -73,6 +76,20 @@ impl Client {
     /// For the requests that carry one.
     pub(super) fn timeout_ms(&self) -> i32 {
         i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// `ask`s again while what it is refused with may be otherwise a moment later, until the client's time is over.
+    pub(super) fn patiently<T>(
+        &mut self,
+        mut ask: impl FnMut(&mut Client) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            match ask(self) {
+                Err(error) if error.passes() && Instant::now() < deadline => std::thread::sleep(PAUSE),
+                other => return other,
+            }
+        }
     }
 
     fn any(&mut self) -> Result<&mut Connection, Error> {
@@ -205,6 +222,10 @@ pub(super) fn topic_name(name: &str) -> TopicName {
 
 pub(super) fn group_id(group: &str) -> GroupId {
     GroupId(string(group))
+}
+
+pub(super) fn transactional_id(id: &str) -> TransactionalId {
+    TransactionalId(string(id))
 }
 
 /// Kafka's port where none is given.

@@ -1,10 +1,9 @@
 //! ListOffsets: where logs begin and end, and which offset a time has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Instant;
 
-use super::error::{LEADER_NOT_AVAILABLE, UNKNOWN_TOPIC_OR_PARTITION};
+use super::leaders::{Answer, TopicPartition};
 use super::{Client, Error, PAUSE, Refusal, topic_name};
 use crate::protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use crate::protocol::messages::{BrokerId, ListOffsetsRequest};
@@ -12,27 +11,6 @@ use crate::protocol::messages::{BrokerId, ListOffsetsRequest};
 /// Special timestamps of ListOffsets.
 pub(in crate::cli) const LATEST: i64 = -1;
 pub(in crate::cli) const EARLIEST: i64 = -2;
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::cli) struct TopicPartition {
-    pub(in crate::cli) topic: String,
-    pub(in crate::cli) partition: i32,
-}
-
-impl TopicPartition {
-    pub(in crate::cli) fn new(topic: &str, partition: i32) -> TopicPartition {
-        TopicPartition { topic: topic.to_owned(), partition }
-    }
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} partition {}", self.topic, self.partition)
-    }
-}
-
-/// An offset, or the error code instead of it.
-type Answer = Result<i64, i16>;
 
 impl Client {
     /// The offsets that partitions of a topic have for a timestamp ([`EARLIEST`], [`LATEST`], or milliseconds: the
@@ -80,65 +58,15 @@ impl Client {
         Ok(offsets)
     }
 
-    /// The same for partitions of any topics, each for itself: one that is not there or has no leader keeps nobody from
-    /// the others. One that the answers say nothing about is missing.
+    /// The same for partitions of any topics, as [`Client::each_at_leader`].
     pub(in crate::cli) fn offsets_of(
         &mut self,
         wanted: &BTreeSet<TopicPartition>,
         timestamp: i64,
     ) -> Result<BTreeMap<TopicPartition, Result<i64, Error>>, Error> {
-        let deadline = Instant::now() + self.timeout;
-        let (mut found, mut left) = (BTreeMap::new(), wanted.clone());
-        while !left.is_empty() {
-            let mut passing = BTreeSet::new();
-            for (of, answer) in self.ask_once(&left, timestamp)? {
-                let answer = answer.map_err(|code| refusal(&of, code));
-                // metadata without it is an answer, and a partition may be without a leader for days
-                let stays = [UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE];
-                let again = match &answer {
-                    Err(Error::Refused(refusal)) => refusal.passes() && !stays.contains(&refusal.code),
-                    _ => false,
-                };
-                if again && Instant::now() < deadline {
-                    passing.insert(of);
-                } else {
-                    found.insert(of, answer);
-                }
-            }
-            left = passing;
-            if !left.is_empty() {
-                std::thread::sleep(PAUSE);
-            }
-        }
-        Ok(found)
-    }
-
-    fn ask_once(
-        &mut self,
-        wanted: &BTreeSet<TopicPartition>,
-        timestamp: i64,
-    ) -> Result<Vec<(TopicPartition, Answer)>, Error> {
-        let topics: BTreeSet<&str> = wanted.iter().map(|of| of.topic.as_str()).collect();
-        let metadata = self.refresh(Some(&topics.into_iter().collect::<Vec<_>>()))?;
-        let mut leaders = BTreeMap::new();
-        for topic in &metadata.topics {
-            let Some(name) = &topic.name else { continue };
-            for partition in &topic.partitions {
-                leaders.insert(TopicPartition::new(name, partition.partition_index), partition.leader_id.0);
-            }
-        }
-        let (mut answers, mut by_leader) = (Vec::new(), BTreeMap::<i32, Vec<TopicPartition>>::new());
-        for of in wanted {
-            match leaders.get(of) {
-                None => answers.push((of.clone(), Err(UNKNOWN_TOPIC_OR_PARTITION))),
-                Some(..0) => answers.push((of.clone(), Err(LEADER_NOT_AVAILABLE))),
-                Some(&leader) => by_leader.entry(leader).or_default().push(of.clone()),
-            }
-        }
-        for (leader, asked) in by_leader {
-            answers.extend(self.ask_leader(leader, &asked, timestamp)?);
-        }
-        Ok(answers)
+        self.each_at_leader("the offsets of", wanted, |client, leader, asked| {
+            client.ask_leader(leader, asked, timestamp)
+        })
     }
 
     /// `asked`: by topic, since they go out so.
@@ -147,7 +75,7 @@ impl Client {
         leader: i32,
         asked: &[TopicPartition],
         timestamp: i64,
-    ) -> Result<Vec<(TopicPartition, Answer)>, Error> {
+    ) -> Result<Vec<(TopicPartition, Answer<i64>)>, Error> {
         let topics = asked.chunk_by(|a, b| a.topic == b.topic).map(|partitions| {
             let asked = partitions.iter().map(|of| {
                 ListOffsetsPartition::default()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::client::{Client, Error, Refusal, TopicPartition, group_id};
+use crate::cli::client::{Client, Coordinated, Error, Refusal, TopicPartition, group_id};
 use crate::protocol::messages::OffsetFetchRequest;
 use crate::protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 
@@ -23,7 +23,7 @@ pub(super) fn fetch(client: &mut Client, id: &str) -> Result<BTreeMap<TopicParti
         .with_topics(None);
     let request = OffsetFetchRequest::default().with_groups(vec![asked]).with_require_stable(false);
     let what = || format!("the offsets of group {id}");
-    client.at_coordinator(id, |client, broker| {
+    client.at_coordinator(Coordinated::Group(id), |client, broker| {
         let response = client.call_broker(broker, &request)?;
         let group = response.groups.into_iter().next().ok_or_else(|| Error::Silent(what()))?;
         Refusal::check(group.error_code, None, what)?;

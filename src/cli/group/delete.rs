@@ -6,10 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::committed;
-use super::confirm::confirm;
 use super::described::unknown;
-use super::partitions::{Partitions, Scope, select, text};
-use crate::cli::client::{Client, Error, Refusal, TopicPartition, group_id, topic_name};
+use crate::cli::client::{Client, Coordinated, Error, Refusal, TopicPartition, group_id, topic_name};
+use crate::cli::confirm::confirm;
+use crate::cli::partitions::{Partitions, Scope, select, text};
 use crate::cli::target::{Target, counted};
 use crate::protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
@@ -80,7 +80,7 @@ pub(super) fn groups(arguments: &Delete) -> Result<(), String> {
 
 fn delete(client: &mut Client, name: &str) -> Result<(), Error> {
     let request = DeleteGroupsRequest::default().with_groups_names(vec![group_id(name)]);
-    client.at_coordinator(name, |client, broker| {
+    client.at_coordinator(Coordinated::Group(name), |client, broker| {
         let response = client.call_broker(broker, &request)?;
         let result = response.results.first().ok_or_else(|| Error::Silent(format!("group {name}")))?;
         Refusal::check(result.error_code, None, || format!("deleting group {name}"))
@@ -124,7 +124,7 @@ fn forget(client: &mut Client, name: &str, partitions: &Partitions) -> Result<()
         OffsetDeleteRequestTopic::default().with_name(topic_name(topic)).with_partitions(asked.collect())
     });
     let request = OffsetDeleteRequest::default().with_group_id(group_id(name)).with_topics(topics.collect());
-    client.at_coordinator(name, |client, broker| {
+    client.at_coordinator(Coordinated::Group(name), |client, broker| {
         let response = client.call_broker(broker, &request)?;
         let what = || format!("deleting offsets of group {name}");
         Refusal::check(response.error_code, None, what)?;

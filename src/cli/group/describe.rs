@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::committed;
 use super::described::{self, Group, Kind, Member};
-use super::partitions::{Partitions, text, without};
 use super::position::{Logs, Position, Positions, look_at_logs, positions};
 use crate::cli::client::{Client, TopicPartition};
+use crate::cli::partitions::{Partitions, text, without};
 use crate::cli::table::Table;
 use crate::cli::target::{Target, counted};
 

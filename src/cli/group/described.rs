@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Buf as _;
 
 use super::list;
-use super::partitions::Partitions;
-use crate::cli::client::{Client, Error, Refusal, group_id};
+use crate::cli::client::{Client, Coordinated, Error, Refusal, group_id};
+use crate::cli::partitions::Partitions;
 use crate::config::nearest;
 use crate::protocol::messages::consumer_group_describe_response as consumer;
 use crate::protocol::messages::describe_groups_response as classic;
@@ -78,7 +78,7 @@ pub(super) fn describe(client: &mut Client, id: &str) -> Result<Group, Error> {
 
 /// `None`: it does not exist.
 pub(super) fn find(client: &mut Client, id: &str) -> Result<Option<Group>, Error> {
-    client.at_coordinator(id, |client, broker| {
+    client.at_coordinator(Coordinated::Group(id), |client, broker| {
         let mut found = ask(client, broker, &[id])?;
         let answer = found.remove(id).ok_or_else(|| Error::Silent(format!("group {id}")))?;
         match answer {
@@ -246,7 +246,7 @@ mod tests {
         for version in 0..=3_i16 {
             let mut bytes = BytesMut::from(version.to_be_bytes().as_slice());
             assignment.encode(&mut bytes, version).expect("it can be encoded");
-            assert_eq!(super::super::partitions::text(&assigned(&bytes)), "orders:0-2 payments:4");
+            assert_eq!(crate::cli::partitions::text(&assigned(&bytes)), "orders:0-2 payments:4");
             // what is cut is none, and no number in it is believed
             assert_eq!(assigned(&bytes[..12]), Partitions::new());
             bytes[2..6].copy_from_slice(&i32::MAX.to_be_bytes());

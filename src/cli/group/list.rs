@@ -1,14 +1,13 @@
 //! `corelane group list`, and what all commands know of all groups.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use super::described::{self, Group};
-use crate::cli::client::{Client, Error, PAUSE, Refusal};
+use crate::cli::client::{Client, Coordinated, Error, Refusal};
 use crate::cli::progress::Progress;
 use crate::cli::table::Table;
 use crate::cli::target::Target;
@@ -98,23 +97,18 @@ pub(super) fn all(client: &mut Client) -> Result<Vec<Listed>, Error> {
     all.sort_by(|a, b| a.id.cmp(&b.id));
     all.dedup_by(|a, b| a.id == b.id);
     for group in &all {
-        client.remember_coordinator(&group.id, group.coordinator);
+        client.remember_coordinator(Coordinated::Group(&group.id), group.coordinator);
     }
     Ok(all)
 }
 
 /// Waits while the broker has not loaded its groups.
 fn of_broker(client: &mut Client, broker: i32) -> Result<Vec<Listed>, Error> {
-    let deadline = Instant::now() + client.timeout();
-    loop {
+    client.patiently(|client| {
         let response = client.call_broker(broker, &ListGroupsRequest::default())?;
-        let refused = Refusal::check(response.error_code, None, || format!("the groups of broker {broker}"));
-        match refused {
-            Ok(()) => return Ok(response.groups.iter().map(|group| Listed::new(group, broker)).collect()),
-            Err(error) if error.passes() && Instant::now() < deadline => std::thread::sleep(PAUSE),
-            Err(error) => return Err(error),
-        }
-    }
+        Refusal::check(response.error_code, None, || format!("the groups of broker {broker}"))?;
+        Ok(response.groups.iter().map(|group| Listed::new(group, broker)).collect())
+    })
 }
 
 /// Those of `listed` that can be described, by name; what is gone meanwhile is missing.

@@ -5,13 +5,11 @@
 //! deleted, no more.
 
 mod committed;
-mod confirm;
 mod delete;
 mod describe;
 mod described;
 mod lag;
 mod list;
-mod partitions;
 mod position;
 mod reset;
 

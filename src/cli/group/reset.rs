@@ -14,8 +14,10 @@ use serde_json::json;
 
 use super::committed::{self, Committed};
 use super::described::{self, Group};
-use super::partitions::{Scope, resolve};
-use crate::cli::client::{Client, EARLIEST, Error, LATEST, Refusal, TopicPartition, group_id, topic_name};
+use crate::cli::client::{
+    Client, Coordinated, EARLIEST, Error, LATEST, Refusal, TopicPartition, group_id, topic_name,
+};
+use crate::cli::partitions::{Scope, resolve};
 use crate::cli::table::Table;
 use crate::cli::target::{Target, counted, print};
 use crate::cli::time;
@@ -71,7 +73,7 @@ struct To {
     #[arg(long, value_name = "TIME", value_parser = moment)]
     to_datetime: Option<i64>,
     /// The same, so long ago: 90min, 2h, 3days.
-    #[arg(long, value_name = "TIME", value_parser = length)]
+    #[arg(long, value_name = "TIME", value_parser = time::length)]
     ago: Option<i64>,
     /// Each partition as a line of this file says: topic,partition,offset. - is stdin.
     #[arg(long, value_name = "FILE")]
@@ -80,11 +82,6 @@ struct To {
 
 fn moment(text: &str) -> Result<i64, String> {
     time::parse(text).ok_or_else(|| format!("must be a time, as {}", time::FORMS))
-}
-
-fn length(text: &str) -> Result<i64, String> {
-    let ms = humantime::parse_duration(text).ok().and_then(|time| i64::try_from(time.as_millis()).ok());
-    ms.ok_or_else(|| "must be a length of time, as 90min, 2h or 3days".to_owned())
 }
 
 /// Where to, for all partitions or for each.
@@ -258,7 +255,7 @@ fn commit(client: &mut Client, name: &str, rows: &[Row]) -> Result<(), String> {
         .with_topics(topics.collect());
     let what = || format!("setting offsets of group {name}");
     let mut set = 0;
-    let result = client.at_coordinator(name, |client, broker| {
+    let result = client.at_coordinator(Coordinated::Group(name), |client, broker| {
         set = 0;
         let mut first = Ok(());
         let response = client.call_broker(broker, &request)?;

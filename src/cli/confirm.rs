@@ -28,6 +28,6 @@ pub(super) fn confirm(said: Said, question: &str) -> Result<(), String> {
     io::stdin().lock().read_line(&mut answer).map_err(|error| format!("cannot read the answer: {error}"))?;
     match answer.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err("nothing was deleted".to_owned()),
+        _ => Err("nothing was done".to_owned()),
     }
 }

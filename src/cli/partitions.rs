@@ -28,7 +28,7 @@ impl FromStr for Scope {
 }
 
 /// `0,1,4-7`.
-fn indexes(text: &str) -> Option<BTreeSet<i32>> {
+pub(super) fn indexes(text: &str) -> Option<BTreeSet<i32>> {
     let number = |text: &str| text.trim().parse::<i32>().ok().filter(|index| *index >= 0);
     let mut found = BTreeSet::new();
     for part in text.split(',') {
