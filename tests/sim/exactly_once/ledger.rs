@@ -168,7 +168,7 @@ impl Ledger {
         let with_offsets = |(_, transaction): &(usize, &Transaction)| {
             transaction.client == client && transaction.has_offsets && !transaction.seen.is_empty()
         };
-        let seen = self.transactions.iter().enumerate().filter(with_offsets).next_back();
+        let seen = self.transactions.iter().enumerate().rfind(with_offsets);
         if is_all && seen.is_some_and(|(at, _)| offset < Some(Id(at))) {
             return Err(format!("the offset is of {offset:?}, but the records of {seen:?} are seen"));
         }
