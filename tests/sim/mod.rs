@@ -5,6 +5,7 @@
 mod exactly_once;
 mod flushes;
 mod groups;
+mod life;
 mod metadata;
 mod node;
 mod storage;

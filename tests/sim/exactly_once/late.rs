@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{World, chance, life, pause};
+use super::{World, chance, pause};
 use crate::partition::{Acks, AppendPartition, Shard, Transaction};
 
 /// Longer than transactions take, and some producers live.
@@ -23,7 +23,7 @@ pub fn perhaps_again(
     };
     let (world, shard, transaction) = (Rc::clone(world), Rc::clone(shard), transaction.clone());
     let batches = batches.to_vec();
-    life::begin_task(&Rc::clone(&world.life()), async move {
+    world.life().begin_task(async move {
         pause(delay_ms).await;
         if world.life().is_over() {
             return;

@@ -3,7 +3,7 @@
 //! topics come and go, replies are lost, and requests come twice or long after they were sent.
 //!
 //! [`producer`] is a client and its lives, [`transaction`] one transaction as the client makes it, [`late`] what comes when nobody
-//! waits for it any more, [`life`] what happens from one start of the node to its end. What must hold is in [`ledger`]:
+//! waits for it any more, [`life`] what happens around them. What must hold is in [`ledger`]:
 //! * Readers of committed records see the records of a transaction in a partition once, in order, and for ever.
 //! * Nothing is seen of a transaction whose commit was not asked for, or was refused; of one whose commit was answered,
 //!   everything is seen in the end, in all its partitions, and its offsets with them; of the others all of it or nothing.
@@ -28,14 +28,14 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use ledger::Ledger;
-use life::Life;
 use producer::Client;
 
 use crate::coordinator::transaction::Settings;
 use crate::model::PartitionId;
 use crate::partition::{CoordinatorSettings, Shard, TransactionSupport};
-use crate::reactor::sim::{Disk, Simulation, When, check_seeds};
-use crate::reactor::{self, ShardContext};
+use crate::reactor;
+use crate::reactor::sim::{Disk, check_seeds};
+use crate::sim_tests::life::Life;
 use crate::sim_tests::node::DIRECTORIES;
 use crate::storage::testing::Noise;
 
@@ -70,27 +70,9 @@ fn walk(seed: u64) -> Vec<u64> {
     let world = World::new(seed, &mut noise);
     let mut traces = Vec::new();
     for number in 0..LIVES {
-        let shards = 1 + noise.below(3) as usize;
-        let simulation = Simulation::new(noise.next()).shards(shards).disk(&world.disk);
-        let when = if noise.one_in(4) {
-            When::Time(Duration::from_millis(1_000 + noise.below(20_000)))
-        } else {
-            When::OneInDiskEvents(100 + noise.below(2_000) as u32)
-        };
-        let is_last = number + 1 == LIVES;
-        let simulation = match noise.below(3) {
-            _ if is_last => simulation,
-            0 => simulation.power_cut(when),
-            1 => simulation.kill(when),
-            _ => simulation,
-        };
-        world.life.replace(Life::new(number, is_last, shards, &mut noise));
-        let outcome = simulation.run({
-            let world = Rc::clone(&world);
-            move |context: ShardContext<_>| life::live(Rc::clone(&world), context)
-        });
+        world.life.replace(Life::new(number, number + 1 == LIVES, &mut noise));
+        let outcome = world.life().run(&world, &world.disk, &mut noise);
         traces.push(outcome.trace);
-        world.life().end();
         world.clients.iter().for_each(|client| client.node_ended());
         let _ = outcome.done_or_crashed();
     }
@@ -116,7 +98,7 @@ impl World {
             disk,
             level,
             clients: clients.collect(),
-            life: RefCell::new(Life::new(0, false, 1, noise)),
+            life: RefCell::new(Life::new(0, false, noise)),
             ledger: RefCell::default(),
             next_topic: Cell::new(0),
             identified: Cell::new(false),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::late::perhaps_again;
 use super::ledger::Id;
 use super::producer::{Client, INPUT, Process, ask, is_passing, raise_epoch, transactional_id};
-use super::{Part, World, below, chance, life, parts, pause, reader};
+use super::{Part, World, below, chance, parts, pause, reader};
 use crate::coordinator::group::{self, Body as GroupBody, Reply as GroupReply};
 use crate::coordinator::transaction::{Body, Reply};
 use crate::metadata::OFFSETS_TOPIC;
@@ -143,7 +143,7 @@ impl Attempt {
     /// The process goes on, while its client takes it for dead.
     fn haunt(mut self) {
         self.is_zombie = true;
-        life::begin_task(&self.world.life(), async move {
+        self.world.life().begin_task(async move {
             pause(5_000).await;
             self.go_on().await;
         });

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::client::{Player, Speech, error_of, text};
-use super::life::Phase;
 use super::{Part, REBALANCE_MS, SESSION_MS, chance, embedded, pause};
 use crate::coordinator::group::{Body, Reply};
 use crate::coordinator::record::{Assignment, Subscription};
@@ -15,6 +14,7 @@ use crate::protocol::messages::{
     GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, SyncGroupRequest,
 };
 use crate::reactor;
+use crate::sim_tests::life::Phase;
 
 const TYPE: &str = "consumer";
 /// From here on a leader that has come back is told that it leads.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
-use super::life::Phase;
 use super::{Part, REBALANCE_MS, SESSION_MS, World, chance, pause};
 use crate::coordinator::group::{self, Body, Reply, Request};
 use crate::model::ErrorCode;
@@ -16,6 +15,7 @@ use crate::protocol::StrBytes;
 use crate::protocol::messages::leave_group_request::MemberIdentity;
 use crate::protocol::messages::{GroupId, LeaveGroupRequest};
 use crate::reactor;
+use crate::sim_tests::life::Phase;
 use crate::storage::testing::Noise;
 
 /// By then every request has been answered. A JoinGroup may wait for members that are gone.

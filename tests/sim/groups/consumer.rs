@@ -90,7 +90,7 @@ impl Player {
     }
 
     fn name(&self, id: TopicId) -> String {
-        if let Some(name) = self.world.life().name(id) {
+        if let Some(name) = self.world.topic_name(id) {
             self.world.names.borrow_mut().insert(id, name);
         }
         let names = self.world.names.borrow();

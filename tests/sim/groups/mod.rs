@@ -3,7 +3,7 @@
 //! grow and go and replies are lost.
 //!
 //! [`client`] is what all members share, [`consumer`] and [`classic`] are the two protocols as clients speak them, [`life`] is
-//! what happens from one start of the node to its end. What must hold:
+//! what happens around them. What must hold:
 //! * Nobody reads a partition that another reads by right ([`client::State::lease_ends`]).
 //! * Who joins gets no epoch or generation below one that a member has.
 //! * An offset that was answered is read, or a later one ([`offsets`]).
@@ -28,14 +28,14 @@ use std::time::Duration;
 
 use client::{Client, Speech};
 use journal::Journal;
-use life::Life;
 use offsets::History;
 
 use crate::coordinator::group::Settings;
 use crate::model::{PartitionId, TopicId};
 use crate::partition::CoordinatorSettings;
-use crate::reactor::sim::{Disk, Simulation, When, check_seeds};
-use crate::reactor::{self, ShardContext};
+use crate::reactor;
+use crate::reactor::sim::{Disk, check_seeds};
+use crate::sim_tests::life::Life;
 use crate::sim_tests::node::DIRECTORIES;
 use crate::storage::testing::Noise;
 
@@ -76,25 +76,8 @@ fn walk(seed: u64) -> Vec<u64> {
     let world = World::new(seed, &mut noise);
     let mut traces = Vec::new();
     for number in 0..LIVES {
-        let shards = 1 + noise.below(3) as usize;
-        let simulation = Simulation::new(noise.next()).shards(shards).disk(&world.disk);
-        let when = if noise.one_in(2) {
-            When::OneInDiskEvents(100 + noise.below(4_000) as u32)
-        } else {
-            When::Time(Duration::from_millis(1_000 + noise.below(30_000)))
-        };
-        let is_last = number + 1 == LIVES;
-        let simulation = match noise.below(4) {
-            _ if is_last => simulation,
-            0 => simulation.power_cut(when),
-            1 => simulation.kill(when),
-            _ => simulation,
-        };
-        world.begin_life(Life::new(number, is_last, shards, &mut noise));
-        let outcome = simulation.run({
-            let world = Rc::clone(&world);
-            move |context: ShardContext<_>| life::live(Rc::clone(&world), context)
-        });
+        world.begin_life(Life::new(number, number + 1 == LIVES, &mut noise));
+        let outcome = world.life().run(&world, &world.disk, &mut noise);
         traces.push(outcome.trace);
         world.end_life(outcome.elapsed);
         let _ = outcome.done_or_crashed();
@@ -132,7 +115,7 @@ impl World {
             settings,
             clients,
             before_ms: Cell::new(0),
-            life: RefCell::new(Life::new(0, false, 1, noise)),
+            life: RefCell::new(Life::new(0, false, noise)),
             offsets: RefCell::default(),
             journals: RefCell::default(),
             names: RefCell::default(),
@@ -156,7 +139,6 @@ impl World {
     }
 
     fn end_life(&self, elapsed: Duration) {
-        self.life().end();
         self.before_ms.set(self.before_ms.get() + elapsed.as_millis() as u64);
     }
 
@@ -166,6 +148,13 @@ impl World {
 
     fn life(&self) -> Rc<Life> {
         Rc::clone(&self.life.borrow())
+    }
+
+    /// Of a topic that a shard knows of: others hear of it a moment later.
+    fn topic_name(&self, topic: TopicId) -> Option<String> {
+        let life = self.life();
+        let nodes = life.nodes.borrow();
+        nodes.iter().find_map(|node| Some(node.shard.image().topic(topic)?.name.clone()))
     }
 
     /// Milliseconds of all lives.
