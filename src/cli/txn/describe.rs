@@ -17,7 +17,7 @@ use crate::cli::time;
 #[derive(Args)]
 pub(in crate::cli) struct Describe {
     /// How far their transactions are.
-    #[arg(value_name = "TRANSACTIONAL ID", required_unless_present = "topic", conflicts_with = "topic")]
+    #[arg(value_name = "TRANSACTIONAL_ID", required_unless_present = "topic", conflicts_with_all = ["topic", "partition"])]
     ids: Vec<String>,
     #[command(flatten)]
     within: Within,
@@ -148,7 +148,7 @@ impl Told {
 fn producers_text(found: &BTreeMap<TopicPartition, Vec<Producer>>) -> String {
     let all = || found.values().flatten();
     let mut text = format!(
-        "{}: {}, {}\n",
+        "{}, {}, {}\n",
         counted(found.len() as u64, "partition"),
         counted(all().count() as u64, "producer"),
         counted(all().filter(|producer| producer.open_from.is_some()).count() as u64, "open transaction")
