@@ -1,0 +1,17 @@
+//! The clients that have transactions: a program for each library. `transactions.py` says what they do.
+
+use std::process::Command;
+
+use crate::install::{java_program, script};
+
+#[derive(Clone, Copy)]
+pub struct Client(fn() -> Command);
+
+impl Client {
+    pub fn command(self) -> Command {
+        (self.0)()
+    }
+}
+
+pub const CONFLUENT: Client = Client(|| script("confluent_transactions.py"));
+pub const JAVA: Client = Client(|| java_program("Transactions"));
