@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::franz_go;
 use crate::install::{java_program, script};
 
 #[derive(Clone, Copy)]
@@ -15,3 +16,4 @@ impl Client {
 
 pub const CONFLUENT: Client = Client(|| script("confluent_transactions.py"));
 pub const JAVA: Client = Client(|| java_program("Transactions"));
+pub const FRANZ_GO: Client = Client(|| franz_go::franz_go("transactions"));

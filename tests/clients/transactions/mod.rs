@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::harness::{Broker, Process, Setup};
 use crate::run::run;
 use crate::wire::{self, Wire};
-use clients::{CONFLUENT, Client, JAVA};
+use clients::{CONFLUENT, Client, FRANZ_GO, JAVA};
 
 const PARTITIONS: i32 = 4;
 /// Numbers that are transformed.
@@ -112,4 +112,14 @@ fn java_reads_what_it_has_committed() {
 #[test]
 fn java_transforms_each_record_once() {
     transforms_each_record_once(JAVA);
+}
+
+#[test]
+fn franz_go_reads_what_it_has_committed() {
+    reads_what_it_has_committed(FRANZ_GO);
+}
+
+#[test]
+fn franz_go_transforms_each_record_once() {
+    transforms_each_record_once(FRANZ_GO);
 }
