@@ -17,3 +17,4 @@ impl Client {
 pub const CONFLUENT: Client = Client(|| script("confluent_transactions.py"));
 pub const JAVA: Client = Client(|| java_program("Transactions"));
 pub const FRANZ_GO: Client = Client(|| franz_go::franz_go("transactions"));
+pub const AIOKAFKA: Client = Client(|| script("aiokafka_transactions.py"));

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::harness::{Broker, Process, Setup};
 use crate::run::run;
 use crate::wire::{self, Wire};
-use clients::{CONFLUENT, Client, FRANZ_GO, JAVA};
+use clients::{AIOKAFKA, CONFLUENT, Client, FRANZ_GO, JAVA};
 
 const PARTITIONS: i32 = 4;
 /// Numbers that are transformed.
@@ -122,4 +122,14 @@ fn franz_go_reads_what_it_has_committed() {
 #[test]
 fn franz_go_transforms_each_record_once() {
     transforms_each_record_once(FRANZ_GO);
+}
+
+#[test]
+fn aiokafka_reads_what_it_has_committed() {
+    reads_what_it_has_committed(AIOKAFKA);
+}
+
+#[test]
+fn aiokafka_transforms_each_record_once() {
+    transforms_each_record_once(AIOKAFKA);
 }
