@@ -1,24 +1,9 @@
-"""Transactions by confluent-kafka-python (librdkafka).
+"""Transactions by confluent-kafka-python (librdkafka); transactions.py says what it does. It fills and checks for all."""
 
-write      transactions over all partitions, every third of them aborted; readers of committed records see the others, whole
-           and in order, and other readers everything
-fence      a second producer of the same transactional id: the first one's transaction is aborted, and it is told
-fill       --count numbers to a topic, outside of transactions
-transform  a member of a group that reads --topic, writes each number to --output, and commits what it has read with that;
-           every fifth transaction is aborted and done again. Prints `transaction` after each, and `done` after the last.
-           Brokers may come and go, and so may it
-check      every number is in --output once, and the group has committed all of --topic
-"""
-
-import argparse
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-
-PATIENCE_S = 60
-ROUNDS = 30
-RECORDS = 20
-BATCH = 50
+from transactions import BATCH, PATIENCE_S, TIMEOUT_MS, arguments, of_the_second, rounds, written
 
 
 def transactional(options, name):
@@ -26,7 +11,7 @@ def transactional(options, name):
         {
             "bootstrap.servers": options.bootstrap,
             "transactional.id": name,
-            "transaction.timeout.ms": 20_000,
+            "transaction.timeout.ms": TIMEOUT_MS,
             "reconnect.backoff.max.ms": 500,
             # Once librdkafka (2.16) has bootstrapped anew, send_offsets_to_transaction() waits for ever for a broker it
             # has forgotten.
@@ -84,25 +69,18 @@ def eventually_reads(options, topic, isolation, wanted):
 def write(options):
     producer = transactional(options, options.group)
     producer.init_transactions(PATIENCE_S)
-    all_values = [[] for _ in range(options.partitions)]
-    committed = [[] for _ in range(options.partitions)]
-    for round in range(ROUNDS):
-        aborts = round % 3 == 2
+    for aborts, records in rounds(options):
         producer.begin_transaction()
-        for i in range(RECORDS):
-            partition, value = i % options.partitions, f"{round}:{i}"
+        for partition, value in records:
             producer.produce(options.topic, value=value, partition=partition)
-            all_values[partition].append(value)
-            if not aborts:
-                committed[partition].append(value)
         if aborts:
             # what is not sent yet would not be sent any more
             assert producer.flush(PATIENCE_S) == 0
             producer.abort_transaction(PATIENCE_S)
         else:
             producer.commit_transaction(PATIENCE_S)
-    eventually_reads(options, options.topic, "read_committed", committed)
-    assert read_all(options, options.topic, "read_uncommitted") == all_values
+    eventually_reads(options, options.topic, "read_committed", written(options, "read_committed"))
+    assert read_all(options, options.topic, "read_uncommitted") == written(options, "read_uncommitted")
 
 
 def fence(options):
@@ -121,8 +99,7 @@ def fence(options):
     second.begin_transaction()
     second.produce(options.topic, value="second", partition=0)
     second.commit_transaction(PATIENCE_S)
-    wanted = [["second"]] + [[] for _ in range(1, options.partitions)]
-    eventually_reads(options, options.topic, "read_committed", wanted)
+    eventually_reads(options, options.topic, "read_committed", of_the_second(options))
 
 
 def fill(options):
@@ -217,13 +194,5 @@ def check(options):
 
 ACTIONS = {action.__name__: action for action in [write, fence, fill, transform, check]}
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("action", choices=ACTIONS)
-parser.add_argument("--bootstrap", required=True)
-parser.add_argument("--topic", required=True)
-parser.add_argument("--partitions", type=int, required=True)
-parser.add_argument("--group", required=True, help="of readers; also the transactional id, or what that begins with")
-parser.add_argument("--output", help="topic")
-parser.add_argument("--count", type=int, default=0)
-arguments = parser.parse_args()
-ACTIONS[arguments.action](arguments)
+options = arguments(ACTIONS)
+ACTIONS[options.action](options)

@@ -1,6 +1,7 @@
-//! Real clients against the built binary: kafka-python, confluent-kafka-python, franz-go, kafkajs, kcat, and Kafka's own
-//! consumer, tools, Connect and Streams from its Maven jars. What is missing is installed into `target/tmp/clients` once
-//! (`install.rs`); a test whose tool cannot be installed fails and says what to do, it never skips.
+//! Real clients against the built binary: kafka-python, confluent-kafka-python, aiokafka, franz-go, kafkajs, kcat, and
+//! Kafka's own clients, tools, Connect and Streams from its Maven jars. What is missing is installed into
+//! `target/tmp/clients` once (`install.rs`); a test whose tool cannot be installed fails and says what to do, it never
+//! skips.
 
 mod admin;
 mod bench;

@@ -8,7 +8,8 @@ import org.apache.kafka.streams.kstream.Grouped;
 
 /**
  * Counts the words in the values of one topic and writes each count to another, by Kafka Streams. Arguments: the
- * broker, the application's id, the folder of its state, the two topics. Says its states; ends at SIGTERM.
+ * broker, the application's id, the folder of its state, the two topics, the guarantee of processing. Says its states;
+ * ends at SIGTERM.
  */
 class WordCount {
     public static void main(String[] arguments) {
@@ -18,6 +19,7 @@ class WordCount {
         config.put("state.dir", arguments[2]);
         config.put("default.key.serde", Serdes.StringSerde.class);
         config.put("default.value.serde", Serdes.StringSerde.class);
+        config.put("processing.guarantee", arguments[5]);
         config.put("commit.interval.ms", "200");
         config.put("consumer.auto.offset.reset", "earliest");
         config.put("consumer.session.timeout.ms", "6000");
