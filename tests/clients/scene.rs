@@ -22,7 +22,7 @@ const NONE: i16 = 0;
 /// A partition without a leader yet, a coordinator that is not there yet or loads, replicas that are not in sync yet, a
 /// transaction whose last end is being written: clients try again. And a broker that does not trust producers yet, see
 /// [`trust_producers`].
-const PASSING: [i16; 9] = [3, 5, 6, 14, 15, 16, 19, 48, 51];
+const PASSING: [i16; 10] = [3, 5, 6, 14, 15, 16, 19, 48, 51, 120];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn until_it_works<T>(what: &str, mut ask: impl FnMut() -> (i16, T)) -> T {

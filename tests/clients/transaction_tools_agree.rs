@@ -66,6 +66,11 @@ fn kafkas_transaction_tool_says_the_same_of_kafka() {
     let (own, own_offsets) = said(ours.bootstrap(), scratch.path());
     let (kafka, offsets) = kafka.join().expect("the script runs against Kafka");
     agree(SCRIPT, &own, &kafka);
+    // and not about nothing
+    let hanging = "orders|2|ID|0|0|3|TIME|LONG\norders|3|ID|0|-1|0|TIME|LONG";
+    for row in ["shop-open|1|ID|Ongoing", hanging] {
+        assert!(own.iter().any(|text| text.contains(row)), "{row}\n{}", own.join("\n"));
+    }
     assert_eq!(own_offsets, offsets, "where readers of committed records get");
     theirs.stop().expect("Kafka stops");
     ours.stop();
@@ -99,7 +104,7 @@ fn cells_of(head: &[&str], cells: &[&str]) -> String {
         ("LastTimestamp" | "CurrentTransactionStartTimeMs", ms) if number(ms) > 1_700_000_000_000 => {
             "TIME".to_owned()
         }
-        ("TransactionDurationMs", ms) if number(ms) >= 0 => "LONG".to_owned(),
+        ("TransactionDurationMs" | "Duration(min)", time) if number(time) >= 0 => "LONG".to_owned(),
         ("TopicPartitions", partitions) => {
             let mut partitions: Vec<&str> = partitions.split(',').collect();
             partitions.sort_unstable();
