@@ -107,12 +107,12 @@ fn kafka_streams_counts_words() {
     words.all_counted(3 * ROUNDS);
     // half of the counts are in the first one's state, and in the topic it keeps that in
     first.signal(libc::SIGTERM);
-    first.lines_until("NOT_RUNNING");
+    first.lines_until("CLOSED");
     first.wait_exit();
     words.write(ROUNDS);
     words.all_counted(4 * ROUNDS);
     second.signal(libc::SIGTERM);
-    second.lines_until("NOT_RUNNING");
+    second.lines_until("CLOSED");
     second.wait_exit();
     if !words.broker.is_external() {
         words.broker.stop();

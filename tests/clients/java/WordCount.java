@@ -39,7 +39,11 @@ class WordCount {
         var streams = new KafkaStreams(builder.build(), config);
         streams.setStateListener((state, before) -> System.out.println(state));
         streams.setUncaughtExceptionHandler(exception -> StreamThreadExceptionResponse.SHUTDOWN_CLIENT);
-        Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
+        // the last state may be told too late for anybody to hear of it
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            streams.close();
+            System.out.println("CLOSED");
+        }));
         streams.start();
     }
 }
