@@ -88,7 +88,7 @@ fn said(bootstrap: &str, folder: &Path) -> (Vec<String>, Vec<i64>) {
 /// The tool's table: its head, and its rows in the order of their texts, which is not that of the tool. Producer ids and times
 /// are what they are at that broker; what they may be is looked at.
 fn table(text: &str) -> String {
-    let mut lines = text.lines().map(|line| line.split('\t').map(str::trim).collect::<Vec<_>>());
+    let mut lines = text.lines().map(|line| line.trim_end().split('\t').map(str::trim).collect::<Vec<_>>());
     let head = lines.next().unwrap_or_default();
     let mut rows: Vec<String> = lines.map(|cells| cells_of(&head, &cells)).collect();
     rows.sort();
