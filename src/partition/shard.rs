@@ -151,12 +151,22 @@ impl Shard {
     /// stops, and has no time for what may come.
     pub fn end_waits(&self) {
         self.coordinators().end();
-        let partitions: Vec<_> = self.partitions.borrow().values().map(Rc::clone).collect();
-        for partition in partitions {
+        for partition in self.sorted_partitions(|_| true) {
             self.fail_parked(&partition, ErrorCode::NotEnoughReplicas);
         }
         self.waits_ended.set(true);
-        self.waits.borrow().values().for_each(|wait| wait.notify());
+        let waits = self.waits.borrow();
+        let mut numbers: Vec<_> = waits.keys().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().for_each(|number| waits[number].notify());
+    }
+
+    /// Whoever waits in several is woken in an order that a map does not have: the same in every run of a simulated seed.
+    fn sorted_partitions(&self, wanted: impl Fn(&Partition) -> bool) -> Vec<Rc<Partition>> {
+        let partitions = self.partitions.borrow();
+        let mut found: Vec<_> = partitions.iter().filter(|(_, partition)| wanted(partition)).collect();
+        found.sort_unstable_by_key(|(id, _)| **id);
+        found.into_iter().map(|(_, partition)| Rc::clone(partition)).collect()
     }
 
     #[must_use]
@@ -621,14 +631,7 @@ impl storage::Listener for DurableEnds {
 
     fn failed(&self, directory: DirectoryId) {
         let Some(shard) = self.0.upgrade() else { return };
-        let concerned: Vec<_> = shard
-            .partitions
-            .borrow()
-            .values()
-            .filter(|p| p.directory() == directory)
-            .map(Rc::clone)
-            .collect();
-        for partition in concerned {
+        for partition in shard.sorted_partitions(|partition| partition.directory() == directory) {
             partition.fail_waiters(ErrorCode::KafkaStorageError);
             shard.fail_parked(&partition, ErrorCode::KafkaStorageError);
         }

@@ -102,6 +102,14 @@ impl Shard {
     }
 }
 
+impl Drop for Storage {
+    /// The logs know the shard that knows them: a process that goes on (a simulation's many lives) would keep all of it.
+    fn drop(&mut self) {
+        let logs = std::mem::take(&mut *self.shard.logs.borrow_mut());
+        drop(logs);
+    }
+}
+
 impl Storage {
     /// Starts the shard's commit loops and housekeeping on the current shard.
     #[must_use]
