@@ -14,6 +14,7 @@ use crate::options::{Consume, Load, Output};
 use crate::report::{self, Report};
 use crate::run::{self, Readers, Run};
 use crate::search;
+use crate::transactions::{self, Transactions};
 use crate::units;
 use crate::workloads::{EXAMPLES, WORKLOADS};
 
@@ -30,6 +31,8 @@ pub enum Command {
     Mixed(Box<MixedRun>),
     /// Consumer groups without records: members join, beat and rebalance; latency from due to answered.
     Groups(Box<Groups>),
+    /// Transactions of 1, 10, 100 partitions: latency of each and of its commit, and what it costs the broker.
+    Transactions(Box<Transactions>),
     /// Runs that people know by name; without a name, the list.
     Workload(WorkloadRun),
     /// Apache Kafka (or a broker of any kind) and corelane by turns, with a table and a page of ratios.
@@ -140,6 +143,9 @@ fn measure(command: &Command) -> Result<(Report, &Output)> {
     if let Command::Groups(options) = command {
         return Ok((groups::run(options)?, &options.output));
     }
+    if let Command::Transactions(options) = command {
+        return Ok((transactions::run(options)?, &options.output));
+    }
     let readers = |role, count, options| Readers { role, count, options };
     let run = match command {
         Command::Produce(load) => Run::new("produce", load),
@@ -168,7 +174,7 @@ fn measure(command: &Command) -> Result<(Report, &Output)> {
                 ..Run::new("mixed", &of.load)
             }
         }
-        _ => bail!("a run is one of produce, consume, end-to-end, mixed and groups"),
+        _ => bail!("a run is one of produce, consume, end-to-end, mixed, groups and transactions"),
     };
     let report = match run.producers().and_then(|produce| produce.search) {
         Some(bound) => search::search(&run, bound)?,

@@ -17,14 +17,14 @@ use kafka_protocol::messages::offset_commit_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, HeartbeatRequest, HeartbeatResponse,
-    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest,
-    OffsetCommitResponse, SyncGroupRequest, SyncGroupResponse,
+    ApiKey, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, SyncGroupRequest,
+    SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use crate::wire::assignment::{assigned, assignment, subscription};
-use crate::wire::control::{Connection, Layout, address, name, string};
+use crate::wire::control::{Connection, Coordinated, Layout, name, string};
 use crate::wire::{code, error_name};
 
 const SESSION_TIMEOUT_MS: i32 = 30_000;
@@ -64,7 +64,7 @@ impl Group {
         layout: &Arc<Layout>,
         positions: &Arc<[AtomicI64]>,
     ) -> Result<Group> {
-        let coordinator = find_coordinator(&mut Connection::open(bootstrap)?, group)?;
+        let coordinator = Connection::open(bootstrap)?.coordinator(Coordinated::Group(group))?;
         let mut joined: Vec<Member> = (0..members)
             .map(|_| {
                 Ok(Member {
@@ -104,28 +104,6 @@ impl Group {
     pub fn leave(self) -> Vec<String> {
         drop(self.alive);
         self.heart.join().unwrap_or_else(|_| vec!["the group's thread panicked".to_owned()])
-    }
-}
-
-/// The address of the group's coordinator.
-///
-/// # Errors
-/// The broker's refusal, or none within a minute.
-pub fn find_coordinator(connection: &mut Connection, group: &str) -> Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let request = FindCoordinatorRequest::default().with_key(string(group)).with_key_type(0);
-        let found: FindCoordinatorResponse = connection.ask(ApiKey::FindCoordinator, &[2, 1, 3], &request)?;
-        match found.error_code {
-            0 => return Ok(address(&found.host, found.port)),
-            // the broker makes its internal topic for the first group
-            code::COORDINATOR_NOT_AVAILABLE | code::COORDINATOR_LOAD_IN_PROGRESS
-                if Instant::now() < deadline =>
-            {
-                thread::sleep(Duration::from_millis(100));
-            }
-            error => anyhow::bail!("FindCoordinator answered {}", error_name(error)),
-        }
     }
 }
 

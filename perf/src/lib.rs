@@ -2,7 +2,7 @@
 //!
 //! It speaks Kafka's protocol to any broker, so that every system is measured by the same tool. Where to start
 //! reading: [`run`](mod@run) is one run from its topics to its report; `engine/` makes the load; `groups/` is the run of
-//! consumer groups; `wire/` is the protocol; `report/` is what a run says. `README.md` beside it explains what the figures mean.
+//! consumer groups, `transactions/` that of transactions; `wire/` is the protocol; `report/` is what a run says. `README.md` beside it explains what the figures mean.
 
 #![deny(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod run;
 mod schedule;
 mod scrape;
 mod search;
+mod transactions;
 mod units;
 mod watch;
 mod wire;

@@ -25,6 +25,10 @@ pub enum Role {
     CatchUp,
     /// Heartbeats answered; latency of each, from when it was due to its answer.
     Heartbeat,
+    /// Transactions committed; latency of each, from when it was due (or began) until its commit was answered.
+    Transaction,
+    /// The same transactions; latency of the commit alone.
+    Commit,
 }
 
 impl Role {
@@ -36,6 +40,8 @@ impl Role {
             Role::Consume => "consume",
             Role::CatchUp => "catch-up",
             Role::Heartbeat => "heartbeat",
+            Role::Transaction => "transaction",
+            Role::Commit => "commit",
         }
     }
 
@@ -44,6 +50,8 @@ impl Role {
     pub fn counts(self) -> &'static str {
         match self {
             Role::Heartbeat => "heartbeat",
+            Role::Transaction => "transaction",
+            Role::Commit => "commit",
             Role::Produce | Role::EndToEnd | Role::Consume | Role::CatchUp => "record",
         }
     }
@@ -56,6 +64,8 @@ impl Role {
             Role::EndToEnd => "record: due to received",
             Role::Consume | Role::CatchUp => "fetch that brought records: sent to received",
             Role::Heartbeat => "heartbeat: due to answered",
+            Role::Transaction => "transaction: due or begun to committed",
+            Role::Commit => "commit: EndTxn sent to answered",
         }
     }
 }

@@ -450,6 +450,7 @@ impl<'a> Running<'a> {
             metrics,
             search: Vec::new(),
             groups: None,
+            transactions: None,
             errors,
             warnings,
         }
@@ -556,7 +557,7 @@ fn plan_producers(
     let threads = works.len();
     let until = run.length.until();
     for index in 0..options.producers {
-        let identity = options.idempotence.then(|| control.init_producer_id()).transpose()?;
+        let identity = options.idempotence.then(|| control.init_producer_id(None)).transpose()?;
         works[index as usize % threads].producers.push((index, identity));
     }
     let (mut records, mut bytes) = (run.length.records, run.length.bytes);

@@ -136,6 +136,12 @@ Consumer groups, without records
   corelane bench groups --groups 1000 --protocol consumer  KIP-848
   corelane bench groups --groups 1 --members 500 -p 1000 --rebalances 4 --heartbeat 1s
 
+What does a transaction cost?
+  corelane bench transactions --partitions 10          latency of a transaction and of its commit, CPU a partition
+  corelane bench transactions --partitions 10 --protocol classic   as clients before 4.0: AddPartitionsToTxn first
+  corelane bench transactions --partitions 10 --protocol none      the same batches without it
+  corelane bench transactions --producers 10 -r 100 -d 60s         at a fixed rate: latency from when one was due
+
 Pictures, and runs side by side
   corelane bench produce -r 5000 --label before --json before.json
   corelane bench produce -r 5000 --label after --json after.json --html after.html

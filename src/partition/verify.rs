@@ -29,9 +29,12 @@ use crate::log::producer_state::Standing;
 use crate::model::{ErrorCode, PartitionId, ProducerEpoch, ProducerId};
 use crate::reactor::{self, Instant};
 
-/// A transaction that still ends is asked about again after so long, and up to so long: the client's own pause would be
-/// longer, and the batches would have to be sent again.
-const CONCURRENT_PAUSE: Duration = Duration::from_millis(20);
+/// A transaction that still ends is asked about again after so long at first, as long again as it has taken in all later, so
+/// long at most, and up to so long: the client's own pause would be longer, and the batches would have to be sent again. Its
+/// markers are written within a millisecond or two as a rule, and a producer without a pause of its own waits here in each
+/// transaction.
+const CONCURRENT_PAUSE_MIN: Duration = Duration::from_millis(1);
+const CONCURRENT_PAUSE_MAX: Duration = Duration::from_millis(20);
 const CONCURRENT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// For all questions about a producer's parked batches. Then the client is to try again.
@@ -341,7 +344,7 @@ impl Shard {
             }
             if is_to_be_asked_again(answer, transaction.support, waited) {
                 drop(asked);
-                reactor::sleep(CONCURRENT_PAUSE).await;
+                reactor::sleep(concurrent_pause(waited)).await;
                 continue;
             }
             return match answer {
@@ -368,7 +371,7 @@ impl Shard {
                     continue;
                 }
                 if left == Left::AskLater {
-                    pause = CONCURRENT_PAUSE;
+                    pause = concurrent_pause(reactor::now().since(begun));
                 }
                 question.partitions.push((partition, number));
             }
@@ -494,6 +497,11 @@ fn ask(
     };
     let transactional_id = transaction.transactional_id.clone();
     VerifyPartitions { transactional_id, producer_id, producer_epoch, partitions, mode }
+}
+
+/// Until the coordinator is asked again about a transaction that still ends.
+fn concurrent_pause(waited: Duration) -> Duration {
+    waited.clamp(CONCURRENT_PAUSE_MIN, CONCURRENT_PAUSE_MAX)
 }
 
 /// The transaction before still ends.

@@ -1,5 +1,5 @@
-//! The load generator against Apache Kafka: the same counts as against corelane; consumer groups; and the comparison
-//! of both on a small scale.
+//! The load generator against Apache Kafka: the same counts as against corelane; consumer groups; transactions; and the
+//! comparison of both on a small scale.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,7 +9,7 @@ use corelane_perf::compare::Process;
 
 use crate::harness::TempDir;
 use crate::install::{clients, kafka};
-use crate::load::{bench, every_kind_and_codec, groups, number, role};
+use crate::load::{bench, every_kind_and_codec, groups, number, role, transactions};
 use crate::run::run;
 
 fn free_port() -> u16 {
@@ -26,6 +26,7 @@ fn bench_counts_right_against_kafka_and_compares_it_with_corelane() {
     every_kind_and_codec(&bootstrap, scratch.path());
     group(&bootstrap, scratch.path());
     groups(&bootstrap, scratch.path());
+    transactions(&bootstrap, scratch.path());
     started.stop().expect("Kafka stops");
     compare(scratch.path());
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use crate::harness::{Broker, Setup};
-use crate::load::{bench, every_kind_and_codec, groups, number, role};
+use crate::load::{bench, every_kind_and_codec, groups, number, role, transactions};
 
 #[test]
 fn every_kind_and_codec_counts_right() {
@@ -17,6 +17,12 @@ fn every_kind_and_codec_counts_right() {
 fn groups_join_beat_and_rebalance() {
     let broker = Setup::new().shards(2).start();
     groups(broker.bootstrap(), broker.scratch());
+}
+
+#[test]
+fn transactions_are_committed_and_counted() {
+    let broker = Setup::new().shards(2).start();
+    transactions(broker.bootstrap(), broker.scratch());
 }
 
 /// The sum of a metric over its labels.
@@ -71,6 +77,8 @@ fn errors_say_what_to_do() {
     fails(&format!("end-to-end -b {} --records 1 -s 10", broker.bootstrap()), "--record-bytes 20");
     let lonely = format!("groups -b {} --members 1 --rebalances 1", broker.bootstrap());
     fails(&lonely, "--members 2");
+    let wide = format!("transactions -b {} --partitions 5 --topic-partitions 4", broker.bootstrap());
+    fails(&wide, "--topic-partitions");
     // an HTTP port is not a broker
     fails(&format!("produce -b {} --records 1", broker.admin()), "does not answer as a Kafka broker");
     // what the broker refuses ends the run with the broker's word for it

@@ -37,7 +37,9 @@ fn sane(report: &Value, line: &str) {
         let percentiles =
             ["min", "p50", "p90", "p99", "p999", "p9999", "max"].map(|name| number(&latency[name]));
         assert!(percentiles.is_sorted() && percentiles[0] > 0.0, "bench {line}: {percentiles:?}");
-        if ["produce", "end-to-end", "heartbeat"].contains(&role["role"].as_str().expect("a role")) {
+        if ["produce", "end-to-end", "heartbeat", "transaction", "commit"]
+            .contains(&role["role"].as_str().expect("a role"))
+        {
             assert_eq!(number(&latency["count"]), records, "bench {line}: one latency each");
         }
         // the seconds add up to the whole; what a warm-up has taken comes before
@@ -118,4 +120,47 @@ pub fn groups(bootstrap: &str, scratch: &Path) {
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let listed = String::from_utf8_lossy(&listed.stdout);
     assert!(!listed.contains("bench-"), "its groups are deleted: {listed}");
+}
+
+/// Transactions of every protocol: those that are due are committed, each of them whole, and nothing is left of them.
+pub fn transactions(bootstrap: &str, scratch: &Path) {
+    for protocol in ["v2", "classic", "none"] {
+        let line = format!(
+            "transactions --producers 3 --partitions 5 --topic-partitions 7 --records 4 --record-bytes 50 \
+             --protocol {protocol} -r 40 --warm-up 1s -d 2s --threads 2"
+        );
+        let report = bench(bootstrap, scratch, &line);
+        let done = role(&report, "transaction");
+        assert_eq!(number(&done["records"]), 80.0, "{protocol}: forty in a second");
+        assert_eq!(
+            number(&done["payload_bytes"]),
+            80.0 * 5.0 * 4.0 * 51.0,
+            "{protocol}: no headers are a byte"
+        );
+        let roles = report["roles"].as_array().expect("roles");
+        assert_eq!(roles.len(), if protocol == "none" { 1 } else { 2 }, "{protocol}");
+        let of_all = number(&done["latency"]["p50"]);
+        if protocol != "none" {
+            let commit = role(&report, "commit");
+            assert_eq!(number(&commit["records"]), 80.0, "{protocol}");
+            assert!(number(&commit["latency"]["p50"]) < of_all, "{protocol}: a commit is a part of it");
+        }
+        let told = &report["transactions"];
+        assert_eq!(told["protocol"], protocol);
+        let cpu = number(&told["cpu_micros_per_transaction"]);
+        assert!(
+            cpu > 0.0 && (number(&told["cpu_micros_per_partition"]) * 5.0 / cpu - 1.0).abs() < 1e-6,
+            "{told}"
+        );
+    }
+    // a producer that does not wait meets its own last transaction: it is told so, and goes on
+    let report = bench(bootstrap, scratch, "transactions --protocol classic --warm-up 0s -d 1s");
+    let retries = report["transactions"]["retries"].as_object().expect("retries");
+    let of_first = retries.get("AddPartitionsToTxn: ConcurrentTransactions (51)");
+    assert!(of_first.map_or(0.0, number) > 0.0 && retries.len() == 1, "{retries:?}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let listed = command.args(["txn", "list", "-b", bootstrap]).output().expect("the built binary runs");
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    let mut of_run = listed.lines().filter(|line| line.contains("bench-"));
+    assert!(of_run.all(|line| line.contains("CompleteCommit")), "no transaction is open: {listed}");
 }

@@ -5,6 +5,7 @@
 
 mod consumer;
 mod inbox;
+mod line;
 mod poller;
 mod producer;
 mod random;
@@ -12,8 +13,8 @@ mod records;
 mod worker;
 
 pub use consumer::{AtEnd, ConsumerPlan, Findings};
-pub use inbox::Inbox;
+pub use line::Line;
 pub use poller::{Happened, Poller};
 pub use producer::{Budget, ProducePlan};
-pub use records::RecordPlan;
+pub use records::{RecordPlan, RecordSource};
 pub use worker::{Shared, Work, WorkerEnd, work};

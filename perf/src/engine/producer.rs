@@ -49,6 +49,7 @@ impl ProducePlan {
     fn form(&self) -> Form<'_> {
         Form {
             version: self.version,
+            transactional_id: None,
             acks: self.acks,
             timeout_ms: self.timeout_ms,
             topics: &self.layout.topics,
@@ -333,7 +334,7 @@ impl Producer {
                 let base_sequence = self.sequences[*slot];
                 // after the largest comes 0
                 self.sequences[*slot] = base_sequence.wrapping_add(batch.count() as i32) & i32::MAX;
-                ProducerState { id, epoch, base_sequence }
+                ProducerState { id, epoch, base_sequence, is_transactional: false }
             });
             batch.seal(self.plan.codec, state)?;
             self.unacknowledged_bytes = self.unacknowledged_bytes - unsealed + batch.bytes().len();

@@ -42,6 +42,20 @@ impl RecordPlan {
         }
     }
 
+    /// Values of one size and nothing else.
+    #[must_use]
+    pub fn of_values(value_bytes: u32, payload: Payload) -> RecordPlan {
+        RecordPlan {
+            value_bytes: ByteRange { min: value_bytes, max: value_bytes },
+            keys: None,
+            key_bytes: 0,
+            headers: batch::encode_headers(&[]).into(),
+            pool: pool(payload, value_bytes as usize).into(),
+            is_stamped: false,
+            run: 0,
+        }
+    }
+
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.keys.is_some()

@@ -181,7 +181,8 @@ fn assign(plan: &Plan, members: &[StrBytes]) -> Vec<SyncGroupRequestAssignment> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::groups::testing::{plan, respond};
+    use crate::groups::testing::plan;
+    use crate::wire::testing::respond;
     use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
     use kafka_protocol::messages::leave_group_response::MemberResponse;
 

@@ -18,14 +18,13 @@ use super::options::{Groups, Protocol};
 use super::seat::Change;
 use super::worker::{Order, Recorded, Told, Work, work};
 use crate::clock::{Clock, nanos};
-use crate::group::find_coordinator;
 use crate::host::{self, CpuTime, Host, ProcessUse};
 use crate::measure::{Interval, Role, Series, histogram};
 use crate::report::{FORMAT, GeneratorUse, GroupsReport, Rebalance, Report, STEAL_PERCENT_MAX};
 use crate::run as runs;
 use crate::units::show_micros;
 use crate::watch::{Used, Watch, broker_pid};
-use crate::wire::control::{Connection, NewTopic, name, string};
+use crate::wire::control::{Connection, Coordinated, NewTopic, name, string};
 use crate::wire::error_name;
 
 /// What connecting all, or a rebalance, may take.
@@ -85,7 +84,8 @@ fn prepare(
         Protocol::Consumer => topic_by_id(control, topic)?,
     };
     let session_timeout_ms = i32::try_from(options.session_timeout.as_millis()).unwrap_or(i32::MAX);
-    let coordinators = groups.iter().map(|group| find_coordinator(control, group)).collect::<Result<_>>()?;
+    let coordinators =
+        groups.iter().map(|group| control.coordinator(Coordinated::Group(group))).collect::<Result<_>>()?;
     Ok((Plan { layout, topic, versions, session_timeout_ms }, coordinators))
 }
 
@@ -457,6 +457,7 @@ impl<'a> Conductor<'a> {
                 bytes_per_member: grown(1, 2),
                 rebalances,
             }),
+            transactions: None,
             errors: recorded.errors,
             warnings,
         }

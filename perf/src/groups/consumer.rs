@@ -116,7 +116,8 @@ impl Consumer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::groups::testing::{decode, plan, respond};
+    use crate::groups::testing::plan;
+    use crate::wire::testing::{decode, respond};
     use kafka_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 
     fn answered(member: &mut Consumer, epoch: i32, told: Option<&[i32]>, error: i16) -> Outcome {

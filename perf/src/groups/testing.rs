@@ -1,9 +1,6 @@
-//! What the tests of members share: a plan, and a broker of one answer.
+//! What the tests of members share: a plan.
 
-use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::member::{Plan, Versions};
 use crate::wire::control::Layout;
@@ -18,33 +15,4 @@ pub fn plan(partitions: i32) -> Plan {
         versions: Versions { join: 9, sync: 5, heartbeat: 4, leave: 5, consumer_heartbeat: 1 },
         session_timeout_ms: 45_000,
     }
-}
-
-fn header(frame: &[u8]) -> (ApiKey, RequestHeader, Bytes) {
-    let mut bytes = Bytes::copy_from_slice(&frame[4..]);
-    let key = ApiKey::try_from((&bytes[..2]).get_i16()).expect("an API");
-    let version = (&bytes[2..4]).get_i16();
-    let header = RequestHeader::decode(&mut bytes, key.request_header_version(version)).expect("a header");
-    (key, header, bytes)
-}
-
-/// The request in a frame.
-pub fn decode<Q: Decodable>(frame: &[u8]) -> Q {
-    let (_, header, mut bytes) = header(frame);
-    let request = Q::decode(&mut bytes, header.request_api_version).expect("a request");
-    assert!(bytes.is_empty());
-    request
-}
-
-/// What was asked, and the answer to it without its length.
-pub fn respond<A: Encodable>(frame: &[u8], response: &A) -> (ApiKey, Bytes) {
-    let (key, header, _) = header(frame);
-    let version = header.request_api_version;
-    let mut bytes = BytesMut::new();
-    ResponseHeader::default()
-        .with_correlation_id(header.correlation_id)
-        .encode(&mut bytes, key.response_header_version(version))
-        .expect("a header");
-    response.encode(&mut bytes, version).expect("a response");
-    (key, bytes.freeze())
 }

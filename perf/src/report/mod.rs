@@ -51,6 +51,9 @@ pub struct Report {
     /// Of a run of consumer groups.
     #[serde(default)]
     pub groups: Option<GroupsReport>,
+    /// Of a run of transactions.
+    #[serde(default)]
+    pub transactions: Option<TransactionsReport>,
     /// Errors the broker answered, by name: records, or requests of group members.
     pub errors: BTreeMap<String, u64>,
     /// What the reader must know before believing the figures.
@@ -77,6 +80,23 @@ pub struct GroupsReport {
     /// By how much it grew from then until all groups were stable, for each member.
     pub bytes_per_member: Option<f64>,
     pub rebalances: Vec<Rebalance>,
+}
+
+/// What transactions cost. Of the broker: nothing where it is not on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransactionsReport {
+    pub producers: u32,
+    pub protocol: String,
+    /// Of each transaction.
+    pub partitions: u32,
+    /// What the broker used in the measured time, microseconds for each transaction.
+    pub cpu_micros_per_transaction: Option<f64>,
+    /// The same for each partition of each.
+    pub cpu_micros_per_partition: Option<f64>,
+    /// How long a producer waited to send again what was refused, microseconds for each transaction.
+    pub waited_micros_per_transaction: f64,
+    /// Requests that were refused and sent again in the measured time, by name and error.
+    pub retries: BTreeMap<String, u64>,
 }
 
 /// One rebalance.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{BrokerUse, GroupsReport, Rebalance, Report, RoleReport, STEAL_PERCENT_MAX};
+use super::{BrokerUse, GroupsReport, Rebalance, Report, RoleReport, STEAL_PERCENT_MAX, TransactionsReport};
 use crate::measure::Role;
 use crate::units::{show_bytes, show_count, show_micros};
 
@@ -24,6 +24,9 @@ pub fn summary(report: &Report) -> String {
     }
     if let Some(groups) = &report.groups {
         groups_lines(&mut text, groups);
+    }
+    if let Some(transactions) = &report.transactions {
+        transactions_lines(&mut text, transactions);
     }
     let generator = &report.generator;
     let _ = write!(text, "  generator   {} threads, {:.2} cores", generator.threads, generator.cores);
@@ -58,7 +61,9 @@ fn role_lines(text: &mut String, role: &RoleReport) {
     let (name, rate) = (role.role.name(), show_count(role.records_per_second));
     let (what, count, requests) = (role.role.counts(), role.records, role.requests);
     let _ = match role.role {
-        Role::Heartbeat => writeln!(text, "  {name:<11} {rate} {what}s/s{asked}; {count} {what}s"),
+        Role::Heartbeat | Role::Commit => {
+            writeln!(text, "  {name:<11} {rate} {what}s/s{asked}; {count} {what}s")
+        }
         _ => {
             let bytes = show_bytes(role.payload_bytes_per_second);
             writeln!(
@@ -135,5 +140,23 @@ fn groups_lines(text: &mut String, groups: &GroupsReport) {
             seconds(rebalance.seconds),
             cpu(rebalance.cpu_seconds)
         );
+    }
+}
+
+fn transactions_lines(text: &mut String, transactions: &TransactionsReport) {
+    let TransactionsReport { producers, protocol, partitions, retries, .. } = transactions;
+    let cpu = transactions
+        .cpu_micros_per_partition
+        .map_or(String::new(), |micros| format!("; {} of the broker's CPU a partition", show_micros(micros)));
+    let _ = writeln!(
+        text,
+        "  protocol    {protocol}, {producers} producers, {partitions} partitions a transaction{cpu}"
+    );
+    let waited = show_micros(transactions.waited_micros_per_transaction);
+    for (what, count) in retries {
+        let _ = writeln!(text, "  retries     {what}: {count}");
+    }
+    if !retries.is_empty() {
+        let _ = writeln!(text, "              {waited} of waiting to send again, a transaction");
     }
 }

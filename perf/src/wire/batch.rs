@@ -28,10 +28,15 @@ pub struct ProducerState {
     pub id: i64,
     pub epoch: i16,
     pub base_sequence: i32,
+    /// The batch is part of the producer's transaction.
+    pub is_transactional: bool,
 }
 
 /// Not idempotent.
-pub const NO_PRODUCER: ProducerState = ProducerState { id: -1, epoch: -1, base_sequence: -1 };
+pub const NO_PRODUCER: ProducerState =
+    ProducerState { id: -1, epoch: -1, base_sequence: -1, is_transactional: false };
+/// In a batch's attributes.
+const TRANSACTIONAL: i16 = 0x10;
 
 /// One record as it is appended. `headers` are encoded already, with their count in front.
 #[derive(Clone, Copy)]
@@ -144,7 +149,8 @@ impl Batch {
         bytes[8..12].copy_from_slice(&length.to_be_bytes());
         bytes[12..16].copy_from_slice(&(-1_i32).to_be_bytes()); // leader epoch
         bytes[16] = 2;
-        bytes[21..23].copy_from_slice(&(codec as i16).to_be_bytes());
+        let transactional = if producer.is_transactional { TRANSACTIONAL } else { 0 };
+        bytes[21..23].copy_from_slice(&(codec as i16 | transactional).to_be_bytes());
         bytes[23..27].copy_from_slice(&(self.count - 1).to_be_bytes());
         bytes[27..35].copy_from_slice(&self.base_timestamp_ms.to_be_bytes());
         bytes[35..43].copy_from_slice(&self.max_timestamp_ms.to_be_bytes());
@@ -331,7 +337,9 @@ mod tests {
     #[test]
     fn a_batch_is_what_the_protocol_crate_reads() {
         for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
-            let batch = build(codec, ProducerState { id: 7, epoch: 2, base_sequence: 11 });
+            let is_transactional = codec != Codec::Gzip;
+            let state = ProducerState { id: 7, epoch: 2, base_sequence: 11, is_transactional };
+            let batch = build(codec, state);
             let mut bytes = Bytes::copy_from_slice(batch.bytes());
             let decoded =
                 RecordBatchDecoder::decode(&mut bytes).expect("a batch that can be decoded").records;
@@ -340,6 +348,7 @@ mod tests {
                 assert_eq!(record.offset, i as i64);
                 assert_eq!(record.sequence, 11 + i as i32);
                 assert_eq!((record.producer_id, record.producer_epoch), (7, 2));
+                assert_eq!(record.transactional, is_transactional);
                 assert_eq!(record.timestamp, 1_700_000_000_000 + i as i64);
                 assert_eq!(record.key.is_some(), i % 2 == 0);
                 assert_eq!(record.value.as_ref().map(|value| value.len()), Some(8 + i));

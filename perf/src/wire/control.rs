@@ -12,17 +12,19 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, RequestHeader,
-    ResponseHeader, TopicName,
+    DeleteTopicsRequest, DeleteTopicsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, RequestHeader, ResponseHeader, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-use super::error_name;
 use super::produce::{CLIENT_ID, Slot};
+use super::{code, error_name};
 
 /// What a broker may take to answer one of these.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// After so long without a word from its producer a transaction is aborted: clients' default.
+const TRANSACTION_TIMEOUT_MS: i32 = 60_000;
 /// What a topic may take until all its partitions have leaders.
 const LEADERS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -53,6 +55,15 @@ pub struct Connection {
     correlation_id: i32,
     /// Of each API: the versions the broker has.
     versions: Vec<(i16, i16, i16)>,
+}
+
+/// Who has a coordinator.
+#[derive(Clone, Copy, Debug)]
+pub enum Coordinated<'a> {
+    /// A consumer group.
+    Group(&'a str),
+    /// The transactions of a transactional id.
+    Transactions(&'a str),
 }
 
 /// Where the partitions of a run are.
@@ -197,23 +208,72 @@ impl Connection {
         }
     }
 
-    /// A producer id and epoch.
+    /// The address of the coordinator.
+    ///
+    /// # Errors
+    /// The broker's refusal, or none within a minute.
+    pub fn coordinator(&mut self, of: Coordinated<'_>) -> Result<String> {
+        let (key, key_type) = match of {
+            Coordinated::Group(key) => (key, 0),
+            Coordinated::Transactions(key) => (key, 1),
+        };
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            let request = FindCoordinatorRequest::default().with_key(string(key)).with_key_type(key_type);
+            let found: FindCoordinatorResponse = self.ask(ApiKey::FindCoordinator, &[2, 1, 3], &request)?;
+            match found.error_code {
+                0 => return Ok(address(&found.host, found.port)),
+                // the broker makes its internal topic for the first one
+                code::COORDINATOR_NOT_AVAILABLE | code::COORDINATOR_LOAD_IN_PROGRESS
+                    if Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                error => bail!("FindCoordinator answered {}", error_name(error)),
+            }
+        }
+    }
+
+    /// A producer id and epoch; asked of the coordinator, those of a transactional id.
     ///
     /// # Errors
     /// The broker's refusal.
-    pub fn init_producer_id(&mut self) -> Result<(i64, i16)> {
-        let request =
-            InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
+    pub fn init_producer_id(&mut self, transactional_id: Option<&str>) -> Result<(i64, i16)> {
+        let id = transactional_id.map(|id| TransactionalId(string(id)));
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(id)
+            .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS);
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            let answer: InitProducerIdResponse = self.ask(ApiKey::InitProducerId, &[1, 0], &request)?;
-            const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-            if answer.error_code != COORDINATOR_LOAD_IN_PROGRESS || Instant::now() > deadline {
-                ensure!(answer.error_code == 0, "InitProducerId answered {}", error_name(answer.error_code));
-                return Ok((answer.producer_id.0, answer.producer_epoch));
+            let answer: InitProducerIdResponse = self.ask(ApiKey::InitProducerId, &[5, 4, 1, 0], &request)?;
+            match answer.error_code {
+                0 => return Ok((answer.producer_id.0, answer.producer_epoch)),
+                // a coordinator says so, too, that has just become one
+                code::COORDINATOR_LOAD_IN_PROGRESS
+                | code::COORDINATOR_NOT_AVAILABLE
+                | code::NOT_COORDINATOR
+                | code::CONCURRENT_TRANSACTIONS
+                    if Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                error => bail!("InitProducerId answered {}", error_name(error)),
             }
-            std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The level of a feature that the cluster has agreed on; 0 if it knows none.
+    ///
+    /// # Errors
+    /// The broker's refusal.
+    pub fn feature(&mut self, feature: &str) -> Result<i16> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str(CLIENT_ID))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let answer: ApiVersionsResponse = self.ask(ApiKey::ApiVersions, &[4, 3], &request)?;
+        ensure!(answer.error_code == 0, "ApiVersions answered {}", error_name(answer.error_code));
+        let found = answer.finalized_features.iter().find(|found| found.name.as_str() == feature);
+        Ok(found.map_or(0, |found| found.max_version_level))
     }
 
     /// The offset at that timestamp (-1: the end, -2: the beginning) of these slots, all led by this broker. Waits for

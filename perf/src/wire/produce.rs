@@ -1,11 +1,12 @@
-//! Produce, versions 7 and 9: the request as pieces around batches that are sent from where they were built, and its
+//! Produce, versions 7 and 9 to 12: the request as pieces around batches that are sent from where they were built, and its
 //! response walked in place.
 
 use super::batch::Batch;
 use super::{Cursor, Malformed};
 
 pub const CLIENT_ID: &str = "corelane-bench";
-/// The versions spoken here: the last one before flexible fields, for old brokers, and the first one with them.
+/// The versions of plain runs: the last one before flexible fields, for old brokers, and the first one with them.
+/// Those after it, up to 12, differ in what broker and client mean by them, not in these fields.
 pub const VERSIONS: [i16; 2] = [9, 7];
 
 /// One partition that a run writes to or reads from.
@@ -35,6 +36,8 @@ pub struct Request {
 #[derive(Clone, Copy)]
 pub struct Form<'a> {
     pub version: i16,
+    /// From version 9 on.
+    pub transactional_id: Option<&'a str>,
     pub acks: i16,
     pub timeout_ms: i32,
     pub topics: &'a [String],
@@ -63,7 +66,11 @@ impl Request {
         put_length16(head, CLIENT_ID.len());
         head.extend_from_slice(CLIENT_ID.as_bytes());
         if flexible {
-            head.extend_from_slice(&[0, 0]); // no tagged fields, no transactional id
+            head.push(0); // no tagged fields
+            match form.transactional_id {
+                Some(id) => put_string(head, true, id),
+                None => head.push(0),
+            }
         } else {
             head.extend_from_slice(&(-1_i16).to_be_bytes());
         }
@@ -201,11 +208,19 @@ mod tests {
         let topics = ["first".to_owned(), "second".to_owned()];
         let slots: Vec<Slot> =
             (0..300).map(|i| Slot { topic: i / 200, partition: (i % 200) as i32, leader: 0 }).collect();
-        for version in VERSIONS {
+        for (version, transactional_id) in [(7, None), (9, None), (11, Some("t")), (12, Some("t"))] {
             // 250 partitions: lengths of more than one byte
             let batches = (0..250).rev().map(|slot| (slot, batch(slot + 1))).collect();
             let mut request = Request { batches, ..Request::default() };
-            request.frame(Form { version, acks: -1, timeout_ms: 1234, topics: &topics, slots: &slots }, 42);
+            let form = Form {
+                version,
+                transactional_id,
+                acks: -1,
+                timeout_ms: 1234,
+                topics: &topics,
+                slots: &slots,
+            };
+            request.frame(form, 42);
             let frame: Vec<u8> = request.pieces().flatten().copied().collect();
             assert_eq!(frame.len(), request.bytes());
             let mut bytes = Bytes::from(frame);
@@ -216,6 +231,7 @@ mod tests {
             let decoded = ProduceRequest::decode(&mut bytes, version).expect("a produce request");
             assert!(bytes.is_empty());
             assert_eq!((decoded.acks, decoded.timeout_ms), (-1, 1234));
+            assert_eq!(decoded.transactional_id.as_ref().map(|id| id.as_str()), transactional_id);
             let found: Vec<_> = decoded
                 .topic_data
                 .iter()
@@ -240,7 +256,7 @@ mod tests {
                 .with_error_code(error)
                 .with_record_errors(vec![message])
         };
-        for version in VERSIONS {
+        for version in [7, 9, 11, 12] {
             let topic = |name: &'static str, partitions| {
                 TopicProduceResponse::default()
                     .with_name(TopicName(StrBytes::from_static_str(name)))

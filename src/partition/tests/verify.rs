@@ -178,18 +178,18 @@ fn a_transaction_that_still_ends_is_asked_about_again() {
         asked.answer(ErrorCode::ConcurrentTransactions).await;
         asked.answer(OK).await;
         assert_eq!(told(&produced.await), [(OK, 0)]);
-        assert!(reactor::now().since(begun) >= Duration::from_millis(40));
-        // not for long
+        let waited = reactor::now().since(begun);
+        assert!((2..20).contains(&waited.as_millis()), "soon at first: {waited:?}");
+        // not for long, and later not often
         assert_eq!(shard.write_markers(vec![marker(0, 7, 1, Commit)]).await, [OK]);
         let produced = produce(&shard, adds, vec![in_transaction(0, (7, 1, 0))]).await;
         let begun = reactor::now();
+        let mut questions = 0;
         while reactor::now().since(begun) < Duration::from_millis(100) {
             asked.answer(ErrorCode::ConcurrentTransactions).await;
-            reactor::sleep(Duration::from_millis(25)).await;
+            questions += 1;
         }
-        if !asked.is_quiet() {
-            asked.answer(ErrorCode::ConcurrentTransactions).await;
-        }
+        assert!((5..=12).contains(&questions), "{questions}");
         assert_eq!(told(&produced.await), [(ErrorCode::ConcurrentTransactions, -1)]);
     });
 }
