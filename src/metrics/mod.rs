@@ -67,6 +67,11 @@ impl Gauge {
         self.0.set(self.0.get() - 1);
     }
 
+    /// A part of what it tells was `before` and is `now`.
+    pub fn replace(&self, before: u64, now: u64) {
+        self.0.set(self.0.get() - before + now);
+    }
+
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.get()

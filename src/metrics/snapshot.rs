@@ -198,6 +198,8 @@ pub struct Topic {
     pub sent_bytes: Counter,
     pub sent_records: Counter,
     pub partitions: Gauge,
+    /// Of all its partitions together: offsets from the last stable one to the high watermark.
+    pub stable_lag: Gauge,
 }
 
 /// The process, beside its shards.
@@ -265,6 +267,7 @@ impl Topic {
             sent_bytes: Counter::default(),
             sent_records: Counter::default(),
             partitions: Gauge::default(),
+            stable_lag: Gauge::default(),
         }
     }
 

@@ -295,6 +295,8 @@ pub const TABLE: &[Metric] = &[
         "Partitions whose folder is missing or could not be opened: neither read nor written."),
     gauge("corelane_topic_partitions", Unit::None, Source::Topic(|topic| topic.partitions.get()),
         "Partitions of the topic on this node."),
+    gauge("corelane_topic_last_stable_offset_lag", Unit::None, Source::Topic(|topic| topic.stable_lag.get()),
+        "Records (and markers) of the topic that consumers of committed records are not given yet: from each partition's last stable offset to its high watermark. If it only grows, a transaction hangs: corelane txn find-hanging."),
     counter("corelane_topic_received_bytes_total", Unit::Bytes, Source::Topic(|topic| topic.received_bytes.get()),
         "Bytes of record batches appended, as stored; duplicates of idempotent producers are not."),
     counter("corelane_topic_received_records_total", Unit::None, Source::Topic(|topic| topic.received_records.get()),

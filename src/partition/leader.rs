@@ -124,6 +124,13 @@ impl Partition {
         self.stable.get().max(start).min(self.high_watermark.get())
     }
 
+    /// Offsets that readers of committed records wait for; moves with the high watermark only (a log start that passes an
+    /// open transaction is not counted).
+    pub(super) fn stable_lag(&self) -> u64 {
+        let lag = self.high_watermark.get().0 - self.stable.get().0;
+        u64::try_from(lag).expect("the last stable offset is not above the high watermark")
+    }
+
     /// Appends the marker that ends a producer's transaction: exclusive end of what must be durable for it. A plain
     /// function, as every append.
     pub(super) fn append_marker(&self, marker: &NewMarker, now: TimestampMs) -> Result<Offset, ErrorCode> {
@@ -166,8 +173,10 @@ impl Partition {
     /// The durable end moved: with one in-sync replica the high watermark moves with it.
     pub(super) fn advance(&self, durable_end: Offset) {
         assert!(durable_end >= self.high_watermark.get(), "the high watermark never moves back");
+        let lag = self.stable_lag();
         self.high_watermark.set(durable_end);
         self.stable.advance(durable_end, self.log.as_ref().and_then(Log::first_undecided));
+        self.topic.stable_lag.replace(lag, self.stable_lag());
         loop {
             let waiter = {
                 let mut appends = self.appends.borrow_mut();

@@ -48,6 +48,7 @@ impl Measures {
     /// The partition is served from now on.
     pub(super) fn comes(&self, partition: &Partition) {
         partition.topic.partitions.increment();
+        partition.topic.stable_lag.replace(0, partition.stable_lag());
         if partition.log.is_none() {
             self.offline.increment();
         }
@@ -55,6 +56,7 @@ impl Measures {
 
     pub(super) fn leaves(&self, partition: &Partition) {
         partition.topic.partitions.decrement();
+        partition.topic.stable_lag.replace(partition.stable_lag(), 0);
         if partition.log.is_none() {
             self.offline.decrement();
         }

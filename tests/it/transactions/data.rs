@@ -135,6 +135,8 @@ fn ends(wire: &mut Wire, topic: &str, partition: i32) -> [i64; 2] {
 #[test]
 fn a_transaction_is_read_whole_or_not_at_all() {
     let (broker, mut wire) = started(2);
+    let lag =
+        |topic: &str| Scrape::of(&broker).sum("corelane_topic_last_stable_offset_lag", &[("topic", topic)]);
     for ways in Ways::ALL {
         let (topic, name) = (wire::unique("whole"), wire::unique("id"));
         wire.create_topic(&topic, 2, &[]);
@@ -151,6 +153,7 @@ fn a_transaction_is_read_whole_or_not_at_all() {
         assert_eq!(visible(&open), [""; 0]);
         assert_eq!(ends(&mut wire, &topic, 0), [3, 0]);
         assert_eq!(ends(&mut wire, &topic, 1), [1, 0]);
+        assert_eq!(lag(&topic), 4.0, "of both partitions");
         assert_eq!(visible(&wire.fetch(&topic, 0, 0, 0)), ["a", "c", "plain"]);
 
         // a reader that waits is woken by the end
@@ -164,6 +167,7 @@ fn a_transaction_is_read_whole_or_not_at_all() {
         assert_eq!(woken.aborted_transactions.as_deref(), Some(&[][..]));
         assert_eq!(read_to_end(&mut wire, &topic, 1), ["b"]);
         assert_eq!([ends(&mut wire, &topic, 0), ends(&mut wire, &topic, 1)], [[4, 4], [2, 2]]);
+        assert_eq!(lag(&topic), 0.0);
 
         // one that is aborted
         wait_for_state(&mut wire, &name, "CompleteCommit");
@@ -173,6 +177,7 @@ fn a_transaction_is_read_whole_or_not_at_all() {
         assert_eq!(produce(&mut wire, Some(&name), second, at, (sequence, "lost"), ways.produce), NONE);
         plain(&mut wire, &topic, 0, "late");
         assert_eq!(ends(&mut wire, &topic, 0), [6, 4]);
+        assert_eq!(lag(&topic), 2.0);
         end(&mut wire, &name, second, false, ways.end).unwrap();
         wait_for_state(&mut wire, &name, "CompleteAbort");
         let all = committed(&mut wire, &topic, 0, 0, 30_000);
@@ -180,6 +185,7 @@ fn a_transaction_is_read_whole_or_not_at_all() {
         let aborted = all.aborted_transactions.expect("a reader of committed records is told");
         let aborted: Vec<_> = aborted.iter().map(|one| (one.producer_id.0, one.first_offset)).collect();
         assert_eq!(aborted, [(second.0, 4)], "{ways:?}");
+        assert_eq!(lag(&topic), 0.0);
         // below it nothing is aborted, and others are not told
         assert_eq!(wire.fetch(&topic, 0, 0, 0).aborted_transactions, None);
         assert_eq!(visible(&wire.fetch(&topic, 0, 0, 0)), ["a", "c", "plain", "lost", "late"]);
@@ -191,6 +197,34 @@ fn a_transaction_is_read_whole_or_not_at_all() {
     assert_eq!(counts.sum("corelane_timed_out_transactions_total", &[]), 0.0);
     assert_eq!(counts.sum("corelane_open_transactions", &[]), 0.0);
     assert_eq!(counts.sum("corelane_transactional_ids", &[]), rounds);
+}
+
+/// A client of transaction.version 2 aborts what it has not begun, too, and does not wait for the last one's markers.
+#[test]
+fn what_was_not_begun_is_aborted_right_behind_another() {
+    let (_broker, mut wire) = started(2);
+    let (topic, name) = (wire::unique("behind"), wire::unique("id"));
+    wire.create_topic(&topic, 1, &[]);
+    let mut who = init(&mut wire, &name, 4);
+    for _ in 0..30 {
+        let at = (&*topic, 0);
+        let produced = loop {
+            match produce(&mut wire, Some(&name), who, at, (0, "value"), 12) {
+                CONCURRENT_TRANSACTIONS => {}
+                error => break error,
+            }
+        };
+        assert_eq!(produced, NONE);
+        for committed in [true, false] {
+            who = loop {
+                match end(&mut wire, &name, who, committed, 5) {
+                    Ok(next) => break next,
+                    Err(error) => assert_eq!(error, CONCURRENT_TRANSACTIONS),
+                }
+            };
+        }
+    }
+    assert_eq!(read_to_end(&mut wire, &topic, 0).len(), 30);
 }
 
 #[test]
