@@ -101,7 +101,8 @@ fn end_raising_epoch(
     let is_repeated = has_next_epoch || has_next_id;
     let has_ended =
         matches!(transaction.state, TransactionState::CompleteCommit | TransactionState::CompleteAbort);
-    if !is_current && !(has_ended && is_repeated) {
+    let may_end = is_current || has_ended && is_repeated;
+    if !may_end {
         return Err(ErrorCode::ProducerFenced);
     }
     match (transaction.state, end) {
