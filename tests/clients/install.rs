@@ -46,10 +46,19 @@ fn is_there(program: &str) -> bool {
 }
 
 /// Installs a package of the system unless `program` runs already. Needs Debian's tools and root or sudo.
-fn system_package(program: &str, package: &str) {
+pub fn system_package(program: &str, package: &str) {
+    system_package_of(program, package, is_there);
+}
+
+/// As [`system_package`], where the package has no program.
+pub fn system_file(path: &str, package: &str) {
+    system_package_of(path, package, |path| Path::new(path).exists());
+}
+
+fn system_package_of(program: &str, package: &str, is_installed: impl Fn(&str) -> bool) {
     static APT: Mutex<()> = Mutex::new(());
     let _alone = APT.lock().unwrap_or_else(PoisonError::into_inner);
-    if is_there(program) {
+    if is_installed(program) {
         return;
     }
     assert!(
@@ -74,7 +83,7 @@ fn system_package(program: &str, package: &str) {
         }
         updated = true;
     }
-    assert!(is_there(program), "{package} is installed, but `{program}` still does not run");
+    assert!(is_installed(program), "{package} is installed, but `{program}` is still not there");
 }
 
 /// The Python of a virtual environment that has the pinned packages.
@@ -236,21 +245,27 @@ fn node() -> &'static Path {
     &NODE
 }
 
+/// Installs what the folder `name` beside this file pins, without running any script of it, and finishes with `build`.
+pub fn npm(folder: &Path, name: &str, build: impl FnOnce()) {
+    let pins = ["package.json", "package-lock.json"]
+        .map(|file| (file, std::fs::read_to_string(sources().join(name).join(file)).expect("it is there")));
+    install_once(folder, &pins.each_ref().map(|(_, text)| text.as_str()).concat(), || {
+        for (file, text) in &pins {
+            std::fs::write(folder.join(file), text).expect("target/tmp is writable");
+        }
+        let mut npm = Command::new(node().join("bin/node"));
+        npm.arg(node().join("lib/node_modules/npm/bin/npm-cli.js")).args(["ci", "--ignore-scripts"]);
+        npm.current_dir(folder);
+        run(npm);
+        build();
+    });
+}
+
 /// The member of groups that speaks by kafkajs.
 pub fn kafkajs_member() -> Command {
     static MODULES: LazyLock<PathBuf> = LazyLock::new(|| {
         let folder = clients().join("kafkajs");
-        let pins = ["package.json", "package-lock.json"].map(|name| {
-            (name, std::fs::read_to_string(sources().join("kafkajs").join(name)).expect("it is there"))
-        });
-        install_once(&folder, &pins.each_ref().map(|(_, text)| text.as_str()).concat(), || {
-            for (name, text) in &pins {
-                std::fs::write(folder.join(name), text).expect("target/tmp is writable");
-            }
-            let mut npm = Command::new(node().join("bin/node"));
-            npm.arg(node().join("lib/node_modules/npm/bin/npm-cli.js")).arg("ci").current_dir(&folder);
-            run(npm);
-        });
+        npm(&folder, "kafkajs", || {});
         folder.join("node_modules")
     });
     let mut command = Command::new(node().join("bin/node"));

@@ -2,6 +2,7 @@
 //! a program that reads, writes and commits both in transactions does each record once, whatever is killed meanwhile.
 
 mod clients;
+mod librdkafka;
 
 use std::process::Command;
 
