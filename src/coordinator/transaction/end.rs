@@ -8,6 +8,9 @@
 //! | Empty          | PRODUCER_FENCED     | abort          | PRODUCER_FENCED      | INVALID_TXN_STATE |
 //! | CompleteAbort  | done                | abort          | INVALID_TXN_STATE    | INVALID_TXN_STATE |
 //! | CompleteCommit | INVALID_TXN_STATE   | abort          | done                 | INVALID_TXN_STATE |
+//!
+//! While the markers are written everybody is to come again (CONCURRENT_TRANSACTIONS), whoever asks: a producer that was just
+//! told its next epoch, or its next id, may abort at once what it has not begun.
 
 use super::state::{NO_EPOCH, Transaction, is_last};
 use super::{Turn, Version, known_error};
@@ -65,12 +68,13 @@ fn end_keeping_epoch(
     if transaction.epoch != epoch {
         return Err(ErrorCode::ProducerFenced);
     }
+    if transaction.is_decided() {
+        return Err(ErrorCode::ConcurrentTransactions);
+    }
     match (transaction.state, end) {
         (TransactionState::Ongoing, _) => decide(transaction, turn, end, Version::ZERO),
         (TransactionState::CompleteCommit, EndTxn::Commit)
         | (TransactionState::CompleteAbort, EndTxn::Abort) => Ok(()),
-        (TransactionState::PrepareCommit, EndTxn::Commit)
-        | (TransactionState::PrepareAbort, EndTxn::Abort) => Err(ErrorCode::ConcurrentTransactions),
         _ => Err(ErrorCode::InvalidTxnState),
     }
 }
@@ -82,6 +86,9 @@ fn end_raising_epoch(
     (producer_id, epoch): (ProducerId, ProducerEpoch),
     end: EndTxn,
 ) -> Result<Successor, ErrorCode> {
+    if transaction.is_decided() {
+        return Err(ErrorCode::ConcurrentTransactions);
+    }
     // it has not heard of the id that it was given behind its last epoch
     let has_next_id = transaction.previous_producer_id == producer_id
         && is_last(epoch)
@@ -92,12 +99,10 @@ fn end_raising_epoch(
     }
     let is_current = transaction.epoch == epoch;
     let is_repeated = has_next_epoch || has_next_id;
-    let is_valid = match transaction.state {
-        TransactionState::Ongoing | TransactionState::Empty => is_current,
-        TransactionState::PrepareCommit | TransactionState::PrepareAbort => has_next_epoch,
-        TransactionState::CompleteCommit | TransactionState::CompleteAbort => is_current || is_repeated,
-    };
-    if !is_valid {
+    let has_ended =
+        matches!(transaction.state, TransactionState::CompleteCommit | TransactionState::CompleteAbort);
+    let may_end = is_current || has_ended && is_repeated;
+    if !may_end {
         return Err(ErrorCode::ProducerFenced);
     }
     match (transaction.state, end) {
@@ -112,10 +117,6 @@ fn end_raising_epoch(
         (TransactionState::CompleteCommit, EndTxn::Commit)
         | (TransactionState::CompleteAbort, EndTxn::Abort)
             if is_repeated => {}
-        (TransactionState::PrepareCommit, EndTxn::Commit)
-        | (TransactionState::PrepareAbort, EndTxn::Abort) => {
-            return Err(ErrorCode::ConcurrentTransactions);
-        }
         _ => return Err(ErrorCode::InvalidTxnState),
     }
     Ok(transaction.successor())

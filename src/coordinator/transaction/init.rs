@@ -68,22 +68,20 @@ fn take(
         turn.write(new);
         return Ok((new.producer_id, new.epoch));
     };
+    // first: it may have the id that takes the place of one without epochs when the markers are written
+    if transaction.is_decided() {
+        return Err(ErrorCode::ConcurrentTransactions);
+    }
     if expected.is_some_and(|expected| !may_be(transaction, expected)) {
         return Err(ErrorCode::ProducerFenced);
     }
-    match transaction.state {
-        TransactionState::PrepareCommit | TransactionState::PrepareAbort => {
-            return Err(ErrorCode::ConcurrentTransactions);
+    if transaction.state == TransactionState::Ongoing {
+        // Kafka lets a producer that is fenced already abort the transaction, and tells it only when it comes again
+        if expected.is_some_and(|expected| expected.epoch != transaction.epoch) {
+            return Err(ErrorCode::ProducerFenced);
         }
-        TransactionState::Ongoing => {
-            // Kafka lets a producer that is fenced already abort the transaction, and tells it only when it comes again
-            if expected.is_some_and(|expected| expected.epoch != transaction.epoch) {
-                return Err(ErrorCode::ProducerFenced);
-            }
-            end::fence(transaction, turn)?;
-            return Err(ErrorCode::ConcurrentTransactions);
-        }
-        TransactionState::Empty | TransactionState::CompleteCommit | TransactionState::CompleteAbort => {}
+        end::fence(transaction, turn)?;
+        return Err(ErrorCode::ConcurrentTransactions);
     }
     match expected {
         // the reply to this has got lost

@@ -39,6 +39,10 @@ fn add_all(
     version: i16,
     request: &AddPartitionsToTxnTransaction,
 ) -> ErrorCode {
+    // first: the producer may have the id that takes the place of one without epochs when the markers are written
+    if !request.transactional_id.is_empty() && transaction.as_ref().is_some_and(|one| one.is_decided()) {
+        return ErrorCode::ConcurrentTransactions;
+    }
     let transaction = match check(transaction.as_deref(), request) {
         ErrorCode::None => transaction.expect("checked so"),
         error => return error,

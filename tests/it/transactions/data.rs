@@ -193,6 +193,34 @@ fn a_transaction_is_read_whole_or_not_at_all() {
     assert_eq!(counts.sum("corelane_transactional_ids", &[]), rounds);
 }
 
+/// A client of transaction.version 2 aborts what it has not begun, too, and does not wait for the last one's markers.
+#[test]
+fn what_was_not_begun_is_aborted_right_behind_another() {
+    let (_broker, mut wire) = started(2);
+    let (topic, name) = (wire::unique("behind"), wire::unique("id"));
+    wire.create_topic(&topic, 1, &[]);
+    let mut who = init(&mut wire, &name, 4);
+    for _ in 0..30 {
+        let at = (&*topic, 0);
+        let produced = loop {
+            match produce(&mut wire, Some(&name), who, at, (0, "value"), 12) {
+                CONCURRENT_TRANSACTIONS => {}
+                error => break error,
+            }
+        };
+        assert_eq!(produced, NONE);
+        for committed in [true, false] {
+            who = loop {
+                match end(&mut wire, &name, who, committed, 5) {
+                    Ok(next) => break next,
+                    Err(error) => assert_eq!(error, CONCURRENT_TRANSACTIONS),
+                }
+            };
+        }
+    }
+    assert_eq!(read_to_end(&mut wire, &topic, 0).len(), 30);
+}
+
 #[test]
 fn a_new_producer_of_the_same_id_fences_the_old_one() {
     let (_broker, mut wire) = started(2);

@@ -44,8 +44,8 @@ fn by_clients_of_versions_0_and_1() {
     for (state, commit, abort) in [
         (Empty, "InvalidTxnState", "InvalidTxnState"),
         (Ongoing, "ok", "ok"),
-        (PrepareCommit, "ConcurrentTransactions", "InvalidTxnState"),
-        (PrepareAbort, "InvalidTxnState", "ConcurrentTransactions"),
+        (PrepareCommit, "ConcurrentTransactions", "ConcurrentTransactions"),
+        (PrepareAbort, "ConcurrentTransactions", "ConcurrentTransactions"),
         (CompleteCommit, "ok", "InvalidTxnState"),
         (CompleteAbort, "InvalidTxnState", "ok"),
     ] {
@@ -70,10 +70,6 @@ fn by_clients_of_version_2() {
         (Empty, "commit", "ProducerFenced", "InvalidTxnState"),
         (Ongoing, "abort", "ProducerFenced", "ok 7:6"),
         (Ongoing, "commit", "ProducerFenced", "ok 7:6"),
-        (PrepareAbort, "abort", "ConcurrentTransactions", "ProducerFenced"),
-        (PrepareAbort, "commit", "InvalidTxnState", "ProducerFenced"),
-        (PrepareCommit, "abort", "InvalidTxnState", "ProducerFenced"),
-        (PrepareCommit, "commit", "ConcurrentTransactions", "ProducerFenced"),
         (CompleteAbort, "abort", "ok 7:5", "ok 7:6"),
         (CompleteAbort, "commit", "InvalidTxnState", "InvalidTxnState"),
         (CompleteCommit, "abort", "InvalidTxnState", "ok 7:6"),
@@ -84,6 +80,14 @@ fn by_clients_of_version_2() {
         check(Version::TWO, state, &format!("{end} a 7:6"), "ProducerFenced");
         check(Version::TWO, state, &format!("{end} a 7:3"), "ProducerFenced");
         check(Version::TWO, state, &format!("{end} a 8:5"), "InvalidProducerIdMapping");
+    }
+    // whoever it is, the next epoch or id may be his
+    for state in [PrepareCommit, PrepareAbort] {
+        for line in
+            ["abort a 7:4", "commit a 7:4", "abort a 7:5", "commit a 7:5", "abort a 7:6", "abort a 8:0"]
+        {
+            check(Version::TWO, state, line, "ConcurrentTransactions");
+        }
     }
 }
 
@@ -132,7 +136,10 @@ fn an_id_is_replaced_at_the_end_of_its_last_transaction() {
         ("add a 7:32766 t-0", "ok"),
         ("commit a 7:32766", "ok 1000:0"),
         ("commit a 7:32766", "ConcurrentTransactions"),
-        ("add a 1000:0 t-0", "InvalidProducerIdMapping"),
+        // its markers are still written, and the new id is its own
+        ("add a 1000:0 t-0", "ConcurrentTransactions"),
+        ("abort a 1000:0", "ConcurrentTransactions"),
+        ("init a 1000:0", "ConcurrentTransactions"),
     ]);
     assert_eq!(driver.commanded(), ["a commit 7:32767 t-0"], "the markers are for the old one");
     driver.restart(0);

@@ -90,11 +90,16 @@ fn what_is_under_way_is_aborted_first() {
         driver.check(&[
             ("init a", "ConcurrentTransactions"),
             ("init a", "ConcurrentTransactions"),
-            ("add a 1000:0 t-1", "ProducerFenced"),
+            ("add a 1000:0 t-1", "ConcurrentTransactions"),
         ]);
         assert_eq!(driver.commanded(), ["a abort 1000:1 t-0"]);
         assert_eq!(driver.commands[0].version, Version(version));
-        driver.check(&[("written a", "ok"), ("init a", "ok 1000:2"), ("add a 1000:2 t-0", "ok")]);
+        driver.check(&[
+            ("written a", "ok"),
+            ("add a 1000:0 t-1", "ProducerFenced"),
+            ("init a", "ok 1000:2"),
+            ("add a 1000:2 t-0", "ok"),
+        ]);
     }
 }
 

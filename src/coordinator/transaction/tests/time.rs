@@ -31,7 +31,7 @@ fn a_client_of_version_2_hears_of_it() {
     driver.check(&[("init a", "ok 1000:0"), ("add a 1000:0 t-0", "ok")]);
     driver.pass(2 * TIMEOUT_MS as u64);
     driver.check(&[
-        ("commit a 1000:0", "InvalidTxnState"),
+        ("commit a 1000:0", "ConcurrentTransactions"),
         ("abort a 1000:0", "ConcurrentTransactions"),
         ("written a", "ok"),
         ("commit a 1000:0", "InvalidTxnState"),
