@@ -127,14 +127,14 @@ pub fn transactions(bootstrap: &str, scratch: &Path) {
     for protocol in ["v2", "classic", "none"] {
         let line = format!(
             "transactions --producers 3 --partitions 5 --topic-partitions 7 --records 4 --record-bytes 50 \
-             --protocol {protocol} -r 40 --warm-up 1s -d 2s --threads 2"
+             --protocol {protocol} -r 10 --warm-up 1s -d 2s --threads 2"
         );
         let report = bench(bootstrap, scratch, &line);
         let done = role(&report, "transaction");
-        assert_eq!(number(&done["records"]), 80.0, "{protocol}: forty in a second");
+        assert_eq!(number(&done["records"]), 20.0, "{protocol}: ten in a second");
         assert_eq!(
             number(&done["payload_bytes"]),
-            80.0 * 5.0 * 4.0 * 51.0,
+            20.0 * 5.0 * 4.0 * 51.0,
             "{protocol}: no headers are a byte"
         );
         let roles = report["roles"].as_array().expect("roles");
@@ -142,7 +142,7 @@ pub fn transactions(bootstrap: &str, scratch: &Path) {
         let of_all = number(&done["latency"]["p50"]);
         if protocol != "none" {
             let commit = role(&report, "commit");
-            assert_eq!(number(&commit["records"]), 80.0, "{protocol}");
+            assert_eq!(number(&commit["records"]), 20.0, "{protocol}");
             assert!(number(&commit["latency"]["p50"]) < of_all, "{protocol}: a commit is a part of it");
         }
         let told = &report["transactions"];
