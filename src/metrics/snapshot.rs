@@ -283,11 +283,21 @@ impl Topic {
 
     /// Another shard's numbers of the same topic.
     pub(super) fn merge(&self, other: &Topic) {
-        self.received_bytes.add(other.received_bytes.get());
-        self.received_records.add(other.received_records.get());
-        self.sent_bytes.add(other.sent_bytes.get());
-        self.sent_records.add(other.sent_records.get());
-        self.partitions.set(self.partitions.get() + other.partitions.get());
+        let Topic {
+            name: _,
+            received_bytes,
+            received_records,
+            sent_bytes,
+            sent_records,
+            partitions,
+            stable_lag,
+        } = other;
+        self.received_bytes.add(received_bytes.get());
+        self.received_records.add(received_records.get());
+        self.sent_bytes.add(sent_bytes.get());
+        self.sent_records.add(sent_records.get());
+        self.partitions.replace(0, partitions.get());
+        self.stable_lag.replace(0, stable_lag.get());
     }
 }
 

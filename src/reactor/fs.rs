@@ -1,10 +1,11 @@
 //! Names, folders and small files: rare work, done on the blocking pool (or the virtual disk).
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::blocking;
+use super::machine::HEAP_BYTES;
 use super::runtime::{self, Runtime};
 use super::time::milliseconds_since_1970;
 
@@ -29,7 +30,7 @@ pub async fn read(path: &Path) -> io::Result<Vec<u8>> {
     match runtime::current() {
         Runtime::Glommio(_) => {
             let path = path.to_owned();
-            blocking(move || fs::read(path)).await
+            blocking(move || read_whole(&path)).await
         }
         #[cfg(any(test, feature = "sim"))]
         Runtime::Virtual(shard) => shard.read(path).await,
@@ -169,6 +170,18 @@ pub fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     PathBuf::from(name)
+}
+
+/// What is large, a commit journal above all, is read once, at the start: it lies in memory that the allocator gives back.
+/// (Pages that are not touched cost nothing.)
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGE: usize = 1 << 20;
+    let mut file = fs::File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    // a byte more than there are: the end is seen without another allocation
+    let mut bytes = Vec::with_capacity(if length < LARGE { length + 1 } else { HEAP_BYTES.max(length + 1) });
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn replace_durably(path: &Path, contents: &[u8]) -> io::Result<()> {

@@ -75,6 +75,9 @@ pub(super) fn raise_limit(resource: Resource) -> io::Result<Limit> {
     Ok(Limit { soft: if raised { hard } else { soft }, hard })
 }
 
+/// A heap of a thread. A block of this length never comes from one: it is mapped by itself, and given back when it is freed.
+pub(super) const HEAP_BYTES: usize = 64 << 20;
+
 /// Sets the allocator up for buffers that come and go: memory once touched stays with the process. The first touch of
 /// a fresh page costs 2.6 µs, 0.7 ms for a buffer of 1 MiB, and by default the allocator maps every block above
 /// 128 KiB anew and gives it back when it is freed. Takes effect for all threads; [`super::run`] calls it.
@@ -85,8 +88,8 @@ pub fn tune_allocator() {
         (libc::M_MMAP_THRESHOLD, 32 << 20),
         // What is free at the top of a heap stays there ...
         (libc::M_TRIM_THRESHOLD, i32::MAX),
-        // ... and a heap of a thread (64 MiB each) that is empty stays mapped.
-        (libc::M_TOP_PAD, 64 << 20),
+        // ... and a heap of a thread that is empty stays mapped.
+        (libc::M_TOP_PAD, HEAP_BYTES as i32),
     ] {
         // SAFETY: sets a number under the allocator's own lock.
         let set = unsafe { libc::mallopt(parameter, value) };
