@@ -64,7 +64,7 @@ fn built(folder: &Path) -> PathBuf {
 }
 
 #[test]
-#[ignore = "librdkafka is built for it, and its tests wait a lot: two minutes"]
+#[ignore = "librdkafka is built for it, and its tests wait a lot: three minutes and a half"]
 fn librdkafkas_own_tests_of_transactions() {
     let folder = clients().join("librdkafka");
     let tests = built(&folder);
