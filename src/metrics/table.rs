@@ -134,7 +134,7 @@ pub const TABLE: &[Metric] = &[
     counter("corelane_shard_cpu_seconds_total", Unit::Seconds, Source::Shard(|shard| shard.cpu),
         "CPU time of the shard's thread: its rate is the shard's utilisation, 1 is all of a core. What corelane.spin.us adds is in it."),
     gauge("corelane_shard_longest_stall_seconds", Unit::Seconds, Source::Shard(|shard| shard.longest_stall),
-        "The longest time since the start in which the shard did not answer the pacemaker."),
+        "The longest time since the start in which the shard had no turn: one task kept its thread, or the machine had no time for it."),
     gauge("corelane_shard_scrape_seconds", Unit::Seconds, Source::Shard(|shard| shard.scrape),
         "Time of the shard's thread that this scrape has taken."),
     counter("corelane_shard_messages_sent_total", Unit::None, Source::Shard(|shard| shard.partitions.messages_sent),

@@ -3,9 +3,10 @@
 //! A buffer lives on one shard: neither it nor its reference counts cross. What crosses is a `Bytes` over the same
 //! memory, counted by `bytes` itself. The memory goes free at home only: when the last [`SharedBuf`] is dropped
 //! while bytes are still out, it waits in this thread's *limbo* until the last of them is dropped, wherever that
-//! happens; that drop sets a flag, and home looks at the flags when it makes a buffer and at every pacemaker tick.
+//! happens; that drop sets a flag, and home looks at the flags when it makes a buffer and every few milliseconds.
 #![allow(unsafe_code)]
 
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -13,23 +14,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use glommio::io::{DmaBuffer, ReadResult};
-
+#[cfg(any(test, feature = "sim"))]
 use super::runtime::{self, Runtime};
+use bytes::Bytes;
 
 /// Alignment of memory, file position and length for direct I/O.
 pub const BLOCK_BYTES: usize = 4096;
 
 /// An aligned buffer of exact size, owned and writable. Contents are unspecified until written.
-pub struct Buf(Writable);
-
-enum Writable {
-    /// Ordinary memory, not the few pages registered with the ring: it may be lent for long.
-    Dma(DmaBuffer),
-    #[cfg(any(test, feature = "sim"))]
-    Plain(plain::Plain),
-}
+pub struct Buf(Aligned);
 
 /// A buffer that will never be written again. Cloning shares it (one shard only); `lend` crosses shards.
 #[derive(Clone)]
@@ -37,19 +30,11 @@ pub struct SharedBuf(Rc<Shared>);
 
 struct Shared {
     /// `None` only while it is dropped.
-    memory: Option<Frozen>,
+    memory: Option<Aligned>,
     start: NonNull<u8>,
     len: usize,
     /// Made by the first `lend`.
     lent: OnceCell<Lent>,
-}
-
-/// What keeps the memory of a frozen buffer alive. Nobody writes to it any more.
-enum Frozen {
-    Dma(Rc<DmaBuffer>),
-    Read(#[expect(dead_code, reason = "held for its drop")] ReadResult),
-    #[cfg(any(test, feature = "sim"))]
-    Plain(#[expect(dead_code, reason = "held for its drop")] plain::Plain),
 }
 
 struct Lent {
@@ -65,20 +50,17 @@ impl Buf {
     pub fn new(len: usize) -> Buf {
         assert!(len > 0 && len.is_multiple_of(BLOCK_BYTES), "{len} bytes are not whole blocks");
         sweep(SWEEP_PER_BUFFER);
-        Buf(match runtime::current() {
-            Runtime::Glommio(_) => Writable::Dma(glommio::allocate_dma_buffer_global(len)),
-            #[cfg(any(test, feature = "sim"))]
-            Runtime::Virtual(_) => Writable::Plain(plain::Plain::new(len)),
-        })
+        let memory = Aligned::new(len);
+        #[cfg(any(test, feature = "sim"))]
+        if matches!(runtime::current(), Runtime::Virtual(_)) {
+            memory.fill();
+        }
+        Buf(memory)
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Writable::Dma(buffer) => buffer.len(),
-            #[cfg(any(test, feature = "sim"))]
-            Writable::Plain(memory) => memory.len(),
-        }
+        self.0.len()
     }
 
     #[must_use]
@@ -87,11 +69,7 @@ impl Buf {
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        match &mut self.0 {
-            Writable::Dma(buffer) => buffer.as_bytes_mut(),
-            #[cfg(any(test, feature = "sim"))]
-            Writable::Plain(memory) => memory.as_mut_slice(),
-        }
+        self.0.as_mut_slice()
     }
 
     /// From here on the contents are immutable and may be written to disk and lent out.
@@ -106,46 +84,16 @@ impl Buf {
         assert!(len <= self.len(), "{len} bytes of a buffer of {}", self.len());
         // From here on only this pointer is used; moving the owner does not move what it points to.
         let start = NonNull::new(self.as_mut_slice().as_mut_ptr()).expect("a buffer has an address");
-        SharedBuf::over(
-            start,
-            len,
-            match self.0 {
-                Writable::Dma(buffer) => Frozen::Dma(Rc::new(buffer)),
-                #[cfg(any(test, feature = "sim"))]
-                Writable::Plain(memory) => Frozen::Plain(memory),
-            },
-        )
+        SharedBuf(Rc::new(Shared { memory: Some(self.0), start, len, lent: OnceCell::new() }))
     }
 }
 
 impl SharedBuf {
-    fn over(start: NonNull<u8>, len: usize, memory: Frozen) -> SharedBuf {
-        SharedBuf(Rc::new(Shared { memory: Some(memory), start, len, lent: OnceCell::new() }))
-    }
-
-    /// What a read gave; no copy.
-    pub(super) fn from_read(result: ReadResult) -> SharedBuf {
-        let start = NonNull::from(&result[..]).cast();
-        SharedBuf::over(start, result.len(), Frozen::Read(result))
-    }
-
-    /// The buffer in the form that glommio writes from; a copy if it was read from a file.
-    pub(super) fn to_write(&self) -> Rc<DmaBuffer> {
-        match self.0.memory.as_ref() {
-            Some(Frozen::Dma(buffer)) if buffer.len() == self.0.len => Rc::clone(buffer),
-            _ => {
-                let mut copy = glommio::allocate_dma_buffer_global(self.0.len);
-                copy.as_bytes_mut().copy_from_slice(self.as_slice());
-                Rc::new(copy)
-            }
-        }
-    }
-
     /// The whole contents. After a read, as many bytes as there were.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: `start` points to `len` bytes that `memory` keeps alive as long as `self` lives, and nobody writes
-        // to frozen memory: no `&mut` to it is ever made again, a read's buffer is complete when it is wrapped, and
+        // to frozen memory: no `&mut` to it is ever made again, a read's buffer is complete when it is frozen, and
         // the kernel only reads from the buffer of a write.
         unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.len) }
     }
@@ -202,7 +150,7 @@ impl Drop for Lease {
 /// A buffer that home has dropped while bytes lent from it are still out.
 struct Pending {
     #[expect(dead_code, reason = "held for its drop")]
-    memory: Frozen,
+    memory: Aligned,
     released: Arc<AtomicBool>,
     len: usize,
 }
@@ -270,47 +218,43 @@ pub fn lent_bytes() -> usize {
     LIMBO.with(|limbo| limbo.borrow().bytes)
 }
 
-/// Buffers of the virtual twin: aligned memory without glommio.
-#[cfg(any(test, feature = "sim"))]
-mod plain {
-    use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-    use std::ptr::NonNull;
+/// Memory on a block's boundary. Ordinary memory, not registered with the ring: it may be lent for long.
+struct Aligned {
+    start: NonNull<u8>,
+    layout: Layout,
+}
 
-    use super::BLOCK_BYTES;
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        assert!(len > 0, "an allocation of nothing");
+        let layout = Layout::from_size_align(len, BLOCK_BYTES).expect("far below isize::MAX");
+        // SAFETY: the layout is not empty.
+        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        Aligned { start, layout }
+    }
 
     /// Contents nobody has written, and the same in every run.
-    const UNWRITTEN: u8 = 0xdb;
-
-    pub(super) struct Plain {
-        start: NonNull<u8>,
-        layout: Layout,
+    #[cfg(any(test, feature = "sim"))]
+    fn fill(&self) {
+        const UNWRITTEN: u8 = 0xdb;
+        // SAFETY: bytes that were just allocated.
+        unsafe { self.start.write_bytes(UNWRITTEN, self.len()) };
     }
 
-    impl Plain {
-        pub(super) fn new(len: usize) -> Plain {
-            assert!(len > 0, "an allocation of nothing");
-            let layout = Layout::from_size_align(len, BLOCK_BYTES).expect("far below isize::MAX");
-            // SAFETY: the layout is not empty.
-            let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
-            // SAFETY: `len` bytes that were just allocated.
-            unsafe { start.write_bytes(UNWRITTEN, len) };
-            Plain { start, layout }
-        }
-
-        pub(super) fn len(&self) -> usize {
-            self.layout.size()
-        }
-
-        pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
-            // SAFETY: the allocation is initialized, of that size, and borrowed mutably with `self`.
-            unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len()) }
-        }
+    fn len(&self) -> usize {
+        self.layout.size()
     }
 
-    impl Drop for Plain {
-        fn drop(&mut self) {
-            // SAFETY: allocated in `new` with this layout.
-            unsafe { dealloc(self.start.as_ptr(), self.layout) }
-        }
+    fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: the allocation is of that size and borrowed mutably with `self`. Before they are written its bytes are whatever
+        // was there, as in any buffer that the kernel reads into.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len()) }
+    }
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }

@@ -23,30 +23,12 @@ pub(super) fn install_panic_hook() {
     INSTALLED.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if nobody_to_answer(panic) {
-                if cfg!(panic = "unwind") {
-                    // The thread ends. Were it to wait here, in the hook, whoever takes the hook would wait for it, as the
-                    // test harness does at its end.
-                    return;
-                }
-                loop {
-                    std::thread::park();
-                }
-            }
             if OURS.try_with(Cell::get).unwrap_or(false) {
                 fatal(&describe(panic));
             }
             before(panic);
         }));
     });
-}
-
-/// An executor ended while its blocking thread still worked for it (a file that is closed in the background): glommio
-/// panics in that thread. Nothing is wrong and nothing is left to do, but with `panic = "abort"` a return from here
-/// would end the process in the middle of its clean stop: there the thread waits for the end instead.
-fn nobody_to_answer(panic: &PanicHookInfo<'_>) -> bool {
-    panic.payload_as_str() == Some("failed to send response")
-        && panic.location().is_some_and(|place| place.file().ends_with("src/sys/blocking.rs"))
 }
 
 fn describe(panic: &PanicHookInfo<'_>) -> String {

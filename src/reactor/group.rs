@@ -1,55 +1,46 @@
-//! The shards of one [`run`](super::run), seen from any of them: who is done, and is it time to go.
+//! The shards of one [`run`](super::run), seen from any of them: how to get their attention, who is done, and is it time to go.
 //!
 //! A shard that is done stays alive, with its channels, tasks and timers, until all are: others may still be waiting
-//! for its answer. Atomics and a lock, since it is shared between threads; touched at start and end only.
+//! for its answer. Atomics, since it is shared between threads.
 
-use std::future::poll_fn;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Waker};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::bell::Bell;
+use super::driver::Driver;
 use crate::model::ShardId;
 
 pub(super) struct Group {
-    state: Mutex<State>,
+    bells: Vec<Arc<Bell>>,
+    running: AtomicUsize,
     /// All are done: channels may close from here on.
     closing: AtomicBool,
 }
 
-struct State {
-    running: usize,
-    waiting: Vec<Waker>,
-}
-
 impl Group {
-    pub(super) fn new(count: usize) -> Group {
-        Group {
-            state: Mutex::new(State { running: count, waiting: Vec::new() }),
-            closing: AtomicBool::new(false),
-        }
+    pub(super) fn new(count: usize) -> io::Result<Group> {
+        let bells = (0..count).map(|_| Bell::new().map(Arc::new)).collect::<io::Result<_>>()?;
+        Ok(Group { bells, running: AtomicUsize::new(count), closing: AtomicBool::new(false) })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.bells.len()
+    }
+
+    pub(super) fn bell(&self, shard: ShardId) -> &Arc<Bell> {
+        &self.bells[shard.index()]
     }
 
     /// Says that this shard is done, and waits for the others. Awaited once per shard.
-    pub(super) async fn all_done(&self) {
-        let mut counted = false;
-        poll_fn(|context| {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if !counted {
-                counted = true;
-                state.running -= 1;
-            }
-            if state.running > 0 {
-                state.waiting.push(context.waker().clone());
-                return Poll::Pending;
-            }
+    pub(super) async fn all_done(&self, own: &Driver) {
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.closing.store(true, Ordering::Release);
-            let waiting = std::mem::take(&mut state.waiting);
-            drop(state);
-            waiting.into_iter().for_each(Waker::wake);
-            Poll::Ready(())
-        })
-        .await;
+            self.bells.iter().for_each(|bell| bell.ring());
+        }
+        while !self.closing.load(Ordering::Acquire) {
+            own.next_bell().await;
+        }
     }
 
     /// A channel is closed at the other end: in order at the end of the process, and fatal before it.

@@ -1,18 +1,14 @@
 //! Bounded channels between every two shards of the process.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 
-use glommio::channels::shared_channel::{
-    ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
-};
-use glommio::{GlommioError, ResourceType};
-
+use super::driver::Driver;
 use super::group::Group;
 #[cfg(any(test, feature = "sim"))]
 use super::sim;
-use super::{spawn, turn};
 use crate::model::ShardId;
 
 /// The channel to that shard is full: the message comes back. Callers hold credits, so this is a bug above.
@@ -59,16 +55,20 @@ impl<M: Send + 'static> Mesh<M> {
     }
 }
 
-/// The channels of one shard before its executor has connected them: to and from each shard, none at its own place.
-pub(super) struct Loose<M: Send> {
-    senders: Vec<Option<SharedSender<M>>>,
-    receivers: Vec<Option<SharedReceiver<M>>>,
+/// Both ends of one shard's channels, by the other shard; none at its own place.
+pub(super) struct Ends<M: Send + 'static> {
+    senders: Vec<Option<SyncSender<M>>>,
+    /// Empty once `on_receive` has taken them.
+    receivers: RefCell<Vec<Option<Receiver<M>>>>,
     depth: usize,
+    home: Rc<Driver>,
+    group: Arc<Group>,
 }
 
-/// Channels of `depth` places, rounded up to a power of two, between every two of `count` shards.
-pub(super) fn full_mesh<M: Send>(count: usize, depth: usize) -> Vec<Loose<M>> {
+/// Channels of `depth` places, rounded up to a power of two, between every two of the group's shards.
+pub(super) fn full_mesh<M: Send>(depth: usize, group: &Arc<Group>) -> Vec<Loose<M>> {
     let depth = depth.max(1).next_power_of_two();
+    let count = group.count();
     let mut shards: Vec<Loose<M>> = (0..count)
         .map(|_| Loose {
             senders: (0..count).map(|_| None).collect(),
@@ -78,7 +78,7 @@ pub(super) fn full_mesh<M: Send>(count: usize, depth: usize) -> Vec<Loose<M>> {
         .collect();
     for from in 0..count {
         for to in (0..count).filter(|&to| to != from) {
-            let (sender, receiver) = new_bounded(depth);
+            let (sender, receiver) = sync_channel(depth);
             shards[from].senders[to] = Some(sender);
             shards[to].receivers[from] = Some(receiver);
         }
@@ -86,53 +86,30 @@ pub(super) fn full_mesh<M: Send>(count: usize, depth: usize) -> Vec<Loose<M>> {
     shards
 }
 
-/// Both ends of this shard's channels, by the other shard.
-pub(super) struct Ends<M: Send + 'static> {
-    senders: Vec<Option<ConnectedSender<M>>>,
-    /// Empty once `on_receive` has taken them.
-    receivers: RefCell<Vec<Option<ConnectedReceiver<M>>>>,
+/// The channels of one shard on their way to its thread.
+pub(super) struct Loose<M: Send> {
+    senders: Vec<Option<SyncSender<M>>>,
+    receivers: Vec<Option<Receiver<M>>>,
     depth: usize,
-    group: Arc<Group>,
 }
 
 impl<M: Send + 'static> Ends<M> {
-    /// Waits until every other shard has connected its ends, so all executors must be running.
-    pub(super) async fn connect(loose: Loose<M>, group: Arc<Group>) -> Rc<Ends<M>> {
-        // All at once: connecting waits for the peer, and two shards would wait for each other's first channel.
-        let senders: Vec<_> = loose
-            .senders
-            .into_iter()
-            .map(|end| end.map(|end| spawn(async move { end.connect().await })))
-            .collect();
-        let receivers: Vec<_> = loose
-            .receivers
-            .into_iter()
-            .map(|end| end.map(|end| spawn(async move { end.connect().await })))
-            .collect();
-        let mut ends = Ends { senders: Vec::new(), receivers: RefCell::default(), depth: loose.depth, group };
-        for sender in senders {
-            ends.senders.push(match sender {
-                Some(sender) => Some(sender.await),
-                None => None,
-            });
-        }
-        for receiver in receivers {
-            ends.receivers.get_mut().push(match receiver {
-                Some(receiver) => Some(receiver.await),
-                None => None,
-            });
-        }
-        Rc::new(ends)
+    pub(super) fn new(loose: Loose<M>, home: Rc<Driver>, group: Arc<Group>) -> Ends<M> {
+        let Loose { senders, receivers, depth } = loose;
+        Ends { senders, receivers: RefCell::new(receivers), depth, home, group }
     }
 
     fn try_send(&self, to: ShardId, message: M) -> Result<(), MeshFull<M>> {
         let sender = self.senders.get(to.index()).and_then(Option::as_ref);
         let sender = sender.expect("a message goes to another shard of this process");
         match sender.try_send(message) {
-            Ok(()) => Ok(()),
-            Err(GlommioError::WouldBlock(ResourceType::Channel(message))) => Err(MeshFull(message)),
+            Ok(()) => {
+                self.group.bell(to).ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(message)) => Err(MeshFull(message)),
             // A shard ends only after all are done, or by a crash that ends the process.
-            Err(_) => {
+            Err(TrySendError::Disconnected(_)) => {
                 self.group.peer_is_gone(to);
                 Ok(())
             }
@@ -140,28 +117,33 @@ impl<M: Send + 'static> Ends<M> {
     }
 
     fn on_receive(&self, receive: impl Fn(ShardId, M) + 'static) {
-        let receive = Rc::new(receive);
         let receivers = self.receivers.take();
         assert!(receivers.len() == self.senders.len(), "on_receive is called once");
-        for (from, receiver) in receivers.into_iter().enumerate() {
-            let Some(receiver) = receiver else { continue };
-            let from = ShardId(u16::try_from(from).expect("shards are numbered with 16 bits"));
-            let receive = Rc::clone(&receive);
-            let group = Arc::clone(&self.group);
-            let slice = self.depth;
-            spawn(async move {
+        let receivers: Vec<_> =
+            receivers.into_iter().map(|receiver| (Cell::new(receiver.is_some()), receiver)).collect();
+        let (group, slice) = (Arc::clone(&self.group), self.depth);
+        self.home.on_receive(Rc::new(move || {
+            let mut more = false;
+            for (from, (is_open, receiver)) in receivers.iter().enumerate() {
+                let Some(receiver) = receiver.as_ref().filter(|_| is_open.get()) else { continue };
+                let from = ShardId(u16::try_from(from).expect("shards are numbered with 16 bits"));
                 let mut received = 0;
-                // Everything that is there, without giving the shard back in between ...
-                while let Some(message) = receiver.recv().await {
-                    receive(from, message);
-                    received += 1;
-                    // ... except to a sender that never stops.
-                    if received % slice == 0 {
-                        turn().await;
+                // Everything that is there, except from a sender that never stops.
+                while received < slice {
+                    match receiver.try_recv() {
+                        Ok(message) => receive(from, message),
+                        Err(TryRecvError::Empty) => break,
+                        Err(TryRecvError::Disconnected) => {
+                            is_open.set(false);
+                            group.peer_is_gone(from);
+                            break;
+                        }
                     }
+                    received += 1;
                 }
-                group.peer_is_gone(from);
-            });
-        }
+                more |= received == slice;
+            }
+            more
+        }));
     }
 }

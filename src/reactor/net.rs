@@ -1,25 +1,17 @@
 //! TCP sockets. Reads go straight into the caller's buffer; writes gather many parts into one system call.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
-use std::pin::Pin;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures_lite::{AsyncRead, AsyncWrite};
-use glommio::net as glommio_net;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use super::file::io_error;
+use super::ring::{Direction, Ring, Watch};
 use super::runtime::{self, Runtime};
 #[cfg(any(test, feature = "sim"))]
 use super::sim;
@@ -38,7 +30,7 @@ const SEND_SLICE_BYTES: usize = 1 << 20;
 pub struct TcpListener(ListenerArm);
 
 enum ListenerArm {
-    Glommio(Listening),
+    Ring(Listening),
     #[cfg(any(test, feature = "sim"))]
     Virtual(sim::TcpListener),
 }
@@ -47,7 +39,7 @@ enum ListenerArm {
 pub struct TcpStream(StreamArm);
 
 enum StreamArm {
-    Glommio(Connection),
+    Ring(Connection),
     #[cfg(any(test, feature = "sim"))]
     Virtual(sim::TcpStream),
 }
@@ -66,7 +58,7 @@ impl TcpListener {
 
     fn bind_as(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
         Ok(TcpListener(match runtime::current() {
-            Runtime::Glommio(_) => ListenerArm::Glommio(Listening::bind(address, sharing)?),
+            Runtime::Glommio(_) => ListenerArm::Ring(Listening::bind(address, sharing)?),
             #[cfg(any(test, feature = "sim"))]
             Runtime::Virtual(shard) => ListenerArm::Virtual(shard.bind(address)?),
         }))
@@ -74,7 +66,7 @@ impl TcpListener {
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
-            ListenerArm::Glommio(listening) => listening.socket.local_addr().map_err(io_error),
+            ListenerArm::Ring(listening) => listening.local_addr(),
             #[cfg(any(test, feature = "sim"))]
             ListenerArm::Virtual(listener) => listener.local_addr(),
         }
@@ -84,7 +76,7 @@ impl TcpListener {
     /// little before it tries again. For one task at a time; no connection is lost when the future is dropped.
     pub async fn accept(&self) -> io::Result<TcpStream> {
         Ok(TcpStream(match &self.0 {
-            ListenerArm::Glommio(listening) => StreamArm::Glommio(listening.accept().await?),
+            ListenerArm::Ring(listening) => StreamArm::Ring(listening.accept().await?),
             #[cfg(any(test, feature = "sim"))]
             ListenerArm::Virtual(listener) => StreamArm::Virtual(listener.accept().await?),
         }))
@@ -94,7 +86,7 @@ impl TcpListener {
 impl TcpStream {
     pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         Ok(TcpStream(match runtime::current() {
-            Runtime::Glommio(_) => StreamArm::Glommio(Connection::connect(address).await?),
+            Runtime::Glommio(_) => StreamArm::Ring(Connection::connect(address).await?),
             #[cfg(any(test, feature = "sim"))]
             Runtime::Virtual(shard) => StreamArm::Virtual(shard.connect(address).await?),
         }))
@@ -103,7 +95,7 @@ impl TcpStream {
     /// The other end; an IPv4 client of a dual-stack listener is shown with its IPv4 address.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
-            StreamArm::Glommio(connection) => Ok(connection.peer),
+            StreamArm::Ring(connection) => Ok(connection.peer),
             #[cfg(any(test, feature = "sim"))]
             StreamArm::Virtual(stream) => stream.peer_addr(),
         }
@@ -111,17 +103,20 @@ impl TcpStream {
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
-            StreamArm::Glommio(connection) => connection.local_addr(),
+            StreamArm::Ring(connection) => connection.local_addr(),
             #[cfg(any(test, feature = "sim"))]
             StreamArm::Virtual(stream) => stream.local_addr(),
         }
     }
 
-    /// Waits until there is something to receive (or the end, or an error) without holding a buffer. For one task
-    /// at a time.
+    /// Waits until there is something to receive (or the end, or an error) without holding a buffer; now and then there is
+    /// nothing after all. For one task at a time.
     pub async fn readable(&self) -> io::Result<()> {
         match &self.0 {
-            StreamArm::Glommio(connection) => connection.readable().await,
+            StreamArm::Ring(connection) => {
+                connection.watch.ready(Direction::In).await;
+                Ok(())
+            }
             #[cfg(any(test, feature = "sim"))]
             StreamArm::Virtual(stream) => stream.readable().await,
         }
@@ -131,7 +126,7 @@ impl TcpStream {
     /// `Ok(None)` when nothing is there, `Ok(Some(0))` at the end of the stream. There must be room for a byte.
     pub fn try_recv(&self, buf: &mut BytesMut, max: usize) -> io::Result<Option<usize>> {
         match &self.0 {
-            StreamArm::Glommio(connection) => connection.try_recv(buf, max),
+            StreamArm::Ring(connection) => connection.try_recv(buf, max),
             #[cfg(any(test, feature = "sim"))]
             StreamArm::Virtual(stream) => stream.try_recv(buf, max),
         }
@@ -141,7 +136,7 @@ impl TcpStream {
     /// one task at a time. When the future is dropped, what is left in the queue has not been sent.
     pub async fn send(&self, parts: &mut VecDeque<Bytes>) -> io::Result<()> {
         match &self.0 {
-            StreamArm::Glommio(connection) => connection.send(parts).await,
+            StreamArm::Ring(connection) => connection.send(parts).await,
             #[cfg(any(test, feature = "sim"))]
             StreamArm::Virtual(stream) => stream.send(parts).await,
         }
@@ -150,7 +145,7 @@ impl TcpStream {
     /// No more sending and receiving; a task that waits in `readable` or `send` returns.
     pub fn shutdown(&self) {
         match &self.0 {
-            StreamArm::Glommio(connection) => connection.shutdown(),
+            StreamArm::Ring(connection) => connection.shutdown(),
             #[cfg(any(test, feature = "sim"))]
             StreamArm::Virtual(stream) => stream.shutdown(),
         }
@@ -221,138 +216,109 @@ fn bound_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     }
 }
 
-type Accepting =
-    Pin<Box<dyn Future<Output = Result<glommio_net::AcceptedTcpStream, glommio::GlommioError<()>>>>>;
-
 struct Listening {
-    socket: Rc<glommio_net::TcpListener>,
-    /// An accept under way. It outlives the future that began it: a connection may already be coming with it.
-    accepting: RefCell<Option<Accepting>>,
+    socket: Socket,
+    watch: Watch,
 }
 
 impl Listening {
     fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Listening> {
         let socket = bound_socket(address, sharing)?;
         socket.listen(BACKLOG)?;
-        // SAFETY: a listening socket that nobody else owns.
-        let socket = unsafe { glommio_net::TcpListener::from_raw_fd(socket.into_raw_fd()) };
-        Ok(Listening { socket: Rc::new(socket), accepting: RefCell::default() })
+        socket.set_nonblocking(true)?;
+        Ok(Listening { watch: ring().watch(socket.as_raw_fd()), socket })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     async fn accept(&self) -> io::Result<Connection> {
         loop {
-            let accepted = poll_fn(|context| {
-                let mut slot = self.accepting.borrow_mut();
-                let accepting = slot.get_or_insert_with(|| {
-                    let socket = Rc::clone(&self.socket);
-                    Box::pin(async move { socket.shared_accept().await })
-                });
-                let result = accepting.as_mut().poll(context);
-                if result.is_ready() {
-                    *slot = None;
+            match self.socket.accept() {
+                // A client that has gone again already may have no address; the next one has.
+                Ok((socket, peer)) => {
+                    if let Some(peer) = peer.as_socket() {
+                        return Connection::new(socket, peer);
+                    }
                 }
-                result
-            });
-            // Bound to the executor at once: only that closes the descriptor when it is dropped.
-            let stream = accepted.await.map_err(io_error)?.bind_to_executor();
-            // A client that has gone again already has no address; the next one may.
-            if let Ok(peer) = stream.peer_addr() {
-                return Connection::new(stream, peer);
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.watch.exhausted(Direction::In);
+                        self.watch.ready(Direction::In).await;
+                    }
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => return Err(error),
+                },
             }
         }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // Nobody is let in from here on: until the watch has ended, in the next turn, the kernel keeps the socket open.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
 struct Connection {
-    /// Borrowed inside poll functions only, never across an await.
-    stream: RefCell<glommio_net::TcpStream>,
-    fd: RawFd,
+    // First, so that it is dropped before the descriptor is closed.
+    watch: Watch,
+    socket: Socket,
     peer: SocketAddr,
-    readiness: Arc<Readiness>,
-    /// Wakes `readiness`.
-    readiness_waker: Waker,
-}
-
-/// Stands between the ring's poll and the task that waits for it, and remembers that the poll has fired: otherwise
-/// the socket would be asked once more before the wait ends, 0.6 µs in every round of a conversation. Lives on one
-/// thread, although a waker must be fit for any.
-#[derive(Default)]
-struct Readiness {
-    fired: AtomicBool,
-    task: Mutex<Option<Waker>>,
-}
-
-impl Wake for Readiness {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.fired.store(true, Ordering::Relaxed);
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task.wake();
-        }
-    }
 }
 
 impl Connection {
-    fn new(stream: glommio_net::TcpStream, peer: SocketAddr) -> io::Result<Connection> {
-        let socket = SockRef::from(&stream);
+    fn new(socket: Socket, peer: SocketAddr) -> io::Result<Connection> {
         socket.set_nodelay(true)?;
-        socket.set_cloexec(true)?;
-        let fd = stream.as_raw_fd();
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let readiness = Arc::<Readiness>::default();
-        let readiness_waker = Waker::from(Arc::clone(&readiness));
-        Ok(Connection { stream: RefCell::new(stream), fd, peer, readiness, readiness_waker })
+        Ok(Connection { watch: ring().watch(socket.as_raw_fd()), socket, peer })
     }
 
     async fn connect(address: SocketAddr) -> io::Result<Connection> {
-        let stream = glommio_net::TcpStream::connect(address).await.map_err(io_error)?;
-        Connection::new(stream, address)
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        let connection = Connection::new(socket, address)?;
+        connection.watch.ready(Direction::Out).await;
+        match connection.socket.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(connection),
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        let address = self.stream.borrow().local_addr().map_err(io_error)?;
+        let address = self.socket.local_addr()?.as_socket();
+        let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
         Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
-    }
-
-    async fn readable(&self) -> io::Result<()> {
-        poll_fn(|context| {
-            if self.readiness.fired.swap(false, Ordering::Relaxed) {
-                return Poll::Ready(Ok(()));
-            }
-            // A read of nothing: while a poll is under way glommio waits for it, else it asks the socket, which
-            // says that it would block or that it would not, and begins a poll in the first case.
-            let mut relay = Context::from_waker(&self.readiness_waker);
-            let ready = Pin::new(&mut *self.stream.borrow_mut()).poll_read(&mut relay, &mut []);
-            if ready.is_pending() {
-                let mut task = self.readiness.task.lock().unwrap_or_else(PoisonError::into_inner);
-                *task = Some(context.waker().clone());
-            }
-            ready.map_ok(|_| ())
-        })
-        .await
     }
 
     fn try_recv(&self, buf: &mut BytesMut, max: usize) -> io::Result<Option<usize>> {
         let spare = buf.spare_capacity_mut();
         let room = spare.len().min(max);
         assert!(room > 0, "no room to receive into");
-        // What a poll said of the socket is about to be old.
-        self.readiness.fired.store(false, Ordering::Relaxed);
         loop {
             // SAFETY: `spare` has at least `room` bytes that may be written.
-            let got = unsafe { libc::recv(self.fd, spare.as_mut_ptr().cast(), room, libc::MSG_DONTWAIT) };
+            let got = unsafe { libc::recv(self.fd(), spare.as_mut_ptr().cast(), room, libc::MSG_DONTWAIT) };
             if let Ok(got) = usize::try_from(got) {
+                if got < room {
+                    // that was all
+                    self.watch.exhausted(Direction::In);
+                }
                 // SAFETY: the kernel has written the first `got` bytes of the spare capacity.
                 unsafe { buf.set_len(buf.len() + got) };
                 return Ok(Some(got));
             }
             let error = io::Error::last_os_error();
             match error.kind() {
-                io::ErrorKind::WouldBlock => return Ok(None),
+                io::ErrorKind::WouldBlock => {
+                    self.watch.exhausted(Direction::In);
+                    return Ok(None);
+                }
                 io::ErrorKind::Interrupted => {}
                 _ => return Err(error),
             }
@@ -365,12 +331,14 @@ impl Connection {
             while parts.front().is_some_and(Bytes::is_empty) {
                 parts.pop_front();
             }
-            let Some(first) = parts.front() else { return Ok(()) };
+            if parts.is_empty() {
+                return Ok(());
+            }
             let sent = match self.try_send(parts) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Waits for room and sends what fits of the first part.
-                    poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, first))
-                        .await?
+                    self.watch.exhausted(Direction::Out);
+                    self.watch.ready(Direction::Out).await;
+                    continue;
                 }
                 result => result?,
             };
@@ -397,7 +365,7 @@ impl Connection {
             message.msg_iovlen = count as _;
             // SAFETY: `count` slices point to the parts, which are borrowed; the kernel only reads them.
             let sent = unsafe {
-                libc::sendmsg(self.fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                libc::sendmsg(self.fd(), &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             };
             match usize::try_from(sent) {
                 Ok(sent) => return Ok(sent),
@@ -411,10 +379,18 @@ impl Connection {
         }
     }
 
+    fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
     fn shutdown(&self) {
         // Fails if the peer was faster; then those who wait know already.
-        let _ = SockRef::from(&*self.stream.borrow()).shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
+}
+
+fn ring() -> Rc<Ring> {
+    Rc::clone(&runtime::local().driver.ring)
 }
 
 /// Takes the first `sent` bytes off the queue.

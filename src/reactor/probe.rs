@@ -54,7 +54,7 @@ fn io_uring() -> Result<(), StartError> {
         StartError(match error.raw_os_error() {
             Some(libc::ENOMEM) => too_little_locked(0),
             _ => format!(
-                "this kernel offers no io_uring ({error}): use Linux 5.8 or newer and allow it (sysctl kernel.io_uring_disabled=0, the container's seccomp profile)"
+                "this kernel offers no io_uring ({error}): use Linux 5.13 or newer and allow it (sysctl kernel.io_uring_disabled=0, the container's seccomp profile)"
             ),
         })
     })?;
@@ -85,8 +85,10 @@ fn io_uring() -> Result<(), StartError> {
         opcode::Send::CODE,
         opcode::Recv::CODE,
     ];
-    if known && needed.iter().all(|&operation| probe.is_supported(operation)) {
+    // A wait with a time limit (5.11), and a socket that is watched once for all (5.13, which brought this feature, too).
+    let features = ring.params().is_feature_ext_arg() && ring.params().is_feature_resource_tagging();
+    if known && features && needed.iter().all(|&operation| probe.is_supported(operation)) {
         return Ok(());
     }
-    Err(StartError("this kernel's io_uring is too old: use Linux 5.8 or newer".into()))
+    Err(StartError("this kernel's io_uring is too old: use Linux 5.13 or newer".into()))
 }

@@ -1,11 +1,12 @@
 //! Which runtime drives the shard that this thread runs. Private to the folder: every public function here is a
 //! `match` over [`Runtime`], and this is the one place that knows how the arm is chosen.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::pacemaker::Pulse;
+use super::driver::Driver;
+use super::pulse::Pulse;
 #[cfg(any(test, feature = "sim"))]
 use super::sim;
 use crate::model::ShardId;
@@ -25,8 +26,7 @@ pub(super) struct Local {
     pub(super) id: ShardId,
     pub(super) count: usize,
     pub(super) pulse: Arc<Pulse>,
-    /// The queue of tasks that may take their time; made with the first of them.
-    pub(super) background: OnceCell<glommio::TaskQueueHandle>,
+    pub(super) driver: Rc<Driver>,
 }
 
 thread_local! {
@@ -49,4 +49,13 @@ pub(super) fn with<R>(look: impl FnOnce(Option<&Runtime>) -> R) -> R {
 /// Outside of any shard: a bug in the caller.
 pub(super) fn current() -> Runtime {
     with(|runtime| runtime.cloned()).expect("called outside of a shard: only tasks of `reactor::run` may")
+}
+
+/// What the current thread's shard knows about itself, where it is one of the machine.
+pub(super) fn local() -> Rc<Local> {
+    match current() {
+        Runtime::Glommio(local) => local,
+        #[cfg(any(test, feature = "sim"))]
+        Runtime::Virtual(_) => panic!("something of the machine is used on a virtual shard"),
+    }
 }

@@ -1,6 +1,5 @@
-//! One executor per core: boot probes, pinning, pacemaker, and the end of the process.
+//! One executor per core: boot probes, pinning, and the end of the process.
 
-use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -9,13 +8,16 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
+use super::driver::Driver;
 use super::group::Group;
 use super::mesh::{self, Ends, Loose};
-use super::pacemaker::{Pacemaker, Pulse};
+use super::pool::Pool;
+use super::pulse::{Pulse, Watchdog};
+use super::ring::Ring;
 use super::runtime::{self, Local, Runtime};
-use super::{BLOCK_BYTES, File, Mesh, OpenMode, buffer, crash, machine, probe, spawn};
+use super::{BLOCK_BYTES, File, Mesh, OpenMode, crash, machine, probe};
 use crate::model::ShardId;
 
 /// Which CPUs carry shards.
@@ -142,49 +144,19 @@ fn ranges(cpus: &[usize]) -> String {
     texts.join(",")
 }
 
-/// What tests turn to provoke trouble.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tuning {
-    /// After how long glommio signals a running task to make way. Nothing relies on it, and a short one makes the
-    /// executor miss wake-ups: if the signal comes before the first task of a turn, it parks with work waiting.
-    pub(super) preempt_timer: Duration,
-    pub(super) pacemaker: bool,
-}
+/// Entries of each of glommio's own rings, which nothing is done with.
+const GLOMMIO_RING_DEPTH: usize = 8;
 
-impl Default for Tuning {
-    fn default() -> Tuning {
-        Tuning { preempt_timer: Duration::from_millis(100), pacemaker: true }
-    }
-}
-
-/// Entries of each of a shard's three rings. glommio also signals tasks to make way when so many operations have
-/// completed in one turn, so it is not small.
-const RING_DEPTH: usize = 512;
-
-/// Memory registered with the rings, per shard: glommio's minimum. Our buffers are ordinary memory, since they may be
-/// lent for long, and reads that do not fit in here take ordinary memory, too.
+/// Memory registered with them: glommio's minimum.
 const REGISTERED_BYTES: usize = 64 << 10;
 
-/// Threads of the blocking pool, per shard: a long job does not hold up a short one.
-const BLOCKING_THREADS: usize = 2;
+/// After how long glommio signals a running task to make way: never. If that signal comes before the first task of one
+/// of its turns, it takes its run queue for empty and sleeps for good.
+const PREEMPT_TIMER: Duration = Duration::from_secs(1 << 30);
 
 /// Runs `shard` on every core and returns when all have returned, with their results in shard order.
 /// A panic anywhere aborts the process.
 pub fn run<M, F, Fut, T>(options: &Options, shard: F) -> Result<Vec<T>, StartError>
-where
-    M: Send + 'static,
-    F: Fn(ShardContext<M>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = T> + 'static,
-    T: Send + 'static,
-{
-    run_tuned(options, Tuning::default(), shard)
-}
-
-pub(super) fn run_tuned<M, F, Fut, T>(
-    options: &Options,
-    tuning: Tuning,
-    shard: F,
-) -> Result<Vec<T>, StartError>
 where
     M: Send + 'static,
     F: Fn(ShardContext<M>) -> Fut + Clone + Send + 'static,
@@ -201,12 +173,14 @@ where
     machine::tune_allocator();
     crash::install_panic_hook();
 
-    let group = Arc::new(Group::new(count));
+    let group = Group::new(count)
+        .map(Arc::new)
+        .map_err(|error| StartError(format!("the shards get no event descriptors: {error}")))?;
     let pulses: Vec<Arc<Pulse>> = (0..count).map(|_| Arc::default()).collect();
     let (booted, boots) = mpsc::channel();
     let mut shards = Vec::with_capacity(count);
     for (index, (core, loose)) in
-        cores.into_iter().zip(mesh::full_mesh(count, options.mesh_depth)).enumerate()
+        cores.into_iter().zip(mesh::full_mesh(options.mesh_depth, &group)).enumerate()
     {
         let id = ShardId(u16::try_from(index).expect("checked above"));
         let body = Body {
@@ -217,7 +191,6 @@ where
             group: Arc::clone(&group),
             pulse: Arc::clone(&pulses[index]),
             options: options.clone(),
-            tuning,
             shard: shard.clone(),
         };
         let (go, gone) = mpsc::channel();
@@ -230,11 +203,9 @@ where
     }
     drop(booted);
 
-    // Before the shards have started: they can lose a wake-up there, too.
-    let pacemaker = tuning.pacemaker.then(|| Pacemaker::start(pulses)).transpose();
-    let _pacemaker =
-        pacemaker.map_err(|error| StartError(format!("the pacemaker gets no thread: {error}")))?;
-    // Shards connect to one another, so either all go on or none: a sender that is dropped sends them home.
+    let watchdog = Watchdog::start(pulses);
+    let _watchdog = watchdog.map_err(|error| StartError(format!("the watchdog gets no thread: {error}")))?;
+    // Shards talk to one another, so either all go on or none: a sender that is dropped sends them home.
     for _ in 0..count {
         boots.recv().unwrap_or_else(|_| Err(StartError("a shard ended while it started".into())))?;
     }
@@ -261,7 +232,6 @@ struct Body<M: Send + 'static, F> {
     group: Arc<Group>,
     pulse: Arc<Pulse>,
     options: Options,
-    tuning: Tuning,
     shard: F,
 }
 
@@ -274,8 +244,8 @@ impl<M: Send + 'static, F> Body<M, F> {
         T: 'static,
     {
         crash::mark_thread();
-        let executor = match self.executor() {
-            Ok(executor) => executor,
+        let (executor, driver) = match self.make() {
+            Ok(made) => made,
             Err(error) => {
                 let _ = booted.send(Err(error));
                 return None;
@@ -285,48 +255,54 @@ impl<M: Send + 'static, F> Body<M, F> {
             id: self.id,
             count: self.count,
             pulse: Arc::clone(&self.pulse),
-            background: OnceCell::new(),
+            driver: Rc::clone(&driver),
         };
         runtime::enter(Some(Runtime::Glommio(Rc::new(local))));
         let (pulse, probe_file) = (Arc::clone(&self.pulse), self.options.probe_file.clone());
-        let ready = executor.run(async move {
-            spawn(pulse.answer(|| buffer::sweep(usize::MAX)));
-            boot(probe_file).await
-        });
+        let ready =
+            executor.run(Rc::clone(&driver).accompany(async move { check_direct_io(&probe_file).await }));
+        pulse.stop();
         let _ = booted.send(ready);
         let result = match go.recv() {
-            Ok(()) => Some(executor.run(self.live())),
-            Err(_) => {
-                self.pulse.stop();
-                None
-            }
+            Ok(()) => Some(executor.run(Rc::clone(&driver).accompany(self.live(Rc::clone(&driver))))),
+            Err(_) => None,
         };
+        pulse.stop();
+        driver.end();
         runtime::enter(None);
         result
+    }
+
+    fn make(&self) -> Result<(LocalExecutor, Rc<Driver>), StartError> {
+        let failed = |error: std::io::Error| StartError(format!("shard {} cannot start: {error}", self.id.0));
+        let bell = self.group.bell(self.id);
+        // before the executor pins this thread: the pool's would be pinned, too
+        let pool = Pool::start(self.id, Arc::clone(bell)).map_err(failed)?;
+        let executor = self.executor()?;
+        let ring = Ring::new().map_err(failed)?;
+        // Shards that are not pinned do not spin: there may be more of them than cores.
+        let spin = self.core.map_or(Duration::ZERO, |_| self.options.spin);
+        Ok((executor, Driver::new(ring, pool, Arc::clone(bell), Arc::clone(&self.pulse), spin)))
     }
 
     fn executor(&self) -> Result<LocalExecutor, StartError> {
         let placement = self.core.map_or(Placement::Unbound, Placement::Fixed);
         LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{}", self.id.0))
-            .spin_before_park(self.options.spin)
-            .preempt_timer(self.tuning.preempt_timer)
-            .ring_depth(RING_DEPTH)
+            .preempt_timer(PREEMPT_TIMER)
+            .ring_depth(GLOMMIO_RING_DEPTH)
             .io_memory(REGISTERED_BYTES)
-            // Anywhere but bound to the shard's core, which it would take time from.
-            .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
             .make()
             .map_err(|error| StartError(format!("shard {} cannot start: {error}", self.id.0)))
     }
 
-    async fn live<Fut, T>(self) -> T
+    async fn live<Fut, T>(self, driver: Rc<Driver>) -> T
     where
         F: Fn(ShardContext<M>) -> Fut,
         Fut: Future<Output = T> + 'static,
         T: 'static,
     {
-        self.pulse.begin();
-        let ends = Ends::connect(self.loose, Arc::clone(&self.group)).await;
+        let ends = Rc::new(Ends::new(self.loose, Rc::clone(&driver), Arc::clone(&self.group)));
         let context = ShardContext {
             id: self.id,
             count: self.count,
@@ -334,21 +310,14 @@ impl<M: Send + 'static, F> Body<M, F> {
             mesh: Mesh(mesh::Arm::Glommio(Rc::clone(&ends))),
         };
         let result = (self.shard)(context).await;
-        self.group.all_done().await;
-        self.pulse.stop();
+        self.group.all_done(&driver).await;
+        // until now: others may have sent to it
+        drop(ends);
         result
     }
 }
 
-/// What happens on every executor before its shard starts.
-async fn boot(probe_file: std::path::PathBuf) -> Result<(), StartError> {
-    // The first time an executor parks takes 10 ms and more, since the kernel registers the process for its memory
-    // barriers: a timer that is due later than that would be late.
-    glommio::timer::sleep(Duration::from_millis(1)).await;
-    check_direct_io(&probe_file).await
-}
-
-/// Reads the probe file, and fails if that read was polled for.
+/// Reads the probe file.
 async fn check_direct_io(probe_file: &Path) -> Result<(), StartError> {
     let failed = |error: std::io::Error| {
         StartError(format!(
@@ -357,18 +326,7 @@ async fn check_direct_io(probe_file: &Path) -> Result<(), StartError> {
         ))
     };
     let file = File::open(probe_file, OpenMode::ReadWrite).await.map_err(failed)?;
-    // Counts from zero again.
-    let _ = glommio::executor().io_stats();
-    file.read(0, BLOCK_BYTES).await.map_err(failed)?;
-    let stats = glommio::executor().io_stats();
-    let (main, polled) = (stats.main_ring.file_reads().0, stats.poll_ring.file_reads().0);
-    if polled > 0 || main == 0 {
-        return Err(StartError(format!(
-            "direct I/O on {} would be polled for, which keeps every core busy: set the device's queue/io_poll to 0 or move the data directory",
-            probe_file.display()
-        )));
-    }
-    Ok(())
+    file.read(0, BLOCK_BYTES).await.map(drop).map_err(failed)
 }
 
 /// Makes the file at least a block long.

@@ -2,16 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
-
-use glommio::{Latency, Shares};
 
 use super::runtime::{self, Runtime};
 use super::sync::{Receiver, oneshot};
 use crate::model::ShardId;
-
-/// Of a shard's time, where the queue of everything else has 1,000: a twenty-first when both have work.
-const BACKGROUND_SHARES: usize = 50;
 
 /// A spawned task. It runs on when this handle is dropped; awaiting the handle gives its result.
 ///
@@ -36,14 +32,18 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     let (sender, result) = oneshot();
     let task = async move { sender.send(future.await) };
     match runtime::current() {
-        Runtime::Glommio(_) => drop(glommio::spawn_local(task).detach()),
+        Runtime::Glommio(local) if local.driver.is_background() => {
+            let driver = Rc::clone(&local.driver);
+            drop(glommio::spawn_local(driver.seen(Rc::clone(&local.driver).in_background(task))).detach());
+        }
+        Runtime::Glommio(local) => drop(glommio::spawn_local(Rc::clone(&local.driver).seen(task)).detach()),
         #[cfg(any(test, feature = "sim"))]
         Runtime::Virtual(shard) => shard.spawn(Box::pin(task)),
     }
     Task { result }
 }
 
-/// As [`spawn`], with a small share of the shard's time when there is other work: for what may take its time. What
+/// As [`spawn`], with a twenty-first of the shard's time when there is other work: for what may take its time. What
 /// such a task spawns has the same share.
 #[track_caller]
 pub fn spawn_background<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
@@ -51,12 +51,8 @@ pub fn spawn_background<T: 'static>(future: impl Future<Output = T> + 'static) -
     let task = async move { sender.send(future.await) };
     match runtime::current() {
         Runtime::Glommio(local) => {
-            let queue = *local.background.get_or_init(|| {
-                let shares = Shares::Static(BACKGROUND_SHARES);
-                glommio::executor().create_task_queue(shares, Latency::NotImportant, "background")
-            });
-            let spawned = glommio::spawn_local_into(task, queue);
-            spawned.expect("the queue is this executor's and is never removed").detach();
+            let background = Rc::clone(&local.driver).in_background(task);
+            drop(glommio::spawn_local(Rc::clone(&local.driver).seen(background)).detach());
         }
         #[cfg(any(test, feature = "sim"))]
         Runtime::Virtual(shard) => shard.spawn(Box::pin(task)),
@@ -68,25 +64,17 @@ pub fn spawn_background<T: 'static>(future: impl Future<Output = T> + 'static) -
 /// runs to its end even if the caller stops waiting. A shard has two such threads: what takes seconds is cut up.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match runtime::current() {
-        Runtime::Glommio(_) => {
-            // In a task of its own: glommio leaks the result when the waiting future is dropped.
-            spawn(glommio::executor().spawn_blocking(move || {
-                super::crash::mark_thread();
-                work()
-            }))
-            .await
-        }
+        Runtime::Glommio(local) => local.driver.pool.run(work).await,
         #[cfg(any(test, feature = "sim"))]
         Runtime::Virtual(shard) => shard.blocking(work).await,
     }
 }
 
 /// Lets one turn of I/O, timers and messages happen before this task goes on. Long work on a shard is cut with
-/// this: a task that merely yields is run again before any I/O is looked at.
+/// this: a task that merely yields may be run again before any I/O is looked at.
 pub async fn turn() {
     match runtime::current() {
-        // A timer that is not due yet: the executor has to go through its reactor to find it.
-        Runtime::Glommio(_) => glommio::timer::sleep(std::time::Duration::from_micros(5)).await,
+        Runtime::Glommio(local) => local.driver.turn().await,
         #[cfg(any(test, feature = "sim"))]
         Runtime::Virtual(shard) => shard.turn().await,
     }

@@ -66,13 +66,7 @@ pub async fn sleep(duration: Duration) {
 /// Returns at `deadline` or a little after it; at once if it has passed.
 pub async fn sleep_until(deadline: Instant) {
     match runtime::current() {
-        Runtime::Glommio(_) => {
-            let remaining = deadline.since(machine_now());
-            if !remaining.is_zero() {
-                // The clock behind the timer panics on overflow; thirty years are for ever.
-                glommio::timer::sleep(remaining.min(Duration::from_secs(1 << 30))).await;
-            }
-        }
+        Runtime::Glommio(local) => local.driver.sleep_until(deadline).await,
         #[cfg(any(test, feature = "sim"))]
         Runtime::Virtual(shard) => shard.sleep_until(deadline).await,
     }

@@ -147,11 +147,10 @@ pub fn transactions(bootstrap: &str, scratch: &Path) {
         }
         let told = &report["transactions"];
         assert_eq!(told["protocol"], protocol);
+        // none at all if the broker needs less than a tick of the kernel's clock, 10 ms, for the twenty
         let cpu = number(&told["cpu_micros_per_transaction"]);
-        assert!(
-            cpu > 0.0 && (number(&told["cpu_micros_per_partition"]) * 5.0 / cpu - 1.0).abs() < 1e-6,
-            "{told}"
-        );
+        let of_partition = number(&told["cpu_micros_per_partition"]);
+        assert!(cpu >= 0.0 && (of_partition * 5.0 - cpu).abs() <= cpu * 1e-6, "{told}");
     }
     // a producer that does not wait meets its own last transaction: it is told so, and goes on
     let report = bench(bootstrap, scratch, "transactions --protocol classic --warm-up 0s -d 1s");

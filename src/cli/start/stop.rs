@@ -1,22 +1,17 @@
 //! SIGINT and SIGTERM, turned into an event that shard 0 awaits.
 
 use std::io;
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
 use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::reactor::Signal;
+
 /// Cloned into the signal thread and shard 0.
 #[derive(Clone, Default)]
-pub(super) struct StopSignal(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    asked: bool,
-    waker: Option<Waker>,
-}
+pub(super) struct StopSignal(Signal);
 
 impl StopSignal {
     /// The first signal asks for a clean stop, the second ends the process at once.
@@ -32,7 +27,7 @@ impl StopSignal {
                 tracing::info!(
                     "stopping: finishing what is in flight; a second signal ends the process at once"
                 );
-                asked.ask();
+                asked.0.raise();
             }
             if received.next().is_some() {
                 tracing::warn!("second signal: ending without a clean stop; the next start recovers");
@@ -43,25 +38,6 @@ impl StopSignal {
     }
 
     pub(super) async fn asked(&self) {
-        std::future::poll_fn(|context| {
-            let mut state = self.0.lock().expect("no panic while it is held");
-            if state.asked {
-                return Poll::Ready(());
-            }
-            state.waker = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn ask(&self) {
-        let waker = {
-            let mut state = self.0.lock().expect("no panic while it is held");
-            state.asked = true;
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.0.raised().await;
     }
 }

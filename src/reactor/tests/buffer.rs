@@ -92,7 +92,7 @@ fn what_was_read_may_be_lent_and_written_elsewhere() {
         }
         assert!(lent == contents[1..4 * BLOCK_BYTES]);
         drop(lent);
-        eventually("the pacemaker's beat frees it", || lent_bytes() == 0).await;
+        eventually("it is looked for and freed", || lent_bytes() == 0).await;
         let copied = fs::read(&folder.join("b")).await.unwrap();
         assert!(copied[BLOCK_BYTES..] == contents[..4 * BLOCK_BYTES]);
     });

@@ -215,28 +215,3 @@ fn names_and_small_files() {
         assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes, "{space:?}");
     });
 }
-
-#[test]
-fn no_direct_io_is_polled_for() {
-    // An executor on which no file was opened yet: what it opens first is empty, which glommio takes for a sign that
-    // the device can be polled.
-    let folder = Folder::new("file-polled");
-    let path = folder.0.join("empty");
-    let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound).make().unwrap();
-    let local = runtime::Local {
-        id: crate::model::ShardId::ZERO,
-        count: 1,
-        pulse: std::sync::Arc::default(),
-        background: Default::default(),
-    };
-    let before = runtime::enter(Some(runtime::Runtime::Glommio(std::rc::Rc::new(local))));
-    let stats = executor.run(async move {
-        let file = File::open(&path, OpenMode::CreateNew).await.unwrap();
-        file.write(&frozen(&pattern(1, BLOCK_BYTES)), 0).await.unwrap();
-        file.read(0, BLOCK_BYTES).await.unwrap();
-        glommio::executor().io_stats()
-    });
-    runtime::enter(before);
-    assert_eq!((stats.poll_ring.file_reads().0, stats.poll_ring.file_writes().0), (0, 0));
-    assert_eq!((stats.main_ring.file_reads().0, stats.main_ring.file_writes().0), (1, 1));
-}

@@ -124,7 +124,6 @@ fn random_numbers_differ_between_threads_and_calls() {
 #[test]
 fn a_busy_task_that_takes_turns_lets_input_in() {
     on_a_shard("task-turn", |folder| async move {
-        // A yield would not do: the task would be run again before any I/O is looked at.
         let stop = Rc::new(Cell::new(false));
         let flag = Rc::clone(&stop);
         let busy = spawn(async move {
@@ -145,17 +144,16 @@ fn a_busy_task_that_takes_turns_lets_input_in() {
         let elapsed = now().since(begun);
         stop.set(true);
         let slices = busy.await;
-        // Each write would otherwise wait for the pre-emption timer, 100 ms.
         assert!(elapsed < Duration::from_millis(1500), "20 writes took {elapsed:?}");
         assert!(slices > 20, "{slices} slices");
     });
 }
 
 #[test]
-fn the_pacemaker_notices_a_stall() {
+fn a_stall_is_noticed() {
     let folder = Folder::new("task-stall");
     let stalls = run(&folder.options(2), |context: ShardContext<()>| async move {
-        eventually("the pacemaker knows this shard", || longest_stall() > Duration::ZERO).await;
+        eventually("the shard has had turns", || longest_stall() > Duration::ZERO).await;
         if context.id.0 == 1 {
             std::thread::sleep(Duration::from_millis(1200));
             eventually("the stall is known", || longest_stall() > Duration::from_millis(1000)).await;

@@ -1,122 +1,119 @@
-//! The lost wake-up: glommio's pre-emption signal comes before the first task of a turn, the executor takes its run
-//! queue for empty, and parks with work waiting until something happens from outside.
+//! Sleep: nobody who has something to do is left asleep, and who has nothing does sleep.
 
-use std::io::{Read, Write};
-use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::Waker;
-
-use bytes::BytesMut;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::mpsc;
 
 use super::*;
-use crate::reactor::start::{Tuning, run_tuned};
-
-/// An echo beside a busy task, under a pre-emption timer as short as that: the longest that a reply took.
-fn longest_reply(preempt_timer: Duration, pacemaker: bool, rounds: u32, patience: Duration) -> Duration {
-    let folder = Folder::new(&format!("wakeup-{}-{pacemaker}", preempt_timer.as_micros()));
-    let options = folder.options(1);
-    let (tell, told) = mpsc::channel();
-    let stop = Arc::new(AtomicBool::new(false));
-    // Of a task of the shard: with it this thread ends what hangs.
-    let rescue: Arc<Mutex<Option<Waker>>> = Arc::default();
-    let (stopping, waking) = (Arc::clone(&stop), Arc::clone(&rescue));
-    let shard = std::thread::spawn(move || {
-        run_tuned(&options, Tuning { preempt_timer, pacemaker }, move |_: ShardContext<()>| {
-            let (tell, stop, rescue) = (tell.clone(), Arc::clone(&stopping), Arc::clone(&waking));
-            async move {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                let stream = listener.accept().await.unwrap();
-                let flag = Arc::clone(&stop);
-                let busy = spawn(async move {
-                    while !flag.load(Ordering::Acquire) {
-                        let begun = now();
-                        while now().since(begun) < Duration::from_micros(30) {}
-                        futures_lite::future::yield_now().await;
-                    }
-                });
-                let flag = Arc::clone(&stop);
-                spawn(std::future::poll_fn(move |context| {
-                    *rescue.lock().unwrap() = Some(context.waker().clone());
-                    if flag.load(Ordering::Acquire) {
-                        std::task::Poll::Ready(())
-                    } else {
-                        std::task::Poll::Pending
-                    }
-                }));
-                spawn(async move {
-                    let mut buf = BytesMut::with_capacity(64);
-                    loop {
-                        if stream.readable().await.is_err() {
-                            return;
-                        }
-                        buf.reserve(64);
-                        match stream.try_recv(&mut buf, 64) {
-                            Ok(Some(0)) | Err(_) => return,
-                            Ok(_) if stream.send(&mut [buf.split().freeze()].into()).await.is_err() => return,
-                            Ok(_) => {}
-                        }
-                    }
-                });
-                busy.await;
-            }
-        })
-        .unwrap();
-    });
-    // A shard can lose a wake-up while it starts, too. It is left asleep.
-    let Ok(address) = told.recv_timeout(patience) else { return patience };
-    let mut client = std::net::TcpStream::connect(address).unwrap();
-    client.set_nodelay(true).unwrap();
-    client.set_read_timeout(Some(patience)).unwrap();
-    let mut longest = Duration::ZERO;
-    for _ in 0..rounds {
-        let begun = std::time::Instant::now();
-        client.write_all(b"ping").unwrap();
-        let replied = client.read_exact(&mut [0; 4]).is_ok();
-        longest = longest.max(begun.elapsed());
-        if !replied {
-            break;
-        }
-    }
-    stop.store(true, Ordering::Release);
-    // A shard that loses its last wake-up, too, is left asleep: what was to be seen has been seen.
-    let stopped = std::time::Instant::now();
-    while !shard.is_finished() && stopped.elapsed() < Duration::from_secs(2) {
-        if let Some(waker) = rescue.lock().unwrap().take() {
-            waker.wake();
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    if shard.is_finished() {
-        shard.join().unwrap();
-    }
-    longest
-}
-
-/// Without help, longer than any reply takes that is not lost.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// With the pacemaker: a loaded machine may be slow, and a wake-up that stays lost is lost for ever.
-const PATIENCE_WITH_HELP: Duration = Duration::from_secs(15);
+use crate::model::ShardId;
 
 #[test]
-fn the_pacemaker_ends_a_lost_wake_up() {
-    // First that the trouble is there to be ended; how soon it shows depends on the machine.
-    let timers = [50, 100, 200, 500].map(Duration::from_micros);
-    let provoked = timers
-        .iter()
-        .cycle()
-        .take(12)
-        .find(|&&timer| longest_reply(timer, false, 2000, PATIENCE) >= PATIENCE);
-    let Some(&timer) = provoked else {
-        println!("no wake-up was lost in 12 attempts: nothing to prove here");
-        return;
-    };
-    for _ in 0..3 {
-        let longest = longest_reply(timer, true, 200, PATIENCE_WITH_HELP);
-        assert!(
-            longest < PATIENCE_WITH_HELP,
-            "with the pacemaker a reply took {longest:?} under a timer of {timer:?}"
-        );
-    }
+fn two_shards_that_sleep_between_messages_wake_each_other() {
+    const ROUNDS: u32 = 20_000;
+    let folder = Folder::new("wakeup-mesh");
+    let results = run(&folder.options(2), |context: ShardContext<u32>| async move {
+        let mesh = Rc::new(context.mesh);
+        let (other, waiting) = (ShardId(1 - context.id.0), Rc::new(RefCell::new(None)));
+        let (answering, answered) = (Rc::clone(&mesh), Rc::clone(&waiting));
+        mesh.on_receive(move |from, round| match answered.take() {
+            Some(sender) => sync::Sender::send(sender, round),
+            None => answering.try_send(from, round).unwrap(),
+        });
+        if context.id == ShardId::ZERO {
+            for round in 0..ROUNDS {
+                let (sender, receiver) = sync::oneshot();
+                waiting.replace(Some(sender));
+                mesh.try_send(other, round).unwrap();
+                assert_eq!(receiver.await, Some(round));
+            }
+        }
+    });
+    results.unwrap();
+}
+
+#[test]
+fn a_shard_is_woken_by_its_pool_by_signals_and_by_sockets() {
+    on_a_shard("wakeup-threads", |_| async {
+        for round in 0..2_000 {
+            assert_eq!(blocking(move || round).await, round);
+        }
+        // A thread that raises one signal after the other, whether the shard sleeps yet or not.
+        let (tell, told) = mpsc::channel::<Signal>();
+        let raising = std::thread::spawn(move || told.into_iter().for_each(|signal| signal.raise()));
+        for _ in 0..2_000 {
+            let signal = Signal::default();
+            tell.send(signal.clone()).unwrap();
+            signal.raised().await;
+        }
+        drop(tell);
+        blocking(move || raising.join().unwrap()).await;
+    });
+}
+
+#[test]
+fn a_shard_with_nothing_to_do_sleeps() {
+    on_a_shard("wakeup-idle", |_| async {
+        let waits = spawn(std::future::pending::<()>());
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap();
+        let reads = spawn(async move { server.readable().await });
+        let before = thread_cpu_time();
+        sleep(Duration::from_millis(500)).await;
+        let took = thread_cpu_time().checked_sub(before).unwrap();
+        assert!(took < Duration::from_millis(50), "{took:?} of CPU in half a second of nothing");
+        drop((client, waits));
+        reads.await.unwrap();
+    });
+}
+
+#[test]
+fn tasks_that_wake_each_other_for_ever_let_input_in() {
+    on_a_shard("wakeup-busy", |_| async {
+        let stop = Rc::new(Cell::new(false));
+        for _ in 0..3 {
+            let flag = Rc::clone(&stop);
+            spawn(async move {
+                while !flag.get() {
+                    futures_lite::future::yield_now().await;
+                }
+            });
+        }
+        for _ in 0..100 {
+            blocking(|| ()).await;
+            sleep(Duration::from_micros(100)).await;
+        }
+        stop.set(true);
+    });
+}
+
+#[test]
+fn the_background_has_a_small_share_beside_others_and_all_of_it_alone() {
+    on_a_shard("wakeup-background", |_| async {
+        let busy_for = |length: Duration| {
+            let begun = now();
+            while now().since(begun) < length {}
+        };
+        let slices = Rc::new(Cell::new(0_u32));
+        let stop = Rc::new(Cell::new(false));
+        let (count, flag) = (Rc::clone(&slices), Rc::clone(&stop));
+        spawn_background(async move {
+            while !flag.get() {
+                busy_for(Duration::from_micros(100));
+                count.set(count.get() + 1);
+                turn().await;
+            }
+        });
+        for _ in 0..2_000 {
+            busy_for(Duration::from_micros(100));
+            turn().await;
+        }
+        let beside = slices.get();
+        assert!((20..=400).contains(&beside), "{beside} slices beside 2,000 of others");
+        slices.set(0);
+        sleep(Duration::from_millis(200)).await;
+        let alone = slices.get();
+        assert!(alone > beside, "{alone} slices in 200 ms alone, {beside} in as long beside others");
+        stop.set(true);
+    });
 }

@@ -248,7 +248,7 @@ fn refused(why: &Refused) -> String {
         }
         Refused::Ring(error) => match error.raw_os_error() {
             Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL) => {
-                format!("this kernel offers no usable io_uring ({error}): use Linux 5.8 or newer")
+                format!("this kernel offers no usable io_uring ({error}): use Linux 5.13 or newer")
             }
             Some(libc::EPERM | libc::EACCES) => format!(
                 "io_uring is forbidden here ({error}): sysctl -w kernel.io_uring_disabled=0, or allow it in the container's seccomp profile"
@@ -323,7 +323,7 @@ mod tests {
             let line = refused(&why(io::Error::from_raw_os_error(errno)));
             assert!(line.contains(expect), "{line}");
         };
-        check(Refused::Ring, libc::ENOSYS, "Linux 5.8");
+        check(Refused::Ring, libc::ENOSYS, "Linux 5.13");
         check(Refused::Ring, libc::EPERM, "io_uring_disabled=0");
         check(Refused::Ring, libc::ENOMEM, "LimitMEMLOCK");
         check(Refused::Buffers, libc::ENOMEM, "ulimit -l");
