@@ -45,7 +45,7 @@ pub(super) struct Ring {
     uring: RefCell<IoUring>,
     pending: RefCell<Slab<Pending>>,
     watches: Cell<u32>,
-    /// Completions that were taken out and not handled yet; empty between two calls.
+    /// Completions that were taken out and not handled yet.
     taken: RefCell<Vec<cqueue::Entry>>,
 }
 
@@ -102,11 +102,12 @@ impl Ring {
         })
     }
 
-    /// Hands over what was queued, waits, and wakes whoever has something to do now. How many completions there were.
-    pub(super) fn enter(&self, wait: Wait) -> usize {
+    /// Hands over what was queued, waits, and wakes whoever has something to do now.
+    pub(super) fn enter(&self, wait: Wait) {
         let mut taken = self.taken.take();
         {
             let mut uring = self.uring.borrow_mut();
+            let wait = if taken.is_empty() { wait } else { Wait::No };
             if let Err(error) = hand_over(&mut uring, wait)
                 && !is_passing(&error)
             {
@@ -114,12 +115,14 @@ impl Ring {
             }
             taken.extend(uring.completion());
         }
-        let count = taken.len();
         for completion in taken.drain(..) {
             self.complete(&completion);
         }
-        self.taken.replace(taken);
-        count
+        // meanwhile others may have been taken to make room
+        let mut since = self.taken.borrow_mut();
+        if since.is_empty() {
+            *since = taken;
+        }
     }
 
     fn complete(&self, completion: &cqueue::Entry) {
@@ -245,10 +248,13 @@ impl Ring {
             if unsafe { uring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            if let Err(error) = uring.submit()
-                && !is_passing(&error)
-            {
-                super::crash::fatal(&format!("io_uring_enter failed: {error}"));
+            match uring.submit() {
+                Err(error) if !is_passing(&error) => {
+                    super::crash::fatal(&format!("io_uring_enter failed: {error}"));
+                }
+                // Before Linux 5.19: not before there is room for completions.
+                Err(_) => self.taken.borrow_mut().extend(uring.completion()),
+                Ok(_) => {}
             }
         }
     }
