@@ -11,7 +11,7 @@ use corelane::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId};
 use corelane::protocol::api::Api;
 use corelane::protocol::batch::{self, BatchHeader, Batches, HEADER_BYTES};
 use corelane::protocol::codec;
-use corelane::protocol::crc::crc32c;
+use corelane::protocol::crc::{crc32c, crc32c_append};
 use corelane::protocol::fetch_response::{self, FetchResponse, Partition, Topic};
 use corelane::protocol::guard;
 use corelane::protocol::header::{self, RequestHeader, ResponseHeader};
@@ -54,9 +54,10 @@ fn check_batch(batch: &[u8]) -> bool {
 }
 
 fn checksums(bench: &Bench) {
-    for (name, bytes) in [("crc32c 1 KiB", 1 << 10), ("crc32c 16 KiB", 16 << 10), ("crc32c 1 MiB", 1 << 20)] {
+    for (size, bytes) in [("100 B", 100), ("1 KiB", 1 << 10), ("16 KiB", 16 << 10), ("1 MiB", 1 << 20)] {
         let data = vec![0x5a; bytes];
-        bench.run(name, 0, bytes, || crc32c(black_box(&data)));
+        bench.run(&format!("crc32c {size}"), 0, bytes, || crc32c(black_box(&data)));
+        bench.run(&format!("crc32c {size}, in pieces"), 0, bytes, || crc32c_append(0, black_box(&data)));
     }
 }
 

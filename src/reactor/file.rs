@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::ring::{Buffer, Ring};
+use super::ring::{Buffer, Durably, Ring};
 use super::runtime::{self, Runtime};
 #[cfg(any(test, feature = "sim"))]
 use super::sim;
@@ -67,9 +67,20 @@ impl File {
     pub async fn write(&self, buf: &SharedBuf, position: u64) -> io::Result<()> {
         assert_aligned(position, buf.as_slice().len());
         match &self.0 {
-            Arm::Ring(file) => write_direct(file, buf, position).await,
+            Arm::Ring(file) => write_direct(file, buf, position, Durably::No).await,
             #[cfg(any(test, feature = "sim"))]
             Arm::Virtual(file) => file.write(buf, position).await,
+        }
+    }
+
+    /// As [`Self::write`], and what was written is durable when it returns, nothing else: one operation (RWF_DSYNC) where
+    /// a write and a flush are two.
+    pub async fn write_durable(&self, buf: &SharedBuf, position: u64) -> io::Result<()> {
+        assert_aligned(position, buf.as_slice().len());
+        match &self.0 {
+            Arm::Ring(file) => write_direct(file, buf, position, Durably::Yes).await,
+            #[cfg(any(test, feature = "sim"))]
+            Arm::Virtual(file) => file.write_durable(buf, position).await,
         }
     }
 
@@ -208,14 +219,14 @@ async fn read_once(ring: &Rc<Ring>, file: &Rc<Direct>, position: u64, buf: Buf) 
     }
 }
 
-async fn write_direct(file: &Rc<Direct>, buf: &SharedBuf, position: u64) -> io::Result<()> {
+async fn write_direct(file: &Rc<Direct>, buf: &SharedBuf, position: u64, durably: Durably) -> io::Result<()> {
     let (ring, len) = (ring(), buf.as_slice().len());
     let mut written = 0;
     // The kernel may stop early (the device is full, a signal): go on from the block it stopped in, which either
     // succeeds or tells the reason.
     while written < len {
         let from = written - written % BLOCK_BYTES;
-        let more = ring.write(file, position + from as u64, buf.clone(), from).await.0?;
+        let more = ring.write(file, position + from as u64, buf.clone(), from, durably).await.0?;
         if from + more <= written {
             return Err(io::ErrorKind::WriteZero.into());
         }

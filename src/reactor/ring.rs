@@ -32,6 +32,13 @@ const END_OF: u64 = 1 << 63;
 
 const READY: u32 = (libc::POLLIN | libc::POLLOUT).cast_unsigned() as u32;
 
+/// Whether a write is over when it is durable, or when it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durably {
+    Yes,
+    No,
+}
+
 /// How long [`Ring::enter`] waits for something to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -196,10 +203,13 @@ impl Ring {
         position: u64,
         buf: SharedBuf,
         from: usize,
+        durably: Durably,
     ) -> Completion {
         let memory = &buf.as_slice()[from..];
         let length = u32::try_from(memory.len()).expect("at most 1 GiB");
-        let entry = opcode::Write::new(Fd(file.fd()), memory.as_ptr(), length).offset(position);
+        let flags = if durably == Durably::Yes { libc::RWF_DSYNC } else { 0 };
+        let entry =
+            opcode::Write::new(Fd(file.fd()), memory.as_ptr(), length).offset(position).rw_flags(flags);
         // SAFETY: the buffer is the operation's, its memory is on the heap, and nobody writes to it any more.
         unsafe { self.begin(entry.build(), file, Buffer::Written(buf)) }
     }

@@ -54,7 +54,7 @@ pub async fn run(shard: Rc<Shard>, directory: Rc<Directory>) {
 
 async fn open_journal(shard: &Rc<Shard>, directory: &Rc<Directory>) {
     let Some(journal) = &directory.journal else { return };
-    match journal.open().await {
+    match journal.open(shard).await {
         Ok(()) => {}
         Err(error) if reactor::is_shortage(&error) => tracing::warn!(
             directory = %directory.path.display(),
@@ -79,7 +79,7 @@ async fn commit(
     let Round { direct, journaled, flush_journal, .. } = round;
     let journal = async {
         match directory.journal.as_ref().zip(journaled.as_mut()) {
-            Some((journal, part)) => write_journal(shard, directory, journal, part).await,
+            Some((journal, part)) => write_journal(shard, directory, journal, part, *flush_journal).await,
             None => Ok(None),
         }
     };
@@ -110,12 +110,19 @@ async fn write_journal(
     directory: &Rc<Directory>,
     journal: &Journal,
     part: &mut Journaled,
+    flushes: bool,
 ) -> Written {
     let Some(mut buf) = part.buf.take() else { return Ok(None) };
     journal.room(shard, directory, buf.len()).await?;
     let place = journal.place(&mut buf, part.round);
     let buf = buf.freeze();
-    place.write(&buf).await?;
+    // In one operation, if nothing that was written before waits for the flush: it would not be covered.
+    if flushes && journal.flushed() + 1 == place.sequence && !skips_flush() {
+        place.write_durable(&buf).await?;
+        journal.note_flushed(place.sequence);
+    } else {
+        place.write(&buf).await?;
+    }
     Ok(Some((buf, place)))
 }
 

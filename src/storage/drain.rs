@@ -10,8 +10,9 @@ use super::state::LogState;
 use super::write;
 use crate::reactor;
 
-/// One write.
-const PIECE_BYTES: usize = 4 << 20;
+/// One write. As large as a commit may find in front of it at the disk; and a larger one, when space runs out.
+const PIECE_BYTES: usize = 512 << 10;
+const LARGE_PIECE_BYTES: usize = 4 << 20;
 
 /// Writes everything of the log that lies in the journal only. An error takes the directory offline.
 pub async fn drain(log: &Rc<LogState>) -> io::Result<()> {
@@ -33,9 +34,11 @@ pub async fn drain(log: &Rc<LogState>) -> io::Result<()> {
 
 async fn write_pinned(log: &Rc<LogState>) -> io::Result<()> {
     loop {
+        let is_pressed = log.directory.journal.as_ref().is_none_or(|journal| journal.is_pressed(&log.shard));
+        let piece_bytes = if is_pressed { LARGE_PIECE_BYTES } else { PIECE_BYTES };
         let (write, file) = {
             let inner = &mut *log.borrow_mut();
-            let Some(write) = write::build(inner, PIECE_BYTES, 0) else { return Ok(()) };
+            let Some(write) = write::build(inner, piece_bytes, 0) else { return Ok(()) };
             (write, inner.committing.open_file().expect("the segment that is written to is open"))
         };
         let bytes = write.block_bytes();

@@ -683,6 +683,23 @@ impl State {
         Ok(())
     }
 
+    /// The flush that is a part of a durable write: of what it has just written, and nothing else.
+    pub fn end_durable_write(&mut self, inode: u64, position: u64, len: usize) -> io::Result<()> {
+        self.stats.flushes += 1;
+        let failed = self.counted_fault(|state| &mut state.fail_flush_after, Operation::Flush)
+            || self.fault(self.faults.flush_error_one_in, Operation::Flush);
+        let first = position / PAGE_BYTES as u64;
+        let pages = first..first + (len / PAGE_BYTES) as u64;
+        let State { inodes, random, sequence, .. } = self;
+        let file = inodes.get_mut(&inode).ok_or_else(|| error(libc::EBADF))?;
+        if failed {
+            file.pages_flush_failed(pages, *sequence, random);
+            return Err(error(libc::EIO));
+        }
+        file.pages_flushed(pages, *sequence);
+        Ok(())
+    }
+
     pub fn end_flush_dir(&mut self, dir: u64, covered: u64, ending: Ending) -> io::Result<()> {
         if ending != Ending::Complete {
             return Ok(());

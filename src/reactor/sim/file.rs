@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::disk::{Disk, Ending, NewChild, Operation};
 use super::names::error;
 use super::world::World;
+use crate::reactor::ring::Durably;
 use crate::reactor::sync::Receiver;
 use crate::reactor::{BLOCK_BYTES, OpenMode, SharedBuf};
 
@@ -83,6 +84,14 @@ impl File {
     }
 
     pub async fn write(&self, buf: &SharedBuf, position: u64) -> io::Result<()> {
+        self.write_as(buf, position, Durably::No).await
+    }
+
+    pub async fn write_durable(&self, buf: &SharedBuf, position: u64) -> io::Result<()> {
+        self.write_as(buf, position, Durably::Yes).await
+    }
+
+    async fn write_as(&self, buf: &SharedBuf, position: u64, durably: Durably) -> io::Result<()> {
         self.check_writable()?;
         let bytes = buf.as_slice();
         assert!(
@@ -100,7 +109,13 @@ impl File {
         let written = self.0.disk.submit(
             Operation::Write,
             [inode ^ (u64::from(checksum) << 32), position],
-            move |state, ending| state.end_write(inode, position, &buf, checksum, ending),
+            move |state, ending| {
+                state.end_write(inode, position, &buf, checksum, ending)?;
+                if durably == Durably::Yes && ending == Ending::Complete {
+                    state.end_durable_write(inode, position, buf.as_slice().len())?;
+                }
+                Ok(())
+            },
         );
         finished(written).await
     }

@@ -4,6 +4,7 @@
 //! has covered, the last of them is what readers see. A crash picks a version for each 512-byte sector.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::random::Random;
@@ -256,9 +257,17 @@ impl Inode {
 
     /// A flush that began at `sequence` came back well.
     pub fn flushed(&mut self, sequence: u64) {
+        self.pages_flushed(0..u64::MAX, sequence);
+    }
+
+    /// These pages, as they were at `sequence`, are on the medium, and the length that it takes to read them.
+    pub fn pages_flushed(&mut self, range: Range<u64>, sequence: u64) {
         self.lengths.flushed(sequence);
         let pages = &mut self.pages;
         self.dirty.retain(|index| {
+            if !range.contains(index) {
+                return true;
+            }
             let page = pages.get_mut(index).expect("a dirty page is there");
             page.flushed(sequence);
             let dirty = page.is_dirty();
@@ -272,9 +281,16 @@ impl Inode {
     /// A flush that began at `sequence` failed: what it covered stays visible or falls back, and no later flush
     /// saves it.
     pub fn flush_failed(&mut self, sequence: u64, random: &mut Random) {
+        self.pages_flush_failed(0..u64::MAX, sequence, random);
+    }
+
+    pub fn pages_flush_failed(&mut self, range: Range<u64>, sequence: u64, random: &mut Random) {
         self.lengths.forget(sequence);
         for position in 0..self.dirty.len() {
             let index = self.dirty[position];
+            if !range.contains(&index) {
+                continue;
+            }
             let page = self.pages.get_mut(&index).expect("a dirty page is there");
             page.forget(sequence);
             if page.0.last().is_some_and(|version| version.forgotten) && random.coin() {

@@ -4,7 +4,9 @@
 //! A few files of fixed size, written once before they are used (a flush into written space costs half of one into space
 //! that is only reserved), are filled one after the other. When one is full, what its batches' logs have in the journal
 //! only is [drained](super::drain) to their segments and flushed there; then the file gets a new life, which its old rounds
-//! are not of, and may be filled again. A failed drain recycles nothing. After a crash [`replay`] puts
+//! are not of, and may be filled again. A failed drain recycles nothing. All of that is done log by log and piece by piece with
+//! rests between, as long as there is room in other files: a commit meets one of these writes or flushes, not a queue of
+//! them (at 5,000 records/s the slowest thousandth was that of one file's end). After a crash [`replay`] puts
 //! every round where it belongs before any log is opened.
 
 mod recycle;
@@ -16,6 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use super::again;
 use super::commit::skips_flush;
@@ -26,12 +29,17 @@ use crate::log::files::JOURNAL_PREFIX;
 use crate::log::journal::{BLOCK_BYTES, Unsealed, encode_file_head};
 use crate::model::ShardId;
 use crate::reactor::sync::Notify;
-use crate::reactor::{self, Buf, File, OpenMode, SharedBuf, fs};
+use crate::reactor::{self, Buf, File, Instant, OpenMode, SharedBuf, fs, now};
 
 /// Files of a journal: one is filled while others are drained.
 const FILES: usize = 4;
 /// One write of a file's first zeros.
-const ZERO_BYTES: usize = 1 << 20;
+const ZERO_BYTES: usize = 256 << 10;
+/// Of so many files that wait to be drained, the oldest is drained as fast as possible.
+const FULL_MAX: usize = 2;
+/// After a piece of work that can wait comes a rest of so many times what it took.
+const REST: u32 = 3;
+const REST_MAX: Duration = Duration::from_millis(20);
 
 pub struct Journal {
     folder: PathBuf,
@@ -54,6 +62,11 @@ struct State {
     /// Full, waiting to be drained, oldest first.
     full: VecDeque<Rc<JournalFile>>,
     recycling: bool,
+    /// The next file is being made; it was tried while the current one was filled.
+    making: bool,
+    tried: bool,
+    /// Commits wait for a file.
+    awaited: bool,
     /// Files that exist.
     files: usize,
 }
@@ -63,6 +76,24 @@ pub struct JournalFile {
     life: Cell<u64>,
     /// Logs with batches in it.
     logs: RefCell<Vec<Weak<LogState>>>,
+}
+
+impl State {
+    fn begin(&mut self, file: Rc<JournalFile>) {
+        (self.current, self.position) = (Some(file), BLOCK_BYTES as u64);
+        (self.awaited, self.tried) = (false, false);
+    }
+
+    /// There should be one file more, and nobody makes it: whoever gets `true` does. In good time, before the current file
+    /// is full, and once while it is filled.
+    fn needs_next(&mut self, file_bytes: u64) -> bool {
+        let is_time = self.position > file_bytes / 4 && self.free.is_empty() && self.files < FILES;
+        let needs = is_time && !self.making && !self.tried;
+        if needs {
+            (self.making, self.tried) = (true, true);
+        }
+        needs
+    }
 }
 
 /// Where a round goes.
@@ -96,10 +127,10 @@ impl Journal {
     }
 
     /// Makes or takes over the first file. Until then, and if there is no room for one, logs write to their segments.
-    pub async fn open(&self) -> io::Result<()> {
-        let file = self.make_file().await?;
-        let state = &mut *self.state.borrow_mut();
-        (state.current, state.position) = (Some(file), BLOCK_BYTES as u64);
+    pub async fn open(&self, shard: &Shard) -> io::Result<()> {
+        self.state.borrow_mut().awaited = true;
+        let file = self.make_file(shard).await?;
+        self.state.borrow_mut().begin(file);
         Ok(())
     }
 
@@ -109,11 +140,14 @@ impl Journal {
 
     /// Waits until the current file has room for a round of `bytes`. For the commit loop only.
     pub async fn room(&self, shard: &Rc<Shard>, directory: &Rc<Directory>, bytes: usize) -> io::Result<()> {
-        let full = {
-            let state = self.state.borrow();
-            let ends = state.position + bytes as u64;
-            state.current.is_some() && ends > self.file_bytes
+        let (full, needs_next) = {
+            let state = &mut *self.state.borrow_mut();
+            let full = state.current.is_some() && state.position + bytes as u64 > self.file_bytes;
+            (full, state.needs_next(self.file_bytes))
         };
+        if needs_next {
+            reactor::spawn(recycle::make_next(Rc::clone(shard), Rc::clone(directory)));
+        }
         if !full {
             return Ok(());
         }
@@ -128,26 +162,20 @@ impl Journal {
             reactor::spawn(recycle::run(Rc::clone(shard), Rc::clone(directory)));
         }
         let next = self.next_file(directory).await?;
-        let state = &mut *self.state.borrow_mut();
-        (state.current, state.position) = (Some(next), BLOCK_BYTES as u64);
+        self.state.borrow_mut().begin(next);
         Ok(())
     }
 
     async fn next_file(&self, directory: &Directory) -> io::Result<Rc<JournalFile>> {
         loop {
-            let (free, files) = {
+            let free = {
                 let state = &mut *self.state.borrow_mut();
-                (state.free.pop_front(), state.files)
+                let free = state.free.pop_front();
+                state.awaited = free.is_none();
+                free
             };
             if let Some(free) = free {
                 return Ok(free);
-            }
-            if files < FILES {
-                match self.make_file().await {
-                    // as many as there are have to do
-                    Err(error) if reactor::is_shortage(&error) => {}
-                    made => return made,
-                }
             }
             if directory.is_offline() {
                 return Err(io::Error::other("the directory is offline"));
@@ -157,7 +185,7 @@ impl Journal {
     }
 
     /// The next file, written over once and with a life, all of it durable.
-    async fn make_file(&self) -> io::Result<Rc<JournalFile>> {
+    async fn make_file(&self, shard: &Shard) -> io::Result<Rc<JournalFile>> {
         let number = self.state.borrow().files;
         let path = self.folder.join(format!("{JOURNAL_PREFIX}{}.{number}", self.shard.0));
         let file = match File::open(&path, OpenMode::ReadWrite).await {
@@ -176,8 +204,10 @@ impl Journal {
             while written < self.file_bytes {
                 // the last piece may go over what is there already; it is zeros, or of a life that has ended
                 let at = written.min(self.file_bytes - length as u64);
-                file.write(&zeros, at).await?;
+                let began = now();
+                file.write_durable(&zeros, at).await?;
                 written = at + length as u64;
+                self.rest_after(began, shard).await;
             }
         }
         // it may have been this long in an earlier life, whose flush of that failed
@@ -205,6 +235,19 @@ impl Journal {
     pub fn note_flushed(&self, sequence: u64) {
         let state = &mut *self.state.borrow_mut();
         state.flushed = state.flushed.max(sequence);
+    }
+
+    /// What can wait while there is room in other files has to be done now.
+    pub fn is_pressed(&self, shard: &Shard) -> bool {
+        let state = self.state.borrow();
+        state.awaited || state.full.len() >= FULL_MAX || shard.stopping.get()
+    }
+
+    /// Leaves the disk to commits, once a piece of work that can wait is done.
+    async fn rest_after(&self, began: Instant, shard: &Shard) {
+        if !self.is_pressed(shard) {
+            reactor::sleep((now().since(began) * REST).min(REST_MAX)).await;
+        }
     }
 
     /// Flushes what was written so far.
@@ -239,6 +282,10 @@ impl Journal {
 impl Place {
     pub async fn write(&self, buf: &SharedBuf) -> io::Result<()> {
         self.file.file.write(buf, self.position).await
+    }
+
+    pub async fn write_durable(&self, buf: &SharedBuf) -> io::Result<()> {
+        self.file.file.write_durable(buf, self.position).await
     }
 }
 

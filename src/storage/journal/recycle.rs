@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
 
-use super::JournalFile;
+use super::{Journal, JournalFile};
+use crate::reactor::{self, now};
 use crate::storage::concurrent::Lanes;
 use crate::storage::directory::Directory;
 use crate::storage::drain;
@@ -21,7 +22,7 @@ pub async fn run(shard: Rc<Shard>, directory: Rc<Directory>) {
     loop {
         let oldest = journal.state.borrow().full.front().cloned();
         let Some(oldest) = oldest else { break };
-        if !drained(&mut lanes, &oldest).await {
+        if !drained(&shard, journal, &mut lanes, &oldest).await {
             // the directory is offline: what is in the file is in no segment
             return;
         }
@@ -36,15 +37,36 @@ pub async fn run(shard: Rc<Shard>, directory: Rc<Directory>) {
     journal.state.borrow_mut().recycling = false;
 }
 
-/// Every log with batches in the file has them in its segments, flushed.
-async fn drained(lanes: &mut Lanes, file: &JournalFile) -> bool {
+/// Makes one file more. Without room for it, those that there are have to do.
+pub async fn make_next(shard: Rc<Shard>, directory: Rc<Directory>) {
+    let _background = shard.background();
+    let Some(journal) = &directory.journal else { return };
+    let made = journal.make_file(&shard).await;
+    journal.state.borrow_mut().making = false;
+    match made {
+        Ok(file) => journal.state.borrow_mut().free.push_back(file),
+        Err(error) if reactor::is_shortage(&error) => {}
+        Err(error) => directory.fail(&shard, "cannot make a file of the commit journal", &error),
+    }
+    journal.freed.notify();
+}
+
+/// Every log with batches in the file has them in its segments, flushed. One after the other as long as there is time.
+async fn drained(shard: &Shard, journal: &Journal, lanes: &mut Lanes, file: &JournalFile) -> bool {
     let logs: Vec<Rc<LogState>> = file.logs.borrow().iter().filter_map(Weak::upgrade).collect();
     let failed = Cell::new(false);
     let settle = |log: &Rc<LogState>| {
         let (log, failed) = (Rc::clone(log), &failed);
         async move { failed.set(failed.get() | drain::settle(&log).await.is_err()) }
     };
-    lanes.run(logs.iter().map(settle)).await;
+    let mut left = logs.iter();
+    while !journal.is_pressed(shard) && !failed.get() {
+        let Some(log) = left.next() else { break };
+        let began = now();
+        settle(log).await;
+        journal.rest_after(began, shard).await;
+    }
+    lanes.run(left.map(settle)).await;
     let drained = !failed.get() && logs.iter().all(|log| !log.directory.is_offline());
     if drained {
         file.logs.borrow_mut().clear();

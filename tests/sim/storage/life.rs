@@ -31,6 +31,7 @@ async fn try_live(world: &Rc<World>, disk: &Disk, life: usize, clean: bool) -> R
     let directory = LogDir::new(DIRECTORY, PathBuf::from("/data"), clean);
     let listener: Rc<dyn Listener> = world.clone();
     let storage = Storage::start(world.plan.config.clone(), vec![directory], listener);
+    storage.boot_begins();
     storage.replay_journals().await?;
     let opening: Vec<_> = (0..world.plan.partitions)
         .map(|index| {
@@ -42,6 +43,7 @@ async fn try_live(world: &Rc<World>, disk: &Disk, life: usize, clean: bool) -> R
     for opened in opening {
         logs.push(opened.await?);
     }
+    storage.boot_is_done().await;
     for (index, log) in logs.iter().enumerate() {
         recovered(world, index, log, clean).await.map_err(|what| format!("partition {index}: {what}"))?;
     }

@@ -68,7 +68,7 @@ fn files_behave_alike() {
         assert!(file.read(0, BLOCK_BYTES).await.unwrap().as_slice().is_empty());
 
         file.write(&filled(2, 1), 0).await.unwrap();
-        file.write(&filled(1, 2), block(1)).await.unwrap();
+        file.write_durable(&filled(1, 2), block(1)).await.unwrap();
         assert_eq!(file.len().await.unwrap(), block(2));
         let read = file.read(0, 4 * BLOCK_BYTES).await.unwrap();
         assert_eq!(read.as_slice(), [[1; BLOCK_BYTES], [2; BLOCK_BYTES]].concat());

@@ -83,6 +83,22 @@ fn a_synced_write_is_always_there() {
 }
 
 #[test]
+fn a_durable_write_is_always_there_and_covers_no_other() {
+    let outcomes = count(200, |seed| {
+        let disk = durable_file("/file", 2, 1);
+        power_cut_after(seed, &disk, async {
+            let file = open("/file", OpenMode::ReadWrite).await;
+            file.write(&filled(1, 2), 0).await.unwrap();
+            file.write_durable(&filled(1, 3), block(1)).await.unwrap();
+        });
+        let contents = disk.read("/file").unwrap();
+        assert!(contents[BLOCK_BYTES..].iter().all(|&byte| byte == 3));
+        contents[0]
+    });
+    assert_eq!(outcomes.keys().copied().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
 fn a_write_that_ends_after_the_flush_began_is_not_covered() {
     let outcomes = count(200, |seed| {
         let disk = durable_file("/file", 1, 1);
