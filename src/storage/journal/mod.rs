@@ -33,8 +33,9 @@ use crate::reactor::{self, Buf, File, Instant, OpenMode, SharedBuf, fs, now};
 
 /// Files of a journal: one is filled while others are drained.
 const FILES: usize = 4;
-/// One write of a file's first zeros.
-const ZERO_BYTES: usize = 256 << 10;
+/// One write of a file's first zeros: while commits wait for the file, and while it is made ahead of them.
+const ZERO_BYTES: usize = 1 << 20;
+const ZERO_BYTES_AHEAD: usize = 256 << 10;
 /// Of so many files that wait to be drained, the oldest is drained as fast as possible.
 const FULL_MAX: usize = 2;
 /// After a piece of work that can wait comes a rest of so many times what it took.
@@ -197,17 +198,23 @@ impl Journal {
         let mut written = file.len().await? / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
         if written < self.file_bytes {
             file.allocate(self.file_bytes).await?;
-            let length = (ZERO_BYTES as u64).min(self.file_bytes) as usize;
+            let is_ahead = !self.is_pressed(shard);
+            let length = if is_ahead { ZERO_BYTES_AHEAD } else { ZERO_BYTES };
+            let length = (length as u64).min(self.file_bytes) as usize;
             let mut zeros = Buf::new(length);
             zeros.as_mut_slice().fill(0);
             let zeros = zeros.freeze();
             while written < self.file_bytes {
                 // the last piece may go over what is there already; it is zeros, or of a life that has ended
                 let at = written.min(self.file_bytes - length as u64);
-                let began = now();
-                file.write_durable(&zeros, at).await?;
+                if is_ahead {
+                    let began = now();
+                    file.write_durable(&zeros, at).await?;
+                    self.rest_after(began, shard).await;
+                } else {
+                    file.write(&zeros, at).await?;
+                }
                 written = at + length as u64;
-                self.rest_after(began, shard).await;
             }
         }
         // it may have been this long in an earlier life, whose flush of that failed

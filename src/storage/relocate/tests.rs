@@ -84,7 +84,10 @@ impl World {
         let appended = log.append(bytes.clone(), &header, LeaderEpoch(epoch), TimestampMs(1_000))?;
         if self.failed.get() {
             // What had queued in a directory that failed was refused, and the log may go on in the one it was moved to.
-            assert!(appended.base_offset >= self.durable.get(), "what was durable is given its offsets again");
+            assert!(
+                appended.base_offset >= self.durable.get(),
+                "what was durable is given its offsets again"
+            );
             self.batches.borrow_mut().retain(|batch| batch.end <= appended.base_offset);
         }
         assert_eq!((appended.base_offset, appended.duplicate), (self.end(), false));
