@@ -5,7 +5,7 @@ mod node;
 mod stop;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::logging::{self, LogFormat};
@@ -68,6 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         directories,
         stop,
         limits,
+        lanes: OnceLock::new(),
         loggers,
     });
     let shards = Arc::clone(&plan);

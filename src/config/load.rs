@@ -187,6 +187,7 @@ impl Loader {
             socket_request_max_bytes,
             max_connections_per_ip_overrides: self.per_ip_overrides()?,
             connections_max_idle_ms: u64::try_from(self.number::<i64>("connections.max.idle.ms")).ok(),
+            connection_handover: self.number("corelane.connection.handover"),
             slow_request_ms: Some(self.number("corelane.slow.request.ms")).filter(|ms| *ms > 0),
             fetch_max_bytes: self.number("fetch.max.bytes"),
             groups: self.groups()?,

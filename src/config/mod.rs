@@ -62,6 +62,8 @@ pub struct Config {
     pub connections_max_idle_ms: Option<u64>,
     /// corelane.slow.request.ms; `None`: no request is told as slow.
     pub slow_request_ms: Option<u64>,
+    /// corelane.connection.handover
+    pub connection_handover: bool,
     pub fetch_max_bytes: usize,
     /// group.*, offsets.retention.*
     pub groups: group::Settings,

@@ -163,6 +163,16 @@ pub const TABLE: &[Row] = &[
         "How many partitions one request may create, how many topics it may delete, how many configs it may change.",
     ),
     row(
+        "corelane.connection.handover",
+        ConfigType::Boolean,
+        Some("true"),
+        Valid::Any,
+        Effect::InForce,
+        "Whether a connection moves, between two of its requests, to the shard that holds the partitions of most of them \
+         (three quarters of its Produce and Fetch requests), if that shard is not busy. Clients do not notice. false: a \
+         connection stays on the shard that the kernel gave it to.",
+    ),
+    row(
         "corelane.cores",
         ConfigType::String,
         None,

@@ -1,17 +1,21 @@
 //! Who asks: what every handler knows about a request beside its body.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use std::rc::Rc;
-
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, ShardId};
+use crate::partition::Concern;
 use crate::protocol::StrBytes;
 use crate::protocol::api::Api;
 use crate::protocol::codec::encode_response;
 use crate::protocol::header::ResponseHeader;
+use crate::reactor::Instant;
 
 use super::service::{CloseReason, Outcome, Reply};
+use super::tally::Tally;
 use super::throttle::Throttled;
 
 /// Kafka's principal: a type and a name.
@@ -29,15 +33,34 @@ impl Principal {
     }
 }
 
-/// One connection, the same for all of its requests.
+/// One connection, the same for all of its requests. It goes with it from shard to shard.
 #[derive(Clone, Debug)]
 pub struct ConnectionContext {
     /// Unique on this node since its start.
     pub id: u64,
     pub principal: Principal,
     /// The listener the client came in by: it is told of endpoints of this name.
-    pub listener: Rc<str>,
+    pub listener: Arc<str>,
     pub peer: SocketAddr,
+    /// Which shard its requests are about.
+    pub tally: Cell<Tally>,
+}
+
+impl ConnectionContext {
+    /// Counts a request that was found to concern these partitions' shards.
+    pub fn count(&self, concern: Concern) {
+        let mut tally = self.tally.get();
+        tally.count(concern);
+        self.tally.set(tally);
+    }
+
+    /// The shard it would rather live on than on `home` ([`Tally::wish`]).
+    pub fn wish(&self, home: ShardId, now: Instant) -> Option<ShardId> {
+        let mut tally = self.tally.get();
+        let wished = tally.wish(home, now);
+        self.tally.set(tally);
+        wished
+    }
 }
 
 /// One request.

@@ -68,7 +68,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     }
 
     let max_wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0).min(WAIT_MS_MAX);
-    let Fetched { outcomes, waited } = broker
+    let Fetched { outcomes, waited, concern } = broker
         .shard
         .fetch(partition::FetchRequest {
             partitions: reads,
@@ -79,6 +79,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
             isolation: isolation(request.isolation_level),
         })
         .await;
+    context.connection.count(concern);
     assert_eq!(outcomes.len(), places.len(), "one outcome per partition");
     for (place, outcome) in places.into_iter().zip(outcomes) {
         note(&mut first_error, outcome.error);

@@ -63,6 +63,7 @@ mod produce;
 mod repack;
 mod service;
 mod sync_group;
+mod tally;
 mod throttle;
 mod topic;
 mod transactions;
@@ -80,6 +81,7 @@ use futures_lite::future::or;
 pub use context::{ConnectionContext, Principal, RequestContext};
 pub use loggers::Loggers;
 pub use service::{CloseReason, LocalFuture, Outcome, Reply, Request, Service, Stage};
+pub use tally::Tally;
 pub use throttle::Throttled;
 
 use crate::config::Config;

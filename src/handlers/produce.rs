@@ -91,7 +91,8 @@ pub(super) async fn start(broker: Rc<Broker>, request: Request) -> Stage {
     }
     let batches = std::mem::take(&mut plan.batches);
     let transaction = plan.transaction.take();
-    let appended = broker.shard.append_in(transaction, plan.acks, timeout_ms, batches).await;
+    let (concern, appended) = broker.shard.append_in(transaction, plan.acks, timeout_ms, batches).await;
+    context.connection.count(concern);
     if share.is_empty() {
         return Stage::Later(Box::pin(async move {
             let outcomes = appended.await;

@@ -43,6 +43,10 @@ pub struct ServerCounters {
     pub connections_refused: Counter,
     /// Closed because of something they sent, or did not take.
     pub connections_rejected: Counter,
+    /// Sent on to the shard that most of their requests concern.
+    pub connections_handed_over: Counter,
+    /// Not sent on, since that shard was busy.
+    pub handovers_refused: Counter,
 }
 
 /// One API's.
@@ -234,6 +238,8 @@ impl Default for ServerCounters {
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
             connections_rejected: Counter::default(),
+            connections_handed_over: Counter::default(),
+            handovers_refused: Counter::default(),
         }
     }
 }

@@ -150,6 +150,10 @@ pub const TABLE: &[Metric] = &[
         "Connections that max.connections made wait or max.connections.per.ip turned away."),
     counter("corelane_connections_rejected_total", Unit::None, Source::Shard(|shard| shard.server.counters.connections_rejected.get()),
         "Connections closed for what they sent or did not take; the log says why."),
+    counter("corelane_connections_handed_over_total", Unit::None, Source::Shard(|shard| shard.server.counters.connections_handed_over.get()),
+        "Connections that the shard has handed over to the shard that holds the partitions of most of their requests."),
+    counter("corelane_connection_handovers_refused_total", Unit::None, Source::Shard(|shard| shard.server.counters.handovers_refused.get()),
+        "Connections that the shard would have handed over, to a shard that was too busy for them; they are served where they are."),
     // requests
     counter("corelane_requests_total", Unit::None, Source::Api(|api| api.requests.get()),
         "Requests answered, acks=0 included."),

@@ -135,6 +135,23 @@ impl FrameReader {
         }
     }
 
+    /// Goes on with what another reader of the same stream has received and not cut.
+    #[must_use]
+    pub fn resumed_with(mut self, received: BytesMut) -> FrameReader {
+        self.received = received;
+        self
+    }
+
+    /// Ends it between two frames: what was received of those to come, in memory of its own.
+    #[must_use]
+    pub fn into_received(self) -> BytesMut {
+        assert!(
+            self.body.is_none() && self.reservation.is_none() && self.prefix_len == 0,
+            "no frame has begun"
+        );
+        BytesMut::from(&self.received[..])
+    }
+
     /// The frame being received, for whoever watches that connections make progress.
     #[must_use]
     pub fn partial(&self) -> Rc<Cell<Option<PartialFrame>>> {

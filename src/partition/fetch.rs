@@ -10,7 +10,7 @@ use super::message::{
     FetchRequest, Isolation, ReadOutcome, ReadPartition, ReadRequest, ShardReply, ShardRequest,
 };
 use super::park::Parked;
-use super::shard::{Part, Shard, Split, place};
+use super::shard::{Concern, Part, Shard, Split, place};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, PartitionId, ShardId};
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, Instant};
@@ -26,6 +26,7 @@ pub struct Fetched {
     pub outcomes: Vec<ReadOutcome>,
     /// How long it waited for more than there was.
     pub waited: Duration,
+    pub concern: Concern,
 }
 
 impl Shard {
@@ -36,6 +37,7 @@ impl Shard {
         let min_bytes = request.min_bytes.min(request.max_bytes);
         let (max_bytes, isolation) = (request.max_bytes, request.isolation);
         let split = self.split(request.partitions, |read| read.partition);
+        let concern = split.concern(self.id());
         let plan = Plan::new(split, max_bytes, isolation);
         let mut waited = Duration::ZERO;
         loop {
@@ -47,7 +49,7 @@ impl Shard {
             if bytes >= min_bytes || urgent || outcomes.is_empty() || no_more {
                 let outcomes = within_budget(outcomes, max_bytes);
                 self.count_sent(&plan, &outcomes);
-                return Fetched { outcomes, waited };
+                return Fetched { outcomes, waited, concern };
             }
             self.wait_for_more(&plan, &outcomes, min_bytes, deadline).await;
             waited += reactor::now().since(read);

@@ -41,7 +41,7 @@ pub use coordinator::{Settings as CoordinatorSettings, partition_of};
 pub use fetch::Fetched;
 pub use message::*;
 pub use router::MESH_DEPTH;
-pub use shard::{Host, Shard};
+pub use shard::{Concern, Host, Shard};
 pub use verify::Verifier;
 
 use crate::model::{PartitionId, TopicId};

@@ -197,19 +197,20 @@ impl Shard {
         timeout_ms: u64,
         batches: Vec<AppendPartition>,
     ) -> impl Future<Output = Vec<AppendOutcome>> + use<> {
-        self.append_in(None, acks, timeout_ms, batches).await
+        self.append_in(None, acks, timeout_ms, batches).await.1
     }
 
-    /// As [`Self::append`], transactional batches among them: `transaction` is theirs. Without one they are
-    /// INVALID_TXN_STATE, unless their transaction has begun in the partition.
+    /// As [`Self::append`], and says whom it concerns; transactional batches among them: `transaction` is theirs. Without
+    /// one they are INVALID_TXN_STATE, unless their transaction has begun in the partition.
     pub async fn append_in(
         self: &Rc<Self>,
         transaction: Option<Transaction>,
         acks: Acks,
         timeout_ms: u64,
         batches: Vec<AppendPartition>,
-    ) -> impl Future<Output = Vec<AppendOutcome>> + use<> {
+    ) -> (Concern, impl Future<Output = Vec<AppendOutcome>> + use<>) {
         let mut split = self.split(batches, |batch| batch.partition);
+        let concern = split.concern(self.id);
         let mut tickets = Vec::with_capacity(split.remote.len());
         for (owner, _) in &split.remote {
             tickets.push(self.router.ticket(*owner).await);
@@ -223,7 +224,7 @@ impl Shard {
             })
             .collect();
         let local = self.append_local(acks, timeout_ms, split.local.items, transaction);
-        async move {
+        let outcomes = async move {
             let mut outcomes = vec![AppendOutcome::failed(ErrorCode::UnknownTopicOrPartition); split.count];
             place(&mut outcomes, &split.local.places, local.outcomes().await);
             for (places, receiver) in remote {
@@ -233,7 +234,8 @@ impl Shard {
                 place(&mut outcomes, &places, part);
             }
             outcomes
-        }
+        };
+        (concern, outcomes)
     }
 
     pub async fn list_offsets(&self, queries: Vec<OffsetQueryPartition>) -> Vec<OffsetAnswer> {
@@ -564,6 +566,15 @@ fn done() -> LocalFuture<ShardReply> {
     Box::pin(std::future::ready(ShardReply::Done))
 }
 
+/// Whose partitions a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// None that anybody owns.
+    Nobody,
+    One(ShardId),
+    Several,
+}
+
 /// Items of a request grouped by owner.
 pub(super) struct Split<T> {
     pub(super) count: usize,
@@ -575,6 +586,18 @@ pub(super) struct Split<T> {
 pub(super) struct Part<T> {
     pub(super) places: Vec<usize>,
     pub(super) items: Vec<T>,
+}
+
+impl<T> Split<T> {
+    /// `home` is the shard that split it.
+    pub(super) fn concern(&self, home: ShardId) -> Concern {
+        match (self.local.items.is_empty(), self.remote.as_slice()) {
+            (true, []) => Concern::Nobody,
+            (false, []) => Concern::One(home),
+            (true, [(owner, _)]) => Concern::One(*owner),
+            _ => Concern::Several,
+        }
+    }
 }
 
 impl<T> Default for Part<T> {

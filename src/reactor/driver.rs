@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::bell::Bell;
 use super::buffer;
+use super::load::Meter;
 use super::pool::Pool;
 use super::pulse::Pulse;
 use super::ring::{Ring, Wait, Watch};
@@ -30,6 +31,9 @@ const BACKGROUND_REST: u32 = 20;
 /// How often buffers are looked for that other shards have given back, while there are some out.
 const SWEEP_PERIOD: Duration = Duration::from_millis(10);
 
+/// Takes what came from other shards; `true` if there may be more.
+type Receive = Rc<dyn Fn() -> bool>;
+
 /// Lives on its shard.
 pub(super) struct Driver {
     pub(super) ring: Rc<Ring>,
@@ -38,6 +42,7 @@ pub(super) struct Driver {
     /// Makes the ring return when the bell is rung.
     _bell_watch: Watch,
     pulse: Arc<Pulse>,
+    meter: Meter,
     /// How long it looks for work before it sleeps.
     spin: Duration,
     idle_since: Cell<Option<Instant>>,
@@ -52,8 +57,8 @@ pub(super) struct Driver {
     /// Until then background tasks run only if nobody else does.
     background_rests_until: Cell<Instant>,
     is_background: Cell<bool>,
-    /// Takes what came from other shards; `true` if there may be more.
-    receive: RefCell<Option<Rc<dyn Fn() -> bool>>>,
+    /// They take what came from other shards.
+    receivers: RefCell<Vec<Receive>>,
     on_bell: RefCell<Vec<Waker>>,
     swept_at: Cell<Instant>,
     /// Between the runs of the executor there are no turns, and the task waits.
@@ -67,6 +72,7 @@ impl Driver {
         pool: Pool,
         bell: Arc<Bell>,
         pulse: Arc<Pulse>,
+        meter: Meter,
         spin: Duration,
     ) -> Rc<Driver> {
         let ring = Rc::new(ring);
@@ -76,6 +82,7 @@ impl Driver {
             pool,
             bell,
             pulse,
+            meter,
             spin,
             idle_since: Cell::default(),
             others_ran: Cell::default(),
@@ -86,7 +93,7 @@ impl Driver {
             background: RefCell::default(),
             background_rests_until: Cell::default(),
             is_background: Cell::default(),
-            receive: RefCell::default(),
+            receivers: RefCell::default(),
             on_bell: RefCell::default(),
             swept_at: Cell::default(),
             running: Cell::default(),
@@ -97,7 +104,9 @@ impl Driver {
     /// Runs `future` with turns until it ends: what an executor is given to run.
     pub(super) async fn accompany<T>(self: Rc<Driver>, future: impl Future<Output = T>) -> T {
         self.running.set(true);
-        self.pulse.wake_up(machine_now());
+        let now = machine_now();
+        self.pulse.wake_up(now);
+        self.meter.begin(now);
         match self.task.take() {
             Some(task) => task.wake(),
             None => {
@@ -139,6 +148,7 @@ impl Driver {
         self.laps.set(0);
         let began = machine_now();
         self.pulse.turn(began);
+        self.meter.turn(began);
         let (turns, background_turns) = (self.turns.take(), self.background_turns.take());
         let is_busy = self.look_around(others_ran || !turns.is_empty(), began);
         let wait = if is_busy || !background_turns.is_empty() { Wait::No } else { self.rest(began) };
@@ -146,7 +156,7 @@ impl Driver {
             self.ring.enter(Wait::No);
             began
         } else {
-            self.sleep(wait)
+            self.sleep(wait, began)
         };
         self.timers.borrow_mut().fire(now);
         turns.into_iter().chain(background_turns).for_each(Waker::wake);
@@ -161,10 +171,7 @@ impl Driver {
         if self.bell.answer() {
             is_busy = true;
             self.pool.look();
-            let receive = self.receive.borrow().clone();
-            if receive.is_some_and(|receive| receive()) {
-                self.bell.ring();
-            }
+            self.receive();
             self.on_bell.take().into_iter().for_each(Waker::wake);
         }
         if is_busy && now < self.background_rests_until.get() {
@@ -184,6 +191,7 @@ impl Driver {
             let since = self.idle_since.get().unwrap_or(now);
             self.idle_since.set(Some(since));
             if now.since(since) < self.spin {
+                self.meter.spin(now);
                 return Wait::No;
             }
         }
@@ -195,7 +203,7 @@ impl Driver {
         }
     }
 
-    fn sleep(&self, wait: Wait) -> Instant {
+    fn sleep(&self, wait: Wait, began: Instant) -> Instant {
         if self.bell.fall_asleep() {
             self.pulse.fall_asleep();
             self.ring.enter(wait);
@@ -206,6 +214,7 @@ impl Driver {
         self.idle_since.set(None);
         let now = machine_now();
         self.pulse.wake_up(now);
+        self.meter.idle(now.since(began));
         now
     }
 
@@ -247,10 +256,19 @@ impl Driver {
     }
 
     /// From now on `receive` is called when the bell was rung; once at once, for what has come before.
-    pub(super) fn on_receive(&self, receive: Rc<dyn Fn() -> bool>) {
-        let before = self.receive.replace(Some(receive));
-        assert!(before.is_none(), "on_receive is called once");
+    pub(super) fn on_receive(&self, receive: Receive) {
+        self.receivers.borrow_mut().push(receive);
         self.bell.ring();
+    }
+
+    fn receive(&self) {
+        for at in 0.. {
+            // not borrowed meanwhile: one may make another begin to receive
+            let Some(receive) = self.receivers.borrow().get(at).map(Rc::clone) else { return };
+            if receive() {
+                self.bell.ring();
+            }
+        }
     }
 
     /// Whether the task that runs is one of the background, or was spawned by one.
@@ -270,6 +288,7 @@ impl Driver {
             let result = future.as_mut().poll(&mut Context::from_waker(&waker));
             self.is_background.set(false);
             let now = machine_now();
+            self.meter.idle(now.since(began));
             self.background_rests_until.set(now.after(now.since(began) * BACKGROUND_REST));
             if result.is_ready() {
                 background.task.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -281,7 +300,7 @@ impl Driver {
 
     /// The shard has ended: lets go of what holds the driver itself.
     pub(super) fn end(&self) {
-        drop(self.receive.take());
+        drop(self.receivers.take());
         drop(self.task.take());
         drop(std::mem::take(&mut self.timers.borrow_mut().by_deadline));
     }

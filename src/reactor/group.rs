@@ -1,4 +1,5 @@
-//! The shards of one [`run`](super::run), seen from any of them: how to get their attention, who is done, and is it time to go.
+//! The shards of one [`run`](super::run), seen from any of them: how to get their attention, how busy
+//! they are, who is done, and is it time to go.
 //!
 //! A shard that is done stays alive, with its channels, tasks and timers, until all are: others may still be waiting
 //! for its answer. Atomics, since it is shared between threads.
@@ -9,10 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::bell::Bell;
 use super::driver::Driver;
+use super::load::Load;
 use crate::model::ShardId;
 
 pub(super) struct Group {
     bells: Vec<Arc<Bell>>,
+    loads: Vec<Arc<Load>>,
     running: AtomicUsize,
     /// All are done: channels may close from here on.
     closing: AtomicBool,
@@ -21,7 +24,8 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn new(count: usize) -> io::Result<Group> {
         let bells = (0..count).map(|_| Bell::new().map(Arc::new)).collect::<io::Result<_>>()?;
-        Ok(Group { bells, running: AtomicUsize::new(count), closing: AtomicBool::new(false) })
+        let loads = (0..count).map(|_| Arc::default()).collect();
+        Ok(Group { bells, loads, running: AtomicUsize::new(count), closing: AtomicBool::new(false) })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -30,6 +34,10 @@ impl Group {
 
     pub(super) fn bell(&self, shard: ShardId) -> &Arc<Bell> {
         &self.bells[shard.index()]
+    }
+
+    pub(super) fn load(&self, shard: ShardId) -> &Arc<Load> {
+        &self.loads[shard.index()]
     }
 
     /// Says that this shard is done, and waits for the others. Awaited once per shard.

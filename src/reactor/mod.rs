@@ -6,7 +6,8 @@
 //! functions and exists only under `cfg(any(test, feature = "sim"))`.
 //!
 //! Invariants:
-//! * A shard is one thread; nothing but [`Bytes`](bytes::Bytes) and mesh messages crosses between shards.
+//! * A shard is one thread; nothing but [`Bytes`](bytes::Bytes), mesh messages and what is posted to a [`Mailbox`] crosses
+//!   between shards, and each tells all how busy it is ([`load`]).
 //! * A frozen buffer ([`SharedBuf`]) is never written again, and its memory outlives every `Bytes` lent from it.
 //! * Bytes under a write in flight do not change (a write takes a `SharedBuf`).
 //! * Nothing relies on pre-emption: CPU work above 100 µs goes to [`blocking`] or is cut by a real wait.
@@ -48,7 +49,9 @@ mod driver;
 mod file;
 pub mod fs;
 mod group;
+mod load;
 mod machine;
+mod mailbox;
 mod mesh;
 mod net;
 mod pool;
@@ -69,9 +72,11 @@ mod usage;
 pub use bell::Signal;
 pub use buffer::{BLOCK_BYTES, Buf, SharedBuf, lent_bytes};
 pub use file::{File, OpenMode, is_shortage};
+pub use load::claim_place;
 pub use machine::tune_allocator;
+pub use mailbox::Mailbox;
 pub use mesh::{Mesh, MeshFull};
-pub use net::{TcpListener, TcpStream, probe_port};
+pub use net::{LooseStream, TcpListener, TcpStream, probe_port};
 pub use pulse::longest_stall;
 pub use start::{Cores, Options, ShardContext, StartError, run};
 pub use task::{Task, blocking, shard_count, shard_id, spawn, spawn_background, turn};

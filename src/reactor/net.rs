@@ -38,6 +38,12 @@ enum ListenerArm {
 /// A connection on this shard. All methods take `&self`: one task may receive while another sends.
 pub struct TcpStream(StreamArm);
 
+/// A connection that lives on no shard, on its way from one to another. Dropped, it is closed.
+pub struct LooseStream {
+    socket: Socket,
+    peer: SocketAddr,
+}
+
 enum StreamArm {
     Ring(Connection),
     #[cfg(any(test, feature = "sim"))]
@@ -140,6 +146,28 @@ impl TcpStream {
             #[cfg(any(test, feature = "sim"))]
             StreamArm::Virtual(stream) => stream.send(parts).await,
         }
+    }
+
+    /// Takes it off this shard, with what the kernel holds for it in both directions; nobody may be waiting for it. Not
+    /// for the simulator's: they belong to their shards.
+    #[must_use]
+    pub fn detach(self) -> LooseStream {
+        match self.0 {
+            StreamArm::Ring(Connection { socket, peer, watch }) => {
+                drop(watch);
+                LooseStream { socket, peer }
+            }
+            #[cfg(any(test, feature = "sim"))]
+            StreamArm::Virtual(_) => panic!("a virtual connection stays on its shard"),
+        }
+    }
+
+    /// Takes it to this shard.
+    #[must_use]
+    pub fn adopt(loose: LooseStream) -> TcpStream {
+        let LooseStream { socket, peer } = loose;
+        // a watch begins with what is there
+        TcpStream(StreamArm::Ring(Connection { watch: ring().watch(socket.as_raw_fd()), socket, peer }))
     }
 
     /// No more sending and receiving; a task that waits in `readable` or `send` returns.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::driver::Driver;
+use super::group::Group;
 use super::pulse::Pulse;
 #[cfg(any(test, feature = "sim"))]
 use super::sim;
@@ -27,6 +28,7 @@ pub(super) struct Local {
     pub(super) count: usize,
     pub(super) pulse: Arc<Pulse>,
     pub(super) driver: Rc<Driver>,
+    pub(super) group: Arc<Group>,
 }
 
 thread_local! {

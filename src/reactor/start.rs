@@ -12,6 +12,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::driver::Driver;
 use super::group::Group;
+use super::load::Meter;
 use super::mesh::{self, Ends, Loose};
 use super::pool::Pool;
 use super::pulse::{Pulse, Watchdog};
@@ -256,6 +257,7 @@ impl<M: Send + 'static, F> Body<M, F> {
             count: self.count,
             pulse: Arc::clone(&self.pulse),
             driver: Rc::clone(&driver),
+            group: Arc::clone(&self.group),
         };
         runtime::enter(Some(Runtime::Glommio(Rc::new(local))));
         let (pulse, probe_file) = (Arc::clone(&self.pulse), self.options.probe_file.clone());
@@ -282,7 +284,9 @@ impl<M: Send + 'static, F> Body<M, F> {
         let ring = Ring::new().map_err(failed)?;
         // Shards that are not pinned do not spin: there may be more of them than cores.
         let spin = self.core.map_or(Duration::ZERO, |_| self.options.spin);
-        Ok((executor, Driver::new(ring, pool, Arc::clone(bell), Arc::clone(&self.pulse), spin)))
+        let meter = Meter::new(Arc::clone(self.group.load(self.id)));
+        let driver = Driver::new(ring, pool, Arc::clone(bell), Arc::clone(&self.pulse), meter, spin);
+        Ok((executor, driver))
     }
 
     fn executor(&self) -> Result<LocalExecutor, StartError> {

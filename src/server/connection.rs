@@ -6,17 +6,20 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::Shared;
+use super::lanes::Luggage;
 use super::limits::Admission;
 use super::replies::{Gathered, Next, Replies, WriterEnded};
 use super::slow::Story;
 use crate::handlers::{CloseReason, ConnectionContext, Outcome, Reply, Request, Stage};
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, ShardId};
 use crate::network::{self, Frame, FrameReader, PartialFrame};
 use crate::protocol::api::Api;
 use crate::protocol::codec::unsupported_api_versions;
 use crate::protocol::header::{self, Refusal, Verdict};
-use crate::reactor::{Instant, TcpStream, now, sleep_until, spawn, turn};
+use crate::reactor::{Instant, TcpStream, claim_place, now, sleep_until, spawn, turn};
 
 /// Requests of one connection may keep the shard busy that long before the others get a turn.
 const SLICE: Duration = Duration::from_micros(200);
@@ -26,7 +29,7 @@ const STILL_MAX: Duration = Duration::from_secs(10);
 const FRAME_PATIENCE: Duration = Duration::from_secs(30);
 const FRAME_BYTES_PER_SECOND: u64 = 100_000;
 
-/// Lives on the shard that accepted it, shared by its two tasks and the shard's table.
+/// Lives on one shard, shared by its two tasks and the shard's table; on another it is another one ([`super::lanes`]).
 pub(super) struct Connection {
     shared: Rc<Shared>,
     stream: TcpStream,
@@ -39,6 +42,8 @@ pub(super) struct Connection {
     reader: Cell<Reader>,
     muted_until: Cell<Instant>,
     stopping: Cell<bool>,
+    /// It goes on elsewhere: its writer ends, its socket does not.
+    leaving: Cell<bool>,
     /// Why it ends; the first reason counts.
     end: RefCell<Option<End>>,
 }
@@ -52,6 +57,13 @@ enum Reader {
     /// A request's first stage runs.
     Calling,
     Ended,
+}
+
+/// What comes when the reader has read.
+enum Then {
+    Over(End),
+    /// Every reply has left: on to that shard.
+    Onward(ShardId),
 }
 
 /// Why a connection ends.
@@ -71,30 +83,28 @@ enum End {
 }
 
 impl Connection {
-    /// From the first byte to the last.
-    pub(super) async fn run(
-        shared: Rc<Shared>,
-        stream: TcpStream,
-        context: ConnectionContext,
-        admission: Admission,
-    ) {
+    /// From the first byte here to the last.
+    pub(super) async fn run(shared: Rc<Shared>, stream: TcpStream, luggage: Luggage) {
         if shared.stopping.get() {
             return;
         }
-        let frames = FrameReader::new(
+        let Luggage { context, admission, received, muted_until } = luggage;
+        let mut frames = FrameReader::new(
             Rc::clone(&shared.buffers),
             Rc::clone(&shared.budget),
             shared.settings.request_bytes_max,
             is_produce,
-        );
+        )
+        .resumed_with(received);
         let connection = Rc::new(Connection {
             stream,
             replies: Replies::new(Rc::clone(&shared.ready_bytes)),
             partial: frames.partial(),
             active: Cell::new(now()),
             reader: Cell::new(Reader::Receiving),
-            muted_until: Cell::default(),
+            muted_until: Cell::new(muted_until),
             stopping: Cell::new(false),
+            leaving: Cell::new(false),
             end: RefCell::new(None),
             context: Rc::new(context),
             shared: Rc::clone(&shared),
@@ -102,26 +112,79 @@ impl Connection {
         let id = connection.context.id;
         shared.connections.borrow_mut().insert(id, Rc::clone(&connection));
         let writer = spawn(Rc::clone(&connection).write());
-        let end = connection.read(frames).await;
+        let then = connection.read(&mut frames).await;
         connection.reader.set(Reader::Ended);
-        connection.note_end(end);
+        let onward = match then {
+            Then::Over(end) => {
+                connection.note_end(end);
+                None
+            }
+            Then::Onward(shard) => {
+                connection.leaving.set(true);
+                Some(shard)
+            }
+        };
         connection.replies.complete();
         writer.await;
-        connection.log_end();
         shared.connections.borrow_mut().remove(&id);
-        drop(admission);
+        // a stop may have come meanwhile
+        match onward.filter(|_| connection.end.borrow().is_none()) {
+            Some(shard) => connection.hand_over(shard, frames.into_received(), admission),
+            None => {
+                if onward.is_some() {
+                    connection.stream.shutdown(); // the writer has not
+                }
+                connection.log_end();
+                drop(admission);
+            }
+        }
         shared.ended.notify();
     }
 
-    async fn read(&self, mut frames: FrameReader) -> End {
+    /// Nothing waits for it any more, and nothing of it is in flight.
+    fn hand_over(self: Rc<Self>, to: ShardId, received: BytesMut, admission: Admission) {
+        let Ok(Connection { shared, stream, context, muted_until, .. }) = Rc::try_unwrap(self) else {
+            unreachable!("the writer has ended and the shard's table has let go of it");
+        };
+        // what a request has left behind may still know it
+        let context = Rc::unwrap_or_clone(context);
+        context.tally.set(context.tally.get().moved(now()));
+        shared.metrics.connections_handed_over.increment();
+        tracing::debug!(peer = %context.peer, listener = %context.listener, from = shared.home.0, to = to.0, "connection handed over");
+        let luggage = Luggage { context, admission, received, muted_until: muted_until.get() };
+        shared.lanes.send(to, stream, luggage);
+    }
+
+    /// The shard to move to now: the one that most requests concern, if it has a place.
+    fn onward(&self) -> Option<ShardId> {
+        let Shared { settings, home, metrics, .. } = &*self.shared;
+        if !settings.handover {
+            return None;
+        }
+        let wished = self.context.wish(*home, self.active.get())?;
+        if claim_place(wished) {
+            return Some(wished);
+        }
+        metrics.handovers_refused.increment();
+        None
+    }
+
+    async fn read(&self, frames: &mut FrameReader) -> Then {
         let mut waits = 0;
         let mut busy_since = now();
         while !self.stopping.get() {
+            if let Some(shard) = self.onward() {
+                self.reader.set(Reader::Waiting);
+                match self.replies.all_sent().await {
+                    Ok(()) if !self.stopping.get() => return Then::Onward(shard),
+                    _ => break,
+                }
+            }
             self.reader.set(Reader::Receiving);
             let frame = match frames.next(&self.stream).await {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return End::ByPeer,
-                Err(error) => return End::Frame(error),
+                Ok(None) => return Then::Over(End::ByPeer),
+                Err(error) => return Then::Over(End::Frame(error)),
             };
             if self.stopping.get() {
                 break; // it came too late
@@ -142,11 +205,11 @@ impl Connection {
             }
             match self.start(frame, received).await {
                 Ok(()) => {}
-                Err(Some(end)) => return end,
+                Err(Some(end)) => return Then::Over(end),
                 Err(None) => break, // the writer has noted why
             }
         }
-        End::Stopped
+        Then::Over(End::Stopped)
     }
 
     /// Runs a request's first stage when its turn has come, and queues what remains of it. `Err(None)` when no
@@ -215,8 +278,10 @@ impl Connection {
             }
         }
         self.replies.writer_ended();
-        // the reader may be waiting for a frame
-        self.stream.shutdown();
+        if !self.leaving.get() {
+            // the reader may be waiting for a frame
+            self.stream.shutdown();
+        }
     }
 
     fn tell_slow(&self, gathered: &Gathered) {

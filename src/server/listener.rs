@@ -1,16 +1,20 @@
 //! One listener's accept loop on this shard.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures_lite::future::or;
 
 use super::connection::Connection;
+use super::lanes::Luggage;
 use super::limits::{Admission, Refusal};
 use super::{BoundListener, Shared};
-use crate::handlers::{ConnectionContext, Principal};
-use crate::reactor::{TcpStream, now, sleep, spawn};
+use crate::handlers::{ConnectionContext, Principal, Tally};
+use crate::reactor::{Instant, TcpStream, now, sleep, spawn};
 
 /// After an accept that failed (no descriptors, no memory): at first, doubling, and at most.
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
@@ -19,7 +23,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 const ROOM_CHECK: Duration = Duration::from_millis(50);
 
 pub(super) async fn accept_loop(shared: Rc<Shared>, listener: BoundListener) {
-    let name: Rc<str> = listener.endpoint.listener.as_str().into();
+    let name: Arc<str> = listener.endpoint.listener.as_str().into();
     let mut back_off = BACK_OFF_MIN;
     while !shared.stopping.get() {
         let accepted = or(async { Some(listener.socket.accept().await) }, async {
@@ -48,16 +52,22 @@ pub(super) async fn accept_loop(shared: Rc<Shared>, listener: BoundListener) {
 }
 
 /// Starts a connection, once the limits let it in.
-async fn welcome(shared: &Rc<Shared>, listener: &Rc<str>, stream: TcpStream) {
+async fn welcome(shared: &Rc<Shared>, listener: &Arc<str>, stream: TcpStream) {
     // a peer that is gone already has no address and needs no answer
     let Ok(peer) = stream.peer_addr() else { return };
     let Some(admission) = admit(shared, listener, peer).await else { return };
     shared.metrics.connections_accepted.increment();
     let id = shared.next_connection.get();
     shared.next_connection.set(id + 1);
-    let context =
-        ConnectionContext { id, principal: Principal::anonymous(), listener: Rc::clone(listener), peer };
-    spawn(Connection::run(Rc::clone(shared), stream, context, admission));
+    let context = ConnectionContext {
+        id,
+        principal: Principal::anonymous(),
+        listener: Arc::clone(listener),
+        peer,
+        tally: Cell::new(Tally::new(now())),
+    };
+    let luggage = Luggage { context, admission, received: BytesMut::new(), muted_until: Instant::default() };
+    spawn(Connection::run(Rc::clone(shared), stream, luggage));
 }
 
 async fn admit(shared: &Rc<Shared>, listener: &str, peer: SocketAddr) -> Option<Admission> {

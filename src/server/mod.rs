@@ -1,7 +1,8 @@
 //! Listeners, connections, the order of replies, start and stop.
 //!
 //! One [`Server`] per shard. Each listener of the configuration has a socket on every shard (SO_REUSEPORT spreads
-//! clients over them); a connection lives on the shard that accepted it. A connection is two tasks around one
+//! clients over them); a connection lives on the shard that accepted it, until most of its requests concern another: then
+//! it is handed over ([`lanes`]). A connection is two tasks around one
 //! shared [`Connection`](connection::Connection): the reader cuts frames and calls the handlers, the writer sends
 //! replies in the order of their requests. Metrics and health have a listener of their own: [`admin`].
 //!
@@ -12,12 +13,15 @@
 //! * What waits to be sent to a slow client is bounded: past the bound its next request is not started.
 //! * A frame that cannot be answered closes its own connection, with one log line (of a bounded rate), and nothing
 //!   else.
-//! * Shards share the counts of [`Limits`] and nothing else; they are touched when a connection comes and goes.
+//! * Shards share the counts of [`Limits`] and the [`Lanes`] and nothing else; they are touched when a connection comes and
+//!   goes.
+//! * A connection is on one shard or on its way to one; no request of it is in flight meanwhile.
 //!
 //! Never here: what a request means (`handlers/`), bytes of the protocol beyond the header (`protocol/`).
 
 pub mod admin;
 mod connection;
+mod lanes;
 mod limits;
 mod listener;
 mod log_rate;
@@ -34,12 +38,14 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 
+pub use lanes::Lanes;
 pub use limits::Limits;
 
 use crate::config::Config;
 use crate::handlers::{Broker, Loggers, Service};
 use crate::metadata::Endpoint;
 use crate::metrics::snapshot::{self, ServerCounters};
+use crate::model::ShardId;
 use crate::network::{ReceiveBuffers, RequestBudget};
 use crate::partition::Shard;
 use crate::reactor::sync::Notify;
@@ -74,6 +80,8 @@ pub struct Settings {
     pub idle_max: Option<Duration>,
     /// corelane.slow.request.ms; `None`: none is told.
     pub slow_request: Option<Duration>,
+    /// corelane.connection.handover: connections go where most of their requests do.
+    pub handover: bool,
 }
 
 /// This shard's part of the broker's network face.
@@ -85,6 +93,9 @@ pub struct Server {
 struct Shared {
     settings: Settings,
     limits: Arc<Limits>,
+    lanes: Arc<Lanes>,
+    /// The shard it lives on.
+    home: ShardId,
     service: Rc<dyn Service>,
     buffers: Rc<ReceiveBuffers>,
     budget: Rc<RequestBudget>,
@@ -110,12 +121,13 @@ impl Settings {
             request_budget_bytes: config.shard.request_bytes as u64,
             idle_max: config.connections_max_idle_ms.map(Duration::from_millis),
             slow_request: config.slow_request_ms.map(Duration::from_millis),
+            handover: config.connection_handover,
         }
     }
 }
 
 impl Server {
-    /// Accepts and serves connections on this shard from now on. `limits` and `loggers` are the
+    /// Accepts and serves connections on this shard from now on. `limits`, `lanes` and `loggers` are the
     /// node's, one for all shards.
     #[must_use]
     pub fn start(
@@ -123,10 +135,11 @@ impl Server {
         shard: Rc<Shard>,
         listeners: Vec<BoundListener>,
         limits: Arc<Limits>,
+        lanes: Arc<Lanes>,
         loggers: Arc<Loggers>,
     ) -> Server {
         let service = Rc::new(Broker::new(config, shard, loggers));
-        Server::with_service(Settings::of(config), service, listeners, limits)
+        Server::with_service(Settings::of(config), service, listeners, limits, lanes)
     }
 
     fn with_service(
@@ -134,6 +147,7 @@ impl Server {
         service: Rc<dyn Service>,
         listeners: Vec<BoundListener>,
         limits: Arc<Limits>,
+        lanes: Arc<Lanes>,
     ) -> Server {
         let shared = Rc::new(Shared {
             buffers: Rc::default(),
@@ -151,8 +165,11 @@ impl Server {
             ended: Notify::default(),
             settings,
             limits,
+            lanes: Arc::clone(&lanes),
+            home: shard_id(),
             service,
         });
+        lanes.receive(&shared);
         for listener in listeners {
             spawn(listener::accept_loop(Rc::clone(&shared), listener));
         }

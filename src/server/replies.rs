@@ -125,6 +125,11 @@ impl Replies {
         self.until(|| self.unready.get() == 0 && self.ready_bytes.get() < READY_BYTES_MAX).await
     }
 
+    /// Waits until every reply has left.
+    pub(super) async fn all_sent(&self) -> Result<(), WriterEnded> {
+        self.until(|| self.is_empty()).await
+    }
+
     async fn until(&self, condition: impl Fn() -> bool) -> Result<(), WriterEnded> {
         loop {
             if self.writer_ended.get() {

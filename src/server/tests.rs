@@ -1,13 +1,17 @@
 //! The connection loop on the real reactor over loopback, against a service that answers when the test says so.
 
+mod handover;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::*;
 use crate::handlers::{CloseReason, LocalFuture, Outcome, Reply, Request, Stage};
 use crate::model::{ErrorCode, SecurityProtocol};
+use crate::partition::Concern;
 use crate::protocol::api::Api;
 use crate::reactor::sync::{Sender, oneshot};
 use crate::reactor::{Cores, Options, ShardContext, TcpStream, run, turn};
@@ -19,6 +23,10 @@ struct Fake {
     /// Correlation ids in the order of the calls.
     calls: RefCell<Vec<i32>>,
     gates: RefCell<HashMap<i32, Sender<Outcome>>>,
+    /// Whom every request is about.
+    concern: Cell<Option<Concern>>,
+    /// As many as `calls`, for other shards.
+    called: Arc<AtomicUsize>,
 }
 
 const LARGE_REPLY_BYTES: usize = 16 * 1024 * 1024;
@@ -65,6 +73,8 @@ impl Service for Fake {
     fn call(self: Rc<Self>, request: Request) -> LocalFuture<Stage> {
         let id = request.header.correlation_id;
         self.calls.borrow_mut().push(id);
+        self.called.fetch_add(1, Ordering::Relaxed);
+        self.concern.get().into_iter().for_each(|concern| request.connection.count(concern));
         let mut done = reply(id);
         match request.header.api {
             Api::Produce => {
@@ -163,7 +173,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(settings: Settings, limits: Arc<Limits>) -> Broker {
+    fn start(settings: Settings, limits: Arc<Limits>, lanes: Arc<Lanes>) -> Broker {
         let socket = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let endpoint = Endpoint {
@@ -175,7 +185,7 @@ impl Broker {
         let fake = Rc::new(Fake::default());
         let listeners = vec![BoundListener { socket, endpoint }];
         let service: Rc<dyn Service> = Rc::<Fake>::clone(&fake);
-        let server = Rc::new(Server::with_service(settings, service, listeners, limits));
+        let server = Rc::new(Server::with_service(settings, service, listeners, limits, lanes));
         Broker { fake, server, address }
     }
 
@@ -197,6 +207,7 @@ fn settings() -> Settings {
         request_budget_bytes: 4_000_000,
         idle_max: None,
         slow_request: None,
+        handover: true,
     }
 }
 
@@ -210,16 +221,23 @@ fn with_broker<F: Future<Output = ()> + 'static>(
     limits: fn() -> Arc<Limits>,
     test: impl Fn(Broker) -> F + Clone + Send + 'static,
 ) {
+    let lanes = Arc::new(Lanes::new(1));
+    run_shards(1, move |_| test(Broker::start(settings.clone(), limits(), Arc::clone(&lanes))));
+}
+
+fn run_shards<F: Future<Output = ()> + 'static>(
+    count: usize,
+    shard: impl Fn(ShardContext<()>) -> F + Clone + Send + 'static,
+) {
     let name = std::thread::current().name().unwrap_or("server").replace(':', "-");
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tmp");
     std::fs::create_dir_all(&folder).unwrap();
     let options = Options {
-        cores: Cores::Unpinned(1),
+        cores: Cores::Unpinned(count),
         spin: Duration::ZERO,
         mesh_depth: 64,
         probe_file: folder.join(format!("{name}-{}", std::process::id())),
     };
-    let shard = move |_: ShardContext<()>| test(Broker::start(settings.clone(), limits()));
     run(&options, shard).unwrap();
     let _ = std::fs::remove_file(&options.probe_file);
 }

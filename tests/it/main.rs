@@ -22,6 +22,7 @@ mod full_disk;
 mod group_heartbeats;
 mod guard;
 mod guard_table;
+mod handover;
 mod harness;
 mod inspect;
 mod layering;

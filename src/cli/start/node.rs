@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::stop::StopSignal;
@@ -21,7 +21,7 @@ use crate::partition::{
 use crate::reactor::sync::Notify;
 use crate::reactor::{self, ShardContext, TcpListener};
 use crate::server::admin::{self, Admin, Phase};
-use crate::server::{BoundListener, Limits, Server};
+use crate::server::{BoundListener, Lanes, Limits, Server};
 use crate::storage;
 
 type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -41,6 +41,8 @@ pub(super) struct NodePlan {
     pub(super) stop: StopSignal,
     /// Connections of the whole node.
     pub(super) limits: Arc<Limits>,
+    /// Made by the first shard that serves.
+    pub(super) lanes: OnceLock<Arc<Lanes>>,
     pub(super) loggers: Arc<Loggers>,
 }
 
@@ -182,9 +184,11 @@ impl Node {
             Lifecycle::Serve(addresses) => {
                 self.shard().storage().boot_is_done().await;
                 let listeners = self.bind(&addresses);
-                let NodePlan { config, limits, loggers, .. } = &*self.plan;
+                let NodePlan { config, limits, lanes, loggers, .. } = &*self.plan;
                 let (limits, loggers) = (Arc::clone(limits), Arc::clone(loggers));
-                let server = Server::start(config, self.shard(), listeners, limits, loggers);
+                let lanes = lanes.get_or_init(|| Arc::new(Lanes::new(reactor::shard_count())));
+                let server =
+                    Server::start(config, self.shard(), listeners, limits, Arc::clone(lanes), loggers);
                 assert!(self.server.set(server).is_ok(), "a node serves once");
             }
             Lifecycle::StopServing => {

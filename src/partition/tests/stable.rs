@@ -46,7 +46,7 @@ fn with_yes<T: 'static>(seed: u64, work: impl AsyncFn(Rc<Shard>) -> T + Clone + 
 async fn produce(shard: &Rc<Shard>, index: i32, producer: (i64, i16, i32)) -> Offset {
     let batches = vec![in_transaction(index, producer)];
     let outcomes =
-        shard.append_in(transaction(TransactionSupport::Classic), Acks::All, 1000, batches).await.await;
+        shard.append_in(transaction(TransactionSupport::Classic), Acks::All, 1000, batches).await.1.await;
     assert_eq!(outcomes[0].error, ErrorCode::None, "{producer:?}");
     outcomes[0].base_offset
 }

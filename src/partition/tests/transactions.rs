@@ -207,7 +207,7 @@ async fn send(
     let (batch, header) = transactional(batch_of(&spec));
     let batches = vec![AppendPartition { partition: partition(index), batch, header }];
     let transaction = Some(Transaction { transactional_id: Arc::from(producer.to_string()), support });
-    let appended = shard.append_in(transaction, Acks::All, 30_000, batches).await;
+    let (_, appended) = shard.append_in(transaction, Acks::All, 30_000, batches).await;
     let world = Rc::clone(world);
     // a task that is dropped goes on
     reactor::spawn(async move {

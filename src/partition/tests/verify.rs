@@ -77,7 +77,7 @@ async fn produce(
     support: TransactionSupport,
     batches: Vec<AppendPartition>,
 ) -> Task<Vec<AppendOutcome>> {
-    let appended = shard.append_in(transaction(support), Acks::All, 1000, batches).await;
+    let (_, appended) = shard.append_in(transaction(support), Acks::All, 1000, batches).await;
     reactor::spawn(appended)
 }
 

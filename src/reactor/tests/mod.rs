@@ -4,6 +4,7 @@
 mod buffer;
 mod child;
 mod file;
+mod handover;
 mod mesh;
 mod net;
 mod start;

@@ -28,7 +28,7 @@ pub fn perhaps_again(
         if world.life().is_over() {
             return;
         }
-        let appended = shard.append_in(Some(transaction), Acks::All, 10_000, batches).await;
+        let (_, appended) = shard.append_in(Some(transaction), Acks::All, 10_000, batches).await;
         // its client may be gone before the answer comes
         if chance(50) {
             world.answered("a late Produce", appended).await;

@@ -207,7 +207,8 @@ impl Attempt {
             perhaps_again(&self.world, &self.shard, &transaction, &batches);
             let was_current = self.client.is_current(&self.process);
             self.is_open = true;
-            let appended = self.shard.append_in(Some(transaction.clone()), Acks::All, 10_000, batches).await;
+            let (_, appended) =
+                self.shard.append_in(Some(transaction.clone()), Acks::All, 10_000, batches).await;
             if self.world.life().is_stormy() && chance(2) {
                 // the client hangs up
                 self.is_uncertain = true;
