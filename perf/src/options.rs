@@ -115,6 +115,9 @@ pub struct Produce {
     /// Draw keys from so many; the key decides the partition, as in Kafka's own producer. Default: no keys.
     #[arg(long, value_parser = units::count, help_heading = "Producers")]
     pub keys: Option<u64>,
+    /// Each producer writes to one partition only, the first producer to the first one and so on, in turns.
+    #[arg(long, conflicts_with = "keys", help_heading = "Producers")]
+    pub own_partition: bool,
     /// Bytes of a key.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(8..=65_536), help_heading = "Producers")]
     pub key_bytes: u32,

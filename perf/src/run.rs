@@ -547,6 +547,7 @@ fn plan_producers(
         acks: options.acks,
         timeout_ms: i32::try_from(options.timeout.as_millis()).unwrap_or(i32::MAX),
         codec: options.codec,
+        own_slot: options.own_partition,
         batch_bytes: small(options.batch_bytes),
         request_bytes: small(options.request_bytes),
         buffer_bytes: small(options.buffer_bytes),
@@ -716,6 +717,9 @@ fn settings(run: &Run<'_>) -> BTreeMap<String, String> {
         set("request-bytes", produce.request_bytes.to_string());
         set("buffer-bytes", produce.buffer_bytes.to_string());
         set("idempotence", produce.idempotence.to_string());
+    }
+    if produce.own_partition {
+        set("own-partition", "true".to_owned());
     }
     if let Some(keys) = produce.keys {
         set("keys", format!("{keys} of {} B", produce.key_bytes));

@@ -1,9 +1,11 @@
 //! A way to one shard beside the mesh, for what is sent seldom: any shard may post, and nobody keeps a place for the answer.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::bell::Bell;
+use super::driver::Driver;
 use super::runtime::{self, Runtime};
 
 /// What was posted waits until its shard looks, and is dropped with the mailbox. It has no bound: who posts has one.
@@ -34,15 +36,18 @@ impl<T: Send + 'static> Mailbox<T> {
 
     /// From now on `receive` is called on this shard for everything that is posted, and for what was. Called once.
     pub fn on_receive(self: &Arc<Self>, receive: impl Fn(T) + 'static) {
-        let local = match runtime::current() {
-            Runtime::Glommio(local) => local,
+        match runtime::current() {
+            Runtime::Glommio(local) => self.look_when_rung(&local.driver, receive),
             // nothing is posted there: its connections stay where they are
             #[cfg(any(test, feature = "sim"))]
-            Runtime::Virtual(_) => return,
-        };
-        assert!(self.bell.set(Arc::clone(local.driver.bell())).is_ok(), "a mailbox has one receiver");
+            Runtime::Virtual(_) => {}
+        }
+    }
+
+    fn look_when_rung(self: &Arc<Self>, driver: &Driver, receive: impl Fn(T) + 'static) {
+        assert!(self.bell.set(Arc::clone(driver.bell())).is_ok(), "a mailbox has one receiver");
         let mailbox = Arc::clone(self);
-        local.driver.on_receive(std::rc::Rc::new(move || {
+        driver.on_receive(Rc::new(move || {
             mailbox.take().into_iter().for_each(&receive);
             false
         }));

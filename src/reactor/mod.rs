@@ -38,6 +38,7 @@
 //! | a watched socket stays open until its watch has ended, whoever closes it | a listener is shut down first | `sockets_behave_alike` |
 //! | a watch that is about to tell something cannot be ended (EALREADY) | it is asked once more | `a_peer_that_goes_is_an_error_and_no_signal` (it hangs without) |
 //! | a watch tells of what is new only: what was there before the last look is not told again | a socket counts as ready until a call has found nothing, and for good once its peer has ended | `readable_waits_again_after_everything_was_taken` |
+//! | the ring that watches a connection is its shard's | handed over, it is watched anew, which begins with what is there | `a_stream_goes_on_whole_and_in_order_while_its_connection_changes_shards` |
 //! | listeners share their port with any process of the user (SO_REUSEPORT) | [`probe_port`] binds without it first; data directories are locked | `a_port_in_use_is_found_before_the_shards_share_it` |
 //! | alignment is reported as 512 | [`BLOCK_BYTES`] is 4,096 | asserted in every read and write |
 //! | what an operation of a ring works on must not be freed before it ends, whoever waits | it belongs to the operation, not to who waits | `the_last_clone_closes_the_file` |

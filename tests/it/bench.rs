@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::harness::{Broker, Setup};
 use crate::load::{bench, every_kind_and_codec, groups, number, role, transactions};
+use crate::wire::Wire;
 
 #[test]
 fn every_kind_and_codec_counts_right() {
@@ -50,6 +51,16 @@ fn the_broker_counts_what_the_generator_counts() {
         number(&produced["wire_bytes"]),
         "{told}"
     );
+}
+
+#[test]
+fn a_producer_stays_with_a_partition_of_its_own() {
+    let broker = Setup::new().shards(2).start();
+    let line = "produce -t own -p 3 --producers 2 --own-partition --records 5000 --warm-up 0s -s 100";
+    bench(broker.bootstrap(), broker.scratch(), line);
+    let mut wire = Wire::connect(broker.bootstrap());
+    let ends = [0, 1, 2].map(|partition| wire.end_offset("own", partition));
+    assert!(ends[0] > 0 && ends[1] > 0 && ends[2] == 0 && ends.iter().sum::<i64>() == 5000, "{ends:?}");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub struct ProducePlan {
     pub acks: i16,
     pub timeout_ms: i32,
     pub codec: Codec,
+    /// Without keys: a producer stays with one slot.
+    pub own_slot: bool,
     pub batch_bytes: usize,
     pub request_bytes: usize,
     pub buffer_bytes: usize,
@@ -92,7 +94,7 @@ pub struct Producer {
     open_bytes: usize,
     /// Bytes of all batches that are not acknowledged.
     unacknowledged_bytes: usize,
-    /// Without keys: the slot that takes records until it has had a batch full of them.
+    /// Without keys: the slot that takes records until it has had a batch full of them, or for good.
     sticky: usize,
     sticky_bytes: usize,
     stamps: Vec<u32>,
@@ -199,7 +201,7 @@ impl Producer {
         self.open_bytes += grown;
         self.unacknowledged_bytes += grown;
         self.stamps[slot] = self.stamps[slot].wrapping_add(1);
-        if !plan.records.has_keys() {
+        if !plan.records.has_keys() && !plan.own_slot {
             self.sticky_bytes += grown;
             if self.sticky_bytes + payload_bytes >= plan.batch_bytes {
                 // what it takes now would not fit: the batch is full
