@@ -7,9 +7,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// Jiffies of all CPUs since boot: stolen by the hypervisor, and in total.
+/// Jiffies of all CPUs since boot: used by somebody on this machine, stolen by the hypervisor, and in total.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuTime {
+    busy: u64,
     steal: u64,
     total: u64,
 }
@@ -18,9 +19,22 @@ impl CpuTime {
     #[must_use]
     pub fn now() -> CpuTime {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        CpuTime::of(text.lines().next().unwrap_or_default())
+    }
+
+    /// From the first line of /proc/stat: user, nice, system, idle, waiting for disks, interrupts, soft interrupts, stolen.
+    fn of(line: &str) -> CpuTime {
+        let fields = line.split_whitespace().skip(1);
         let jiffies: Vec<u64> = fields.take(8).filter_map(|field| field.parse().ok()).collect();
-        CpuTime { steal: jiffies.get(7).copied().unwrap_or(0), total: jiffies.iter().sum() }
+        let at = |place: usize| jiffies.get(place).copied().unwrap_or(0);
+        let total: u64 = jiffies.iter().sum();
+        CpuTime { busy: total - at(3) - at(4) - at(7), steal: at(7), total }
+    }
+
+    /// CPU time that was used since `earlier`, by processes and by the kernel's own threads.
+    #[must_use]
+    pub fn busy_seconds_since(self, earlier: CpuTime) -> f64 {
+        self.busy.saturating_sub(earlier.busy) as f64 / rustix::param::clock_ticks_per_second() as f64
     }
 
     /// Per cent of the time since `earlier` that the hypervisor gave to others.
@@ -34,7 +48,8 @@ impl CpuTime {
 /// What a process has used since it began, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ProcessUse {
-    /// Of all its threads, those that have ended too.
+    /// Of all its threads: in nanoseconds of those there are, or, where those that have ended had more than that, in the
+    /// kernel's ticks of all, cut off.
     pub cpu_seconds: f64,
     pub resident_bytes: u64,
     /// To and from the disk, as far as the kernel lets us see.
@@ -61,8 +76,10 @@ impl ProcessUse {
             context_switches +=
                 field(&status, "voluntary_ctxt_switches:") + field(&status, "nonvoluntary_ctxt_switches:");
         }
+        let of_all = jiffies as f64 / rustix::param::clock_ticks_per_second() as f64;
+        let of_running = cpu_nanos(pid).unwrap_or(0) as f64 / 1e9;
         Some(ProcessUse {
-            cpu_seconds: jiffies as f64 / rustix::param::clock_ticks_per_second() as f64,
+            cpu_seconds: of_all.max(of_running),
             resident_bytes: pages * rustix::param::page_size() as u64,
             written_bytes: field(&io, "write_bytes:"),
             read_bytes: field(&io, "read_bytes:"),
@@ -71,7 +88,7 @@ impl ProcessUse {
     }
 }
 
-/// CPU time of the threads a process has now, nanoseconds: finer than [`ProcessUse`], which counts in hundredths of a
+/// CPU time of the threads a process has now, nanoseconds: finer than /proc/PID/stat, which counts in hundredths of a
 /// second. `None` if there is no such process or the kernel does not tell.
 #[must_use]
 pub fn cpu_nanos(pid: u32) -> Option<u64> {
@@ -196,6 +213,15 @@ mod tests {
         assert_eq!(listener(&address), Some(std::process::id()));
         drop(listener_here);
         assert_eq!(listener(&address), None);
+    }
+
+    #[test]
+    fn who_waits_is_not_busy() {
+        let before = CpuTime::of("cpu  10 20 30 1000 500 1 2 7 3 0");
+        let after = CpuTime::of("cpu  110 20 130 2000 700 51 52 107 3 0");
+        let tick = 1.0 / rustix::param::clock_ticks_per_second() as f64;
+        assert!((after.busy_seconds_since(before) - 300.0 * tick).abs() < 1e-9);
+        assert!((after.steal_percent_since(before) - 100.0 * 100.0 / 1600.0).abs() < 1e-9);
     }
 
     #[test]

@@ -99,8 +99,10 @@ impl Watch {
         let ended = self.ended.unwrap_or_else(|| Sample::now(self.pid, self.metrics.as_deref()));
         let records = main_role.map_or(0.0, |role| role.records_per_second * seconds).max(1.0);
         let bytes = main_role.map_or(0.0, |role| role.payload_bytes_per_second * seconds).max(1.0);
+        let own_cpu_seconds = ended.own_cpu_seconds - begun.own_cpu_seconds;
+        let machine_cpu_seconds = (ended.cpu.busy_seconds_since(begun.cpu) - own_cpu_seconds).max(0.0);
         let broker = self.pid.zip(begun.broker.zip(ended.broker)).map(|(pid, (before, after))| {
-            let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
+            let cpu_seconds = (after.cpu_seconds - before.cpu_seconds).max(0.0);
             let switches = after.context_switches.saturating_sub(before.context_switches);
             for second in &mut self.series {
                 second.second -= warm_up_seconds as i64;
@@ -117,12 +119,13 @@ impl Watch {
                 written_bytes: after.written_bytes.saturating_sub(before.written_bytes),
                 read_bytes: after.read_bytes.saturating_sub(before.read_bytes),
                 context_switches_per_record: switches as f64 / records,
+                machine_cpu_seconds: Some(machine_cpu_seconds),
                 series: self.series,
             }
         });
         Used {
             broker,
-            own_cpu_seconds: ended.own_cpu_seconds - begun.own_cpu_seconds,
+            own_cpu_seconds,
             steal_percent: ended.cpu.steal_percent_since(begun.cpu),
             metrics: scrape::growth(&begun.metrics, &ended.metrics),
         }

@@ -143,7 +143,7 @@ impl Kafka {
         command
     }
 
-    /// Formats an empty data directory and starts a broker on it.
+    /// Starts a broker on the data directory, which is formatted before if it is empty.
     ///
     /// # Errors
     /// It does not start.
@@ -152,8 +152,10 @@ impl Kafka {
         let data = data.canonicalize()?;
         let properties = data.with_extension("properties");
         std::fs::write(&properties, Kafka::properties(port, controller_port, &data))?;
-        let mut format = self.program(&[], "kafka.tools.StorageTool");
-        run(format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&properties))?;
+        if !data.join("meta.properties").exists() {
+            let mut format = self.program(&[], "kafka.tools.StorageTool");
+            run(format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&properties))?;
+        }
         let mut server = self.program(JVM, "kafka.Kafka");
         server.arg(&properties);
         Process::start(&server, cpus, &format!("127.0.0.1:{port}"), &data.with_extension("log"))

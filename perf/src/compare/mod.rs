@@ -1,11 +1,14 @@
 //! Brokers by turns: one runs at a time, on the same CPUs and the same disk, each round all of them, so that whatever
 //! happens to the machine happens to all. Medians of the rounds, ratios to Kafka as it comes.
 
+mod footprint;
 mod kafka;
 mod process;
+mod system;
 mod table;
+mod targets;
+mod workloads;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,37 +24,9 @@ use crate::command::measure_line;
 use crate::host::{self, Host, ProcessUse};
 use crate::report::{self, Report};
 use crate::units;
-use crate::wire::control::{Connection, NewTopic};
-
-/// What is measured of every system: name, command line, what it shows.
-const WORKLOADS: &[(&str, &str, &str)] = &[
-    (
-        "throughput-1k",
-        "produce --producers 4 -p 16 -s 1KiB",
-        "1 KiB records, 16 partitions, as fast as it answers",
-    ),
-    (
-        "throughput-100b",
-        "produce --producers 4 -p 16 -s 100",
-        "100-byte records, 16 partitions, as fast as it answers",
-    ),
-    ("latency-1k-5000", "produce --producers 4 -p 16 -s 1KiB -r 5000", "1 KiB records at 5,000 records/s"),
-    (
-        "end-to-end-1k-2000",
-        "end-to-end --producers 4 --consumers 4 -p 16 -s 1KiB -r 2000",
-        "1 KiB records at 2,000 records/s, read at the tail",
-    ),
-    (
-        "consume-1k",
-        "consume --consumers 4 -p 16 -s 1KiB --preload 256MiB",
-        "1 KiB records read from the beginning",
-    ),
-    (
-        "keyed-100b-1000p",
-        "produce --producers 50 -p 1000 -s 100 --keys 100k --linger 5ms -r 5k",
-        "50 producers, 1,000 partitions, 100-byte keyed records at 5,000 records/s, linger 5 ms",
-    ),
-];
+use footprint::Footprint;
+use system::{Kind, Launcher, System, until_topics_can_be_made};
+use workloads::Workload;
 
 /// Linux' default.
 const READ_AHEAD_KIB: u64 = 128;
@@ -67,10 +42,10 @@ pub struct Compare {
     /// A broker of any kind that runs already; may be repeated. It is not started, stopped or emptied.
     #[arg(long, value_name = "HOST:PORT")]
     other: Vec<String>,
-    /// Only these systems, of corelane-flushed, corelane-written, kafka and kafka-flushed.
+    /// Only these systems, of corelane-flushed, corelane-written, null, kafka and kafka-flushed.
     #[arg(long, value_delimiter = ',')]
     systems: Vec<String>,
-    /// Only these workloads.
+    /// Only these workloads; footprint is memory, start and CPU of brokers that do nothing.
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// Rounds; the figures are their medians.
@@ -102,22 +77,6 @@ pub struct Compare {
     options: Vec<String>,
 }
 
-/// One of those that are compared.
-#[derive(Clone, Debug)]
-struct System {
-    name: String,
-    kind: Kind,
-    /// Settings of the topics.
-    topic_configs: &'static [&'static str],
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    Corelane,
-    Kafka,
-    Other(String),
-}
-
 /// What one system showed in one round.
 #[derive(Clone, Debug, Serialize)]
 pub struct Turn {
@@ -128,6 +87,8 @@ pub struct Turn {
     /// Before the first load.
     resident_bytes_idle: Option<u64>,
     reports: Vec<Report>,
+    /// Of Kafka in the first round only: it is slow.
+    footprint: Option<Footprint>,
 }
 
 /// The whole comparison.
@@ -139,7 +100,18 @@ pub struct Comparison {
     settings: Vec<(String, String)>,
     workloads: Vec<(String, String, String)>,
     systems: Vec<String>,
+    /// What the disk's flush takes, as `corelane tune disk` tells it.
+    flush_micros: Option<f64>,
     turns: Vec<Turn>,
+    targets: Vec<targets::Row>,
+}
+
+/// What all turns share.
+struct Session<'a> {
+    options: &'a Compare,
+    workloads: Vec<Workload>,
+    with_footprint: bool,
+    launcher: Launcher<'a>,
 }
 
 /// Runs the comparison and writes its results.
@@ -147,8 +119,8 @@ pub struct Comparison {
 /// # Errors
 /// What stopped it. The results up to there are written all the same.
 pub fn compare(options: &Compare) -> Result<()> {
-    let systems = systems(options)?;
-    let workloads = workloads(options)?;
+    let systems = System::chosen(&options.systems, &options.other)?;
+    let (workloads, with_footprint) = workloads::chosen(&options.workloads)?;
     std::fs::create_dir_all(&options.work).with_context(|| format!("making {}", options.work.display()))?;
     let work = options.work.canonicalize()?;
     let needs_kafka = systems.iter().any(|system| system.kind == Kind::Kafka);
@@ -158,25 +130,37 @@ pub fn compare(options: &Compare) -> Result<()> {
         None => std::env::current_exe().context("this program's own path")?,
     };
     let out = options.out.clone().unwrap_or_else(|| work.join("comparison"));
+    let launcher = Launcher {
+        work: &work,
+        corelane: &corelane,
+        kafka: kafka.as_ref(),
+        cpus: options.broker_cores.as_deref(),
+    };
+    let session = Session { options, workloads, with_footprint, launcher };
+    for warning in host_warnings(kafka.as_ref(), &work) {
+        eprintln!("WARNING: {warning}");
+    }
     let mut comparison = Comparison {
         date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
         host: Host::this(),
         tool: format!("corelane bench {}", env!("CARGO_PKG_VERSION")),
         settings: settings(options, &systems, kafka.as_ref(), &corelane, &work),
-        workloads: workloads.iter().map(|of| (of.0.to_owned(), of.1.to_owned(), of.2.to_owned())).collect(),
+        workloads: session.workloads.iter().map(Workload::described).collect(),
         systems: systems.iter().map(|system| system.name.clone()).collect(),
+        flush_micros: session.flush_micros(),
         turns: Vec::new(),
+        targets: Vec::new(),
     };
-    announce(options, &systems, &workloads);
-    for warning in host_warnings(kafka.as_ref(), &work) {
-        eprintln!("WARNING: {warning}");
-    }
+    session.announce(&systems);
     for round in 1..=options.rounds {
         // another one goes first in each round
         for system in systems.iter().cycle().skip(round as usize - 1).take(systems.len()) {
+            if session.is_left_out(system) {
+                continue;
+            }
             eprintln!("round {round} of {}: {}", options.rounds, system.name);
-            let turn = turn(options, system, &workloads, &work, kafka.as_ref(), &corelane, round)?;
-            comparison.turns.push(turn);
+            comparison.turns.push(session.turn(system, round)?);
+            comparison.targets = targets::rows(&comparison);
             // each time: half an hour's figures outlive whatever stops the rest
             write(&comparison, &out)?;
         }
@@ -202,96 +186,96 @@ fn host_warnings(kafka: Option<&Kafka>, work: &Path) -> Vec<String> {
     warnings
 }
 
-fn systems(options: &Compare) -> Result<Vec<System>> {
-    let system = |name: &str, kind, topic_configs| System { name: name.to_owned(), kind, topic_configs };
-    let mut known = vec![
-        system("corelane-flushed", Kind::Corelane, &[] as &[_]),
-        system("corelane-written", Kind::Corelane, &["corelane.durability=written"]),
-        system("kafka", Kind::Kafka, &[]),
-        system("kafka-flushed", Kind::Kafka, &["flush.messages=1"]),
-    ];
-    for name in &options.systems {
-        ensure!(known.iter().any(|system| system.name == *name), "no system is called {name:?}");
+impl Session<'_> {
+    /// The system makes no run, and nothing else is measured of it.
+    fn is_left_out(&self, system: &System) -> bool {
+        let has_footprint = self.with_footprint && system.has_footprint();
+        !has_footprint && !self.workloads.iter().any(|workload| system.makes(workload))
     }
-    if !options.systems.is_empty() {
-        known.retain(|system| options.systems.contains(&system.name));
-    } else if !options.other.is_empty() {
-        // with brokers of one's own, Kafka need not be fetched
-        known.retain(|system| system.kind == Kind::Corelane);
-    }
-    known.extend(options.other.iter().map(|address| system(address, Kind::Other(address.clone()), &[])));
-    Ok(known)
-}
 
-fn workloads(options: &Compare) -> Result<Vec<(&'static str, &'static str, &'static str)>> {
-    for name in &options.workloads {
-        let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.0).collect();
-        ensure!(
-            names.contains(&name.as_str()),
-            "no workload is called {name:?}; there are {}",
-            names.join(", ")
+    fn announce(&self, systems: &[System]) {
+        let of_run = self.options.duration + self.options.warm_up;
+        let runs = |system: &System| self.workloads.iter().filter(|of| system.makes(of)).count() as u32;
+        let of_system = |system: &System| match system.kind {
+            Kind::Other(_) | Kind::Null => of_run * runs(system),
+            Kind::Corelane | Kind::Kafka => of_run * runs(system) + self.options.heat,
+        };
+        let round: Duration = systems.iter().map(of_system).sum();
+        eprintln!(
+            "{} systems, {} workloads, {} rounds: {} and what starting and filling takes",
+            systems.len(),
+            self.workloads.len() + usize::from(self.with_footprint),
+            self.options.rounds,
+            humantime::format_duration(Duration::from_secs((round * self.options.rounds).as_secs()))
         );
     }
-    let is_wanted =
-        |name: &str| options.workloads.is_empty() || options.workloads.iter().any(|wanted| wanted == name);
-    Ok(WORKLOADS.iter().filter(|workload| is_wanted(workload.0)).copied().collect())
-}
 
-fn announce(options: &Compare, systems: &[System], workloads: &[(&str, &str, &str)]) {
-    let of_run = options.duration + options.warm_up;
-    let started = systems.iter().filter(|system| !matches!(system.kind, Kind::Other(_))).count() as u32;
-    let rounds = of_run * (systems.len() * workloads.len()) as u32 + options.heat * started;
-    eprintln!(
-        "{} systems, {} workloads, {} rounds: {} and what starting and filling takes",
-        systems.len(),
-        workloads.len(),
-        options.rounds,
-        humantime::format_duration(Duration::from_secs((rounds * options.rounds).as_secs()))
-    );
-}
-
-/// One system, from its start to its end.
-fn turn(
-    options: &Compare,
-    system: &System,
-    workloads: &[(&str, &str, &str)],
-    work: &Path,
-    kafka: Option<&Kafka>,
-    corelane: &Path,
-    round: u32,
-) -> Result<Turn> {
-    let data = work.join(format!("data-{}", system.name.replace(['/', ':'], "-")));
-    let (process, address) = match &system.kind {
-        Kind::Other(address) => (None, address.clone()),
-        kind => {
-            empty(&data)?;
-            let (port, controller_port) = (free_port()?, free_port()?);
-            let cpus = options.broker_cores.as_deref();
-            let process = match kind {
-                Kind::Corelane => start_corelane(corelane, port, &data, cpus)?,
-                _ => kafka.context("Kafka is installed")?.start(port, controller_port, &data, cpus)?,
-            };
-            (Some(process), format!("127.0.0.1:{port}"))
+    /// One system, from its start to its end.
+    fn turn(&self, system: &System, round: u32) -> Result<Turn> {
+        let mut turn = Turn {
+            system: system.name.clone(),
+            round,
+            start_up_seconds: None,
+            resident_bytes_idle: None,
+            reports: Vec::new(),
+            footprint: None,
+        };
+        // Kafka's is slow, and no target is held against it
+        let is_due = round == 1 || system.kind == Kind::Corelane;
+        if self.with_footprint && is_due && system.has_footprint() {
+            let taken = Footprint::take(&self.launcher, system)
+                .with_context(|| format!("{} with {}", system.name, workloads::FOOTPRINT))?;
+            eprintln!("  {}: {}", workloads::FOOTPRINT, taken.line());
+            turn.footprint = Some(taken);
         }
-    };
-    let resident = process.as_ref().and_then(|process| ProcessUse::of(process.pid()));
-    until_topics_can_be_made(&address)?;
-    let run = |line: &str, more: &[String]| {
-        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        words.extend(["--bootstrap".to_owned(), address.clone()]);
-        for config in system.topic_configs {
-            words.extend(["--topic-config".to_owned(), (*config).to_owned()]);
+        if self.workloads.iter().any(|workload| system.makes(workload)) {
+            self.runs(system, &mut turn)?;
         }
-        words.extend(more.iter().cloned());
-        measure_line(&words)
-    };
-    if process.is_some() && !options.heat.is_zero() {
-        let heat = [format!("{}ms", options.heat.as_millis())];
-        let more = ["--quiet", "--warm-up", "0s", "--duration"].map(str::to_owned).into_iter().chain(heat);
-        run("end-to-end --producers 4 --consumers 4 -p 16 -s 1KiB", &more.collect::<Vec<_>>())?;
+        Ok(turn)
     }
-    let mut reports = Vec::new();
-    for (name, line, _) in workloads {
+
+    /// All runs of a system, by one broker.
+    fn runs(&self, system: &System, turn: &mut Turn) -> Result<()> {
+        let options = self.options;
+        let place = self.launcher.place(system)?;
+        let process = self.launcher.start(system, &place)?;
+        let address = match &system.kind {
+            Kind::Other(address) => address.clone(),
+            _ => place.address(),
+        };
+        if let Some(process) = process.as_ref().filter(|_| system.kind != Kind::Null) {
+            turn.start_up_seconds = Some(process.start_up.as_secs_f64());
+            turn.resident_bytes_idle = ProcessUse::of(process.pid()).map(|used| used.resident_bytes);
+        }
+        until_topics_can_be_made(&address)?;
+        if matches!(system.kind, Kind::Corelane | Kind::Kafka) && !options.heat.is_zero() {
+            let heat = [format!("{}ms", options.heat.as_millis())];
+            let more =
+                ["--quiet", "--warm-up", "0s", "--duration"].map(str::to_owned).into_iter().chain(heat);
+            let line = "end-to-end --producers 4 --consumers 4 -p 16 -s 1KiB";
+            run(system, &address, line, &more.collect::<Vec<_>>())?;
+        }
+        for workload in self.workloads.iter().filter(|workload| system.makes(workload)) {
+            let mut report = self.quietest(system, &address, workload)?;
+            workload.name.clone_into(&mut report.workload);
+            if let Some(broker) = &mut report.broker {
+                // results are shown to others: where things lie on this machine is nothing to them
+                let work = self.launcher.work.display().to_string();
+                let corelane = self.launcher.corelane.display().to_string();
+                broker.command = broker.command.replace(&work, "WORK").replace(&corelane, "corelane");
+            }
+            turn.reports.push(report);
+        }
+        if let Some(process) = process {
+            process.stop()?;
+            place.empty()?;
+        }
+        Ok(())
+    }
+
+    /// The workload, again if CPU steal spoiled it.
+    fn quietest(&self, system: &System, address: &str, workload: &Workload) -> Result<Report> {
+        let (options, name) = (self.options, workload.name);
         let mut more: Vec<String> = [
             "--quiet".to_owned(),
             "--label".to_owned(),
@@ -305,7 +289,8 @@ fn turn(
         more.extend(options.options.iter().cloned());
         let mut report = None;
         for _ in 0..=options.retries {
-            let made = run(line, &more).with_context(|| format!("{} with {name}", system.name))?;
+            let made = run(system, address, workload.line, &more)
+                .with_context(|| format!("{} with {name}", system.name))?;
             eprintln!("  {name}: {}", table::line(&made));
             if !made.errors.is_empty() {
                 bail!("{} with {name}: the broker answered errors: {:?}", system.name, made.errors);
@@ -316,67 +301,43 @@ fn turn(
                 break;
             }
         }
-        let mut report = report.context("at least one run was made")?;
-        (*name).clone_into(&mut report.workload);
-        if let Some(broker) = &mut report.broker {
-            // results are shown to others: where things lie on this machine is nothing to them
-            let (work, corelane) = (work.display().to_string(), corelane.display().to_string());
-            broker.command = broker.command.replace(&work, "WORK").replace(&corelane, "corelane");
+        report.context("at least one run was made")
+    }
+
+    /// What the disk's flush takes, if a target depends on it and the disk can be measured.
+    fn flush_micros(&self) -> Option<f64> {
+        if !self.workloads.iter().any(|workload| workload.name == targets::LATENCY) {
+            return None;
         }
-        reports.push(report);
-    }
-    let start_up_seconds = process.as_ref().map(|process| process.start_up.as_secs_f64());
-    if let Some(process) = process {
-        process.stop()?;
-        empty(&data)?;
-    }
-    Ok(Turn {
-        system: system.name.clone(),
-        round,
-        start_up_seconds,
-        resident_bytes_idle: resident.map(|used| used.resident_bytes),
-        reports,
-    })
-}
-
-fn start_corelane(binary: &Path, port: u16, data: &Path, cpus: Option<&str>) -> Result<Process> {
-    let mut command = Command::new(binary);
-    command.arg("start").arg("--set").arg(format!("listeners=PLAINTEXT://127.0.0.1:{port}"));
-    command.arg("--set").arg(format!("log.dirs={}", data.display()));
-    command.arg("--set").arg("admin.listener=");
-    Process::start(&command, cpus, &format!("127.0.0.1:{port}"), &data.with_extension("log"))
-}
-
-/// A broker may answer before its controller has settled.
-fn until_topics_can_be_made(address: &str) -> Result<()> {
-    let mut left = 200;
-    loop {
-        let mut control = Connection::open(address)?;
-        let topic =
-            NewTopic { name: "bench-is-it-there", partitions: 1, replication_factor: -1, configs: &[] };
-        match control.create_topic(&topic) {
-            Ok(_) => {
-                control.layout(&[topic.name.to_owned()])?;
-                return control.delete_topics(&[topic.name.to_owned()]);
-            }
-            Err(error) if left == 0 => return Err(error),
-            Err(_) => left -= 1,
+        let measured = flush_micros(self.launcher.corelane, self.launcher.work);
+        if let Err(error) = &measured {
+            eprintln!("WARNING: the disk's flush is not known, and what depends on it not told: {error:#}");
         }
-        std::thread::sleep(Duration::from_millis(100));
+        measured.ok()
     }
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// One run against a system.
+fn run(system: &System, address: &str, line: &str, more: &[String]) -> Result<Report> {
+    let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    words.extend(["--bootstrap".to_owned(), address.to_owned()]);
+    for config in system.topic_configs {
+        words.extend(["--topic-config".to_owned(), (*config).to_owned()]);
+    }
+    words.extend(more.iter().cloned());
+    measure_line(&words)
 }
 
-fn empty(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("emptying {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
+/// Median of the flushes of the disk that holds this folder, each after a write of 16 KiB into blocks that were written
+/// before.
+fn flush_micros(corelane: &Path, folder: &Path) -> Result<f64> {
+    let mut command = Command::new(corelane);
+    command.args(["tune", "disk", "--json", "--size", "256MiB", "--seconds-per-step", "0.5", "--data"]);
+    let output = command.arg(folder).output().with_context(|| format!("starting {}", corelane.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "corelane tune disk: {}", said.lines().last().unwrap_or_default());
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    report["limits"]["commit"]["flush_p50_us"].as_f64().context("corelane tune disk tells no flush")
 }
 
 /// Everything that somebody needs to judge the comparison.
@@ -403,7 +364,7 @@ fn settings(
     if !options.options.is_empty() {
         set("options of every run", options.options.join(" "));
     }
-    for system in systems {
+    for system in systems.iter().filter(|system| system.kind != Kind::Null) {
         let configs = system.topic_configs.join(" ");
         set(
             &format!("{}: topic settings", system.name),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Comparison, Turn};
+use super::{Comparison, Turn, targets};
 use crate::measure::Role;
 use crate::report::{Report, RoleReport};
 use crate::units::{show_bytes, show_count, show_micros};
@@ -29,6 +29,7 @@ const FIGURES: &[Figure] = &[
         of: |run| Some(run.broker.as_ref()?.cpu_micros_per_record),
         show: show_micros,
     },
+    Figure { name: "the machine's, less the generator's", of: machine_cpu_micros, show: show_micros },
     Figure {
         name: "broker CPU per GB",
         of: |run| Some(run.broker.as_ref()?.cpu_seconds_per_gigabyte),
@@ -64,6 +65,12 @@ fn latest_role(run: &Report) -> Option<&RoleReport> {
     run.role(Role::EndToEnd).or_else(|| main_role(run))
 }
 
+/// CPU of the machine per record, that of the load generator left out.
+fn machine_cpu_micros(run: &Report) -> Option<f64> {
+    let records = main_role(run)?.records_per_second * run.measured_seconds;
+    Some(run.broker.as_ref()?.machine_cpu_seconds? * 1e6 / records.max(1.0))
+}
+
 fn written_per_byte(run: &Report) -> Option<f64> {
     let produced = run.role(Role::Produce)?;
     // what was under way at the end counts for neither
@@ -89,7 +96,7 @@ pub fn line(report: &Report) -> String {
 }
 
 /// The runs of a system and workload that count: those that are not noisy, or all if all are.
-fn runs<'a>(comparison: &'a Comparison, system: &str, workload: &str) -> Vec<&'a Report> {
+pub fn runs<'a>(comparison: &'a Comparison, system: &str, workload: &str) -> Vec<&'a Report> {
     let of_system = |turn: &&Turn| turn.system == system;
     let all: Vec<&Report> = comparison
         .turns
@@ -102,7 +109,7 @@ fn runs<'a>(comparison: &'a Comparison, system: &str, workload: &str) -> Vec<&'a
     if quiet.is_empty() { all } else { quiet }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -142,8 +149,16 @@ pub fn markdown(comparison: &Comparison) -> String {
          where no round is left all are taken, and marked noisy instead of held against others. Load generator and broker share the machine. \"written to \
          disk\" is what the kernel charges the broker's process with.\n"
     );
+    let targets = targets::markdown(comparison);
+    if !targets.is_empty() {
+        let _ = writeln!(text, "{targets}");
+    }
     startup(&mut text, comparison, baseline);
     for (workload, line, about) in &comparison.workloads {
+        // not every system makes every run
+        let has_run = |system: &&String| !runs(comparison, system, workload).is_empty();
+        let systems: Vec<String> = systems.iter().filter(has_run).cloned().collect();
+        let systems = &systems;
         let _ = writeln!(text, "\n## {workload}\n\n{about}: `bench {line}`\n");
         let _ = writeln!(text, "| | {} |", systems.join(" | "));
         let _ = writeln!(text, "|---|{}", "---|".repeat(systems.len()));
@@ -183,7 +198,15 @@ pub fn markdown(comparison: &Comparison) -> String {
 }
 
 fn startup(text: &mut String, comparison: &Comparison, baseline: &str) {
-    let systems = &comparison.systems;
+    let is_started = |system: &&String| {
+        let mut turns = comparison.turns.iter().filter(|turn| turn.system == **system);
+        turns.any(|turn| turn.start_up_seconds.is_some())
+    };
+    let systems: Vec<String> = comparison.systems.iter().filter(is_started).cloned().collect();
+    if systems.is_empty() {
+        return;
+    }
+    let systems = &systems;
     let turns =
         |system: &str| comparison.turns.iter().filter(move |turn| turn.system == *system).collect::<Vec<_>>();
     let start =
@@ -191,7 +214,7 @@ fn startup(text: &mut String, comparison: &Comparison, baseline: &str) {
     let idle = |system: &str| {
         median(turns(system).into_iter().filter_map(|turn| Some(turn.resident_bytes_idle? as f64)).collect())
     };
-    let _ = writeln!(text, "| | {} |", systems.join(" | "));
+    let _ = writeln!(text, "## Start\n\n| | {} |", systems.join(" | "));
     let _ = writeln!(text, "|---|{}", "---|".repeat(systems.len()));
     row(
         text,
@@ -232,7 +255,7 @@ fn row(
     let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
 }
 
-fn ratio(ratio: f64) -> String {
+pub fn ratio(ratio: f64) -> String {
     match ratio {
         ratio if ratio >= 10.0 => format!("{ratio:.0}"),
         ratio if ratio >= 0.1 => format!("{ratio:.2}"),

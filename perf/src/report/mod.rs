@@ -189,6 +189,10 @@ pub struct BrokerUse {
     pub written_bytes: u64,
     pub read_bytes: u64,
     pub context_switches_per_record: f64,
+    /// CPU time of the whole machine less the load generator's: the broker's, that of the kernel's own threads (flushes,
+    /// completions of direct I/O), which no process is charged with, and that of whatever else ran.
+    #[serde(default)]
+    pub machine_cpu_seconds: Option<f64>,
     pub series: Vec<BrokerSecond>,
 }
 

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
-    MetadataResponse, RequestHeader, ResponseHeader, TopicName, TransactionalId,
+    DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, RequestHeader,
+    ResponseHeader, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
@@ -274,6 +276,30 @@ impl Connection {
         ensure!(answer.error_code == 0, "ApiVersions answered {}", error_name(answer.error_code));
         let found = answer.finalized_features.iter().find(|found| found.name.as_str() == feature);
         Ok(found.map_or(0, |found| found.max_version_level))
+    }
+
+    /// What the first broker of the cluster is set to, of these settings those that it has.
+    ///
+    /// # Errors
+    /// The broker's refusal.
+    pub fn broker_configs(&mut self, names: &[&str]) -> Result<HashMap<String, String>> {
+        const BROKER: i8 = 4;
+        let no_topics = MetadataRequest::default().with_topics(Some(Vec::new()));
+        let metadata: MetadataResponse = self.ask(ApiKey::Metadata, &[7, 5, 4], &no_topics)?;
+        let node = metadata.brokers.first().context("Metadata answered without a broker")?.node_id.0;
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(string(&node.to_string()))
+            .with_configuration_keys(Some(names.iter().map(|name| string(name)).collect()));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let described: DescribeConfigsResponse = self.ask(ApiKey::DescribeConfigs, &[2, 3, 1], &request)?;
+        let answer = described.results.first().context("DescribeConfigs answered nothing")?;
+        ensure!(answer.error_code == 0, "DescribeConfigs answered {}", error_name(answer.error_code));
+        let told = answer
+            .configs
+            .iter()
+            .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())));
+        Ok(told.collect())
     }
 
     /// The offset at that timestamp (-1: the end, -2: the beginning) of these slots, all led by this broker. Waits for
