@@ -62,6 +62,9 @@ pub struct EndToEndRun {
     load: Load,
     #[command(flatten)]
     consume: Consume,
+    /// How often each record is read: so many sets of --consumers, each of which reads everything.
+    #[arg(long, default_value_t = 1, conflicts_with = "group", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Consumers")]
+    fan_out: u32,
 }
 
 #[derive(Args)]
@@ -156,7 +159,7 @@ fn measure(command: &Command) -> Result<(Report, &Output)> {
             ..Run::new("consume", &of.load)
         },
         Command::EndToEnd(of) => Run {
-            readers: vec![readers(Role::EndToEnd, of.consume.consumers, &of.consume)],
+            readers: vec![readers(Role::EndToEnd, of.consume.consumers, &of.consume); of.fan_out as usize],
             ..Run::new("end-to-end", &of.load)
         },
         Command::Mixed(of) => {

@@ -48,9 +48,7 @@ impl CpuTime {
 /// What a process has used since it began, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ProcessUse {
-    /// Of all its threads: in nanoseconds of those there are, or, where those that have ended had more than that, in the
-    /// kernel's ticks of all, cut off.
-    pub cpu_seconds: f64,
+    pub cpu: CpuUse,
     pub resident_bytes: u64,
     /// To and from the disk, as far as the kernel lets us see.
     pub written_bytes: u64,
@@ -76,15 +74,35 @@ impl ProcessUse {
             context_switches +=
                 field(&status, "voluntary_ctxt_switches:") + field(&status, "nonvoluntary_ctxt_switches:");
         }
-        let of_all = jiffies as f64 / rustix::param::clock_ticks_per_second() as f64;
-        let of_running = cpu_nanos(pid).unwrap_or(0) as f64 / 1e9;
         Some(ProcessUse {
-            cpu_seconds: of_all.max(of_running),
+            cpu: CpuUse { ticks: jiffies, nanos: cpu_nanos(pid).unwrap_or(0) },
             resident_bytes: pages * rustix::param::page_size() as u64,
             written_bytes: field(&io, "write_bytes:"),
             read_bytes: field(&io, "read_bytes:"),
             context_switches,
         })
+    }
+}
+
+/// CPU time of a process since it began, counted twice: finely without the threads that have ended, coarsely with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CpuUse {
+    /// Of all threads there were, of the kernel's clock, which goes a hundred times a second.
+    ticks: u64,
+    /// Of the threads there are.
+    nanos: u64,
+}
+
+impl CpuUse {
+    /// Seconds of CPU since `earlier`: in nanoseconds, unless threads have ended with more than that.
+    #[must_use]
+    pub fn seconds_since(self, earlier: CpuUse) -> f64 {
+        /// User and system time are each cut off to a whole tick, so that two may be of rounding.
+        const ROUNDING: u64 = 2;
+        let second = rustix::param::clock_ticks_per_second() as f64;
+        let ticks = self.ticks.saturating_sub(earlier.ticks);
+        let fine = self.nanos.saturating_sub(earlier.nanos) as f64 / 1e9;
+        if ticks.saturating_sub(ROUNDING) as f64 / second > fine { ticks as f64 / second } else { fine }
     }
 }
 
@@ -222,6 +240,21 @@ mod tests {
         let tick = 1.0 / rustix::param::clock_ticks_per_second() as f64;
         assert!((after.busy_seconds_since(before) - 300.0 * tick).abs() < 1e-9);
         assert!((after.steal_percent_since(before) - 100.0 * 100.0 / 1600.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn threads_that_ended_are_counted_in_ticks() {
+        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+        let before = CpuUse { ticks: 100, nanos: 100 * tick + 7 };
+        let check = |ticks: u64, nanos: u64, expect: u64| {
+            let seconds = CpuUse { ticks, nanos }.seconds_since(before);
+            assert!((seconds * 1e9 - expect as f64).abs() < 1.0, "{ticks} ticks, {nanos} ns: {seconds} s");
+        };
+        check(100, 100 * tick + 9, 2);
+        check(102, 100 * tick + 9, 2);
+        // a thread that had used 50 ticks before has ended, after 10 more
+        check(110, 50 * tick + 7, 10 * tick);
+        check(110, 110 * tick, 10 * tick - 7);
     }
 
     #[test]

@@ -66,6 +66,11 @@ impl<'a> Run<'a> {
     pub fn producers(&self) -> Option<&'a Produce> {
         self.writes.then_some(self.produce)
     }
+
+    /// How often each record that is written is read at the tail.
+    fn tails(&self) -> usize {
+        self.readers.iter().filter(|readers| readers.role == Role::EndToEnd).count()
+    }
 }
 
 /// Consumers of one role.
@@ -340,18 +345,19 @@ impl<'a> Running<'a> {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        if !self.run.readers.iter().any(|readers| readers.role == Role::EndToEnd) {
+        let copies = self.run.tails() as u64;
+        if copies == 0 {
             return;
         }
         let deadline = Instant::now() + ARRIVAL;
         while !is_failed(&self.shared) {
-            let acknowledged = self.shared.acknowledged.load(Ordering::Relaxed);
+            let due = self.shared.acknowledged.load(Ordering::Relaxed) * copies;
             let received = self.shared.received.load(Ordering::Relaxed);
-            if received >= acknowledged {
+            if received >= due {
                 break;
             }
             if Instant::now() > deadline {
-                let missing = acknowledged - received;
+                let missing = due - received;
                 self.warnings.push(format!(
                     "{missing} acknowledged records had not come {} s later",
                     ARRIVAL.as_secs()
@@ -726,6 +732,9 @@ fn settings(run: &Run<'_>) -> BTreeMap<String, String> {
     }
     if produce.headers > 0 {
         set("headers", format!("{} of {} B", produce.headers, produce.header_bytes));
+    }
+    if run.tails() > 1 {
+        set("fan-out", run.tails().to_string());
     }
     for readers in &run.readers {
         set(&format!("{} consumers", readers.role.name()), readers.count.to_string());

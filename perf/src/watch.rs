@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::{self, CpuTime, ProcessUse};
+use crate::host::{self, CpuTime, CpuUse, ProcessUse};
 use crate::options::Target;
 use crate::report::{BrokerSecond, BrokerUse, RoleReport};
 use crate::scrape;
@@ -33,7 +33,7 @@ pub struct Used {
 struct Sample {
     cpu: CpuTime,
     broker: Option<ProcessUse>,
-    own_cpu_seconds: f64,
+    own_cpu: CpuUse,
     metrics: BTreeMap<String, f64>,
 }
 
@@ -77,7 +77,7 @@ impl Watch {
         if seconds > 0.5 {
             self.series.push(BrokerSecond {
                 second: (before as f64 / 1e9).round() as i64,
-                cores: (used.cpu_seconds - last.cpu_seconds) / seconds,
+                cores: used.cpu.seconds_since(last.cpu) / seconds,
                 resident_bytes: used.resident_bytes,
                 written_bytes: used.written_bytes.saturating_sub(last.written_bytes),
             });
@@ -99,10 +99,10 @@ impl Watch {
         let ended = self.ended.unwrap_or_else(|| Sample::now(self.pid, self.metrics.as_deref()));
         let records = main_role.map_or(0.0, |role| role.records_per_second * seconds).max(1.0);
         let bytes = main_role.map_or(0.0, |role| role.payload_bytes_per_second * seconds).max(1.0);
-        let own_cpu_seconds = ended.own_cpu_seconds - begun.own_cpu_seconds;
+        let own_cpu_seconds = ended.own_cpu.seconds_since(begun.own_cpu);
         let machine_cpu_seconds = (ended.cpu.busy_seconds_since(begun.cpu) - own_cpu_seconds).max(0.0);
         let broker = self.pid.zip(begun.broker.zip(ended.broker)).map(|(pid, (before, after))| {
-            let cpu_seconds = (after.cpu_seconds - before.cpu_seconds).max(0.0);
+            let cpu_seconds = after.cpu.seconds_since(before.cpu);
             let switches = after.context_switches.saturating_sub(before.context_switches);
             for second in &mut self.series {
                 second.second -= warm_up_seconds as i64;
@@ -137,7 +137,7 @@ impl Sample {
         Sample {
             cpu: CpuTime::now(),
             broker: pid.and_then(ProcessUse::of),
-            own_cpu_seconds: ProcessUse::of(std::process::id()).map_or(0.0, |used| used.cpu_seconds),
+            own_cpu: ProcessUse::of(std::process::id()).unwrap_or_default().cpu,
             metrics: metrics.and_then(|address| scrape::scrape(address).ok()).unwrap_or_default(),
         }
     }

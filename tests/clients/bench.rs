@@ -54,13 +54,13 @@ fn compare(scratch: &Path) {
         "0s",
     ]);
     command
-        .args(["--workloads", "throughput-1k,end-to-end-1k-2000"])
+        .args(["--workloads", "throughput-1k,tail-1k-2000-unread,tail-1k-2000,footprint"])
         .arg("--work")
         .arg(clients())
         .arg("--out")
         .arg(&out);
     let said = run(command).text();
-    for system in ["corelane-flushed", "corelane-written", "kafka", "kafka-flushed"] {
+    for system in ["corelane-flushed", "corelane-written", "null", "kafka", "kafka-flushed"] {
         assert!(said.contains(&format!("round 1 of 1: {system}\n")), "{said}");
     }
     let read = |extension: &str| std::fs::read_to_string(out.with_extension(extension)).expect("a result");
@@ -68,19 +68,26 @@ fn compare(scratch: &Path) {
     assert!(table.contains("| records/s |") && table.contains("server.properties"), "{table}");
     let json: serde_json::Value = serde_json::from_str(&read("json")).expect("JSON");
     let turns = json["turns"].as_array().expect("turns");
-    assert_eq!(turns.len(), 4);
+    assert_eq!(turns.len(), 5);
     for turn in turns {
         let reports = turn["reports"].as_array().expect("reports");
-        assert_eq!(reports.len(), 2, "{turn}");
-        assert!(
-            number(&turn["start_up_seconds"]) > 0.0 && number(&turn["resident_bytes_idle"]) > 1e6,
-            "{turn}"
-        );
+        let keeps_nothing = turn["system"] == "null";
+        let as_it_comes = turn["system"] == "corelane-flushed" || turn["system"] == "kafka";
+        assert_eq!(reports.len(), if as_it_comes { 3 } else { 1 }, "{turn}");
         for report in reports {
             assert!(number(&report["broker"]["cpu_seconds"]) > 0.0, "{report}");
             let command = report["broker"]["command"].as_str().expect("a command");
-            assert!(command.contains("WORK/data-"), "no paths of this machine: {command}");
+            assert!(keeps_nothing || command.contains("WORK/data-"), "no paths of this machine: {command}");
         }
+        if !keeps_nothing {
+            let (start, idle) = (number(&turn["start_up_seconds"]), number(&turn["resident_bytes_idle"]));
+            assert!(start > 0.0 && idle > 1e6, "{turn}");
+        }
+        assert_eq!(turn["footprint"].is_object(), as_it_comes, "{turn}");
     }
+    let targets = json["targets"].as_array().expect("targets");
+    let told: Vec<_> = targets.iter().filter_map(|row| row["what"].as_str()).collect();
+    let of_footprint = told.iter().filter(|what| what.contains("idle") || what.starts_with("start")).count();
+    assert!(of_footprint == 5 && told.iter().any(|what| what.contains("produced")), "{told:?}");
     assert!(read("html").contains("corelane-flushed"));
 }

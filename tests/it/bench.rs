@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::harness::{Broker, Setup};
+use crate::harness::{Broker, Setup, TempDir};
 use crate::load::{bench, every_kind_and_codec, groups, number, role, transactions};
 use crate::wire::Wire;
 
@@ -71,6 +71,43 @@ fn the_broker_s_process_is_found_and_watched() {
     assert!(watched["command"].as_str().is_some_and(|command| command.contains("corelane")), "{watched}");
     assert!(number(&watched["cpu_seconds"]) > 0.0 && number(&watched["written_bytes"]) > 0.0, "{watched}");
     assert!(number(&watched["resident_bytes"]) > 1e6, "{watched}");
+}
+
+#[test]
+fn the_comparison_holds_corelane_against_its_targets() {
+    let scratch = TempDir::new();
+    let out = scratch.path().join("comparison");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    let line = "bench compare --systems corelane-flushed,null --workloads throughput-1k,footprint --rounds 1 \
+                --retries 0 --duration 1s --warm-up 0s --heat 0s";
+    command.args(line.split_whitespace()).arg("--work").arg(scratch.path()).arg("--out").arg(&out);
+    let output = command.output().expect("the built binary runs");
+    let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success() && said.contains("## Targets"), "{said}");
+    let read = |extension: &str| std::fs::read_to_string(out.with_extension(extension)).expect("a result");
+    assert!(read("md").contains("## Targets") && read("html").contains("\"Targets\""));
+    let json: serde_json::Value = serde_json::from_str(&read("json")).expect("JSON");
+
+    let footprint = &json["turns"][0]["footprint"];
+    let of = |name: &str| number(&footprint[name]);
+    assert!(of("start_seconds") > 0.0 && of("start_seconds_partitions") > 0.0, "{footprint}");
+    assert!(of("resident_bytes") > 1e6 && of("resident_bytes_partitions") > 1e6, "{footprint}");
+    assert!((0.0..1.0).contains(&of("idle_cores")), "{footprint}");
+    let shards = std::thread::available_parallelism().expect("CPUs").get();
+    let mib = (256 + 64 + 256 + 64 + 64) * shards + 128;
+    assert_eq!(of("budget_bytes"), (mib << 20) as f64, "what the settings' table says of {shards} shards");
+
+    let rows = json["targets"].as_array().expect("targets");
+    let whats: Vec<_> = rows.iter().filter_map(|row| row["what"].as_str()).collect();
+    assert_eq!(whats.len(), 7, "one of CPU, six of the footprint and its budget: {whats:?}");
+    let cpu = &rows[0];
+    let broker = &cpu["figures"].as_array().expect("figures")[0];
+    assert!(broker[0] == "corelane-flushed" && broker[1].is_object(), "{cpu}");
+    let verdict = cpu["verdict"].to_string();
+    assert!(
+        verdict.contains("kafka has no figure") || verdict.contains("is noisy"),
+        "Kafka was left out: {cpu}"
+    );
 }
 
 #[test]

@@ -86,6 +86,9 @@ pub fn every_kind_and_codec(bootstrap: &str, scratch: &Path) {
         let report = bench(bootstrap, scratch, &line);
         assert_eq!(number(&role(&report, "end-to-end")["records"]), 3_000.0, "acks={acks}");
     }
+    let report = bench(bootstrap, scratch, "end-to-end -p 4 --records 3000 --warm-up 0s --fan-out 3");
+    assert_eq!(number(&role(&report, "produce")["records"]), 3_000.0);
+    assert_eq!(number(&role(&report, "end-to-end")["records"]), 9_000.0, "each record is read three times");
     // at a fixed rate every record that is due is sent
     let report = bench(bootstrap, scratch, "produce -r 1000 -d 2s --warm-up 1s --threads 2");
     let measured = number(&role(&report, "produce")["records"]);

@@ -131,10 +131,10 @@ fn idle_cores(pid: u32, address: &str) -> Result<f64> {
     // each has had an answer, so the broker has taken it in
     let _connections: Vec<Connection> =
         (0..CONNECTIONS).map(|_| Connection::open(address)).collect::<Result<_>>()?;
-    let (before, begun) = (used(pid)?.cpu_seconds, Instant::now());
+    let (before, begun) = (used(pid)?.cpu, Instant::now());
     thread::sleep(WATCHED);
-    let after = used(pid)?.cpu_seconds;
-    Ok((after - before).max(0.0) / begun.elapsed().as_secs_f64())
+    let after = used(pid)?.cpu;
+    Ok(after.seconds_since(before) / begun.elapsed().as_secs_f64())
 }
 
 /// What a corelane broker may hold in memory by its settings.

@@ -403,5 +403,5 @@ fn write(comparison: &Comparison, out: &Path) -> Result<()> {
     save(&with("md"), &markdown)?;
     save(&with("json"), &(serde_json::to_string(comparison)? + "\n"))?;
     let medians: Vec<Report> = table::medians(comparison).into_iter().cloned().collect();
-    report::write_page(&with("html"), &medians)
+    report::write_page_with(&with("html"), &medians, targets::table(comparison).as_slice())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::kafka::Kafka;
 use super::process::Process;
-use super::workloads::Workload;
+use super::workloads::{By, Workload};
 use crate::wire::control::{Connection, NewTopic};
 
 /// Partitions of the null broker's topics: those of the workloads that it makes.
@@ -67,7 +67,11 @@ impl System {
 
     #[must_use]
     pub fn makes(&self, workload: &Workload) -> bool {
-        self.kind != Kind::Null || workload.with_null
+        match workload.by {
+            By::BrokersAndNull => true,
+            By::Brokers => self.kind != Kind::Null,
+            By::AsTheyCome => self.kind != Kind::Null && self.topic_configs.is_empty(),
+        }
     }
 
     /// Whether its footprint is taken: of each program once, as topics' settings say nothing of an idle broker.

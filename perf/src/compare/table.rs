@@ -149,9 +149,13 @@ pub fn markdown(comparison: &Comparison) -> String {
          where no round is left all are taken, and marked noisy instead of held against others. Load generator and broker share the machine. \"written to \
          disk\" is what the kernel charges the broker's process with.\n"
     );
-    let targets = targets::markdown(comparison);
-    if !targets.is_empty() {
-        let _ = writeln!(text, "{targets}");
+    if let Some(targets) = targets::table(comparison) {
+        let _ = writeln!(text, "## {}\n\n{}\n", targets.title, targets.note);
+        let _ = writeln!(text, "| {} |\n|{}", targets.head.join(" | "), "---|".repeat(targets.head.len()));
+        for row in &targets.rows {
+            let _ = writeln!(text, "| {} |", row.join(" | "));
+        }
+        text.push('\n');
     }
     startup(&mut text, comparison, baseline);
     for (workload, line, about) in &comparison.workloads {

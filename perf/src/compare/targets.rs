@@ -9,11 +9,14 @@ use super::footprint::Footprint;
 use super::table::{median, ratio, runs};
 use super::{Comparison, Turn};
 use crate::measure::Role;
-use crate::report::{Latency, Report};
+use crate::report::{Latency, Report, Table};
 use crate::units::{show_count, show_micros};
 
 /// The run whose latency is held against a target, where the disk's flush is fast.
 pub const LATENCY: &str = "latency-1k-5000";
+/// The same producers without consumers and with them.
+const TAIL_UNREAD: &str = "tail-1k-2000-unread";
+const TAIL: &str = "tail-1k-2000";
 /// The disk on which latencies are held against Kafka's, which waits for no flush: one whose own takes less.
 const FLUSH_MICROS_MAX: f64 = 200.0;
 
@@ -237,17 +240,19 @@ fn cpu_micros(run: &Report) -> Option<f64> {
     Some(run.broker.as_ref()?.cpu_micros_per_record)
 }
 
-/// What reading at the tail costs a broker: its CPU per record with consumers, less that of the same producers without
-/// them in the same round.
+/// What reading at the tail costs a broker, microseconds of CPU for each record received: what it uses a second with
+/// consumers, less that of the same producers without them in the same round.
 fn tail_cpu_micros(comparison: &Comparison) -> [Sample; 4] {
     SYSTEMS.map(|system| {
         let of_turn = |turn: &Turn| {
             let run = |name: &str| turn.reports.iter().find(|report| report.workload == name);
-            let (with, without) = (run("end-to-end-1k-2000")?, run("produce-1k-2000")?);
-            Some((cpu_micros(with)? - cpu_micros(without)?, with.is_noisy || without.is_noisy))
+            let (read, unread) = (run(TAIL)?, run(TAIL_UNREAD)?);
+            let received = read.role(Role::EndToEnd)?.records_per_second;
+            let cores = read.broker.as_ref()?.cores - unread.broker.as_ref()?.cores;
+            (received > 0.0).then(|| (cores * 1e6 / received, read.is_noisy || unread.is_noisy))
         };
         match sample(&turns(comparison, system).filter_map(of_turn).collect::<Vec<_>>()) {
-            // it is lost in what the rounds differ by
+            // it is lost in what the runs differ by
             Sample::Quiet(value) | Sample::Noisy(value) if value <= 0.0 => Sample::Absent,
             sample => sample,
         }
@@ -413,23 +418,20 @@ fn footprint(comparison: &Comparison) -> Vec<Target> {
 
 /// Budgets are set in powers of two.
 fn show_mib(bytes: f64) -> String {
-    format!("{:.1} MiB", bytes / MIB)
+    let mib = bytes / MIB;
+    if mib < 100.0 { format!("{mib:.1} MiB") } else { format!("{mib:.0} MiB") }
 }
 
-/// The table; nothing if nothing of it was measured.
-pub fn markdown(comparison: &Comparison) -> String {
-    if comparison.targets.is_empty() {
-        return String::new();
-    }
-    let mut text = String::from("## Targets\n\n");
-    let _ = writeln!(text, "{}\n", about(comparison));
-    let _ = writeln!(text, "| what | target | {} | ratios | |", SYSTEMS.join(" | "));
-    let _ = writeln!(text, "|---|---|{}---|---|", "---|".repeat(SYSTEMS.len()));
-    for row in &comparison.targets {
-        let cells = row.cells();
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
-    }
-    text
+/// The table; `None` if nothing of it was measured.
+pub fn table(comparison: &Comparison) -> Option<Table> {
+    let head = ["what", "target"].into_iter().chain(SYSTEMS).chain(["ratios", "verdict"]);
+    let is_there = !comparison.targets.is_empty();
+    is_there.then(|| Table {
+        title: "Targets".to_owned(),
+        note: about(comparison),
+        head: head.map(str::to_owned).collect(),
+        rows: comparison.targets.iter().map(Row::cells).collect(),
+    })
 }
 
 /// What the reader must know of it.
@@ -472,6 +474,7 @@ impl Row {
 mod tests {
     use super::Sample::{Absent, Noisy, Quiet};
     use super::*;
+    use crate::compare::workloads::WORKLOADS;
 
     fn judged(
         samples: [Sample; 4],
@@ -569,6 +572,14 @@ mod tests {
         assert_eq!(sample(&[]), Absent);
         assert_eq!(sample(&[(1.0, false), (9.0, true), (3.0, false)]), Quiet(2.0));
         assert_eq!(sample(&[(1.0, true), (9.0, true), (3.0, true)]), Noisy(3.0));
+    }
+
+    #[test]
+    fn every_run_that_a_target_names_is_made() {
+        let names = ["throughput-1k", "throughput-100b", "keyed-100b-1000p-full", LATENCY, TAIL, TAIL_UNREAD];
+        for name in names {
+            assert!(WORKLOADS.iter().any(|workload| workload.name == name), "{name}");
+        }
     }
 
     #[test]

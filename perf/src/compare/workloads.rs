@@ -10,8 +10,18 @@ pub struct Workload {
     pub line: &'static str,
     /// What it shows.
     pub about: &'static str,
-    /// The null broker makes it too: a target is held against it, and nothing has to be kept for it.
-    pub with_null: bool,
+    pub by: By,
+}
+
+/// Which systems make a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum By {
+    /// All but the null broker, which keeps nothing that could be read.
+    Brokers,
+    /// The null broker too: a target is held against it.
+    BrokersAndNull,
+    /// Only those without settings of their own for topics; of the others no target speaks.
+    AsTheyCome,
 }
 
 impl Workload {
@@ -26,34 +36,52 @@ impl Workload {
 pub const FOOTPRINT: &str = "footprint";
 
 const fn workload(name: &'static str, line: &'static str, about: &'static str) -> Workload {
-    Workload { name, line, about, with_null: false }
+    Workload { name, line, about, by: By::Brokers }
 }
 
-const fn with_null(of: Workload) -> Workload {
-    Workload { with_null: true, ..of }
+const fn by(by: By, of: Workload) -> Workload {
+    Workload { by, ..of }
 }
 
 pub const WORKLOADS: &[Workload] = &[
-    with_null(workload(
-        "throughput-1k",
-        "produce --producers 4 -p 16 -s 1KiB",
-        "1 KiB records, 16 partitions, as fast as it answers",
-    )),
-    with_null(workload(
-        "throughput-100b",
-        "produce --producers 4 -p 16 -s 100",
-        "100-byte records, 16 partitions, batches of 16 KiB, as fast as it answers",
-    )),
+    by(
+        By::BrokersAndNull,
+        workload(
+            "throughput-1k",
+            "produce --producers 4 -p 16 -s 1KiB",
+            "1 KiB records, 16 partitions, as fast as it answers",
+        ),
+    ),
+    by(
+        By::BrokersAndNull,
+        workload(
+            "throughput-100b",
+            "produce --producers 4 -p 16 -s 100",
+            "100-byte records, 16 partitions, batches of 16 KiB, as fast as it answers",
+        ),
+    ),
     workload(
         "latency-1k-5000",
         "produce --producers 4 -p 16 -s 1KiB -r 5000",
         "1 KiB records at 5,000 records/s",
     ),
-    // the next two are one after the other: the second less the first is what reading costs
-    workload(
-        "produce-1k-2000",
-        "produce --producers 4 -p 16 -s 1KiB -r 2000",
-        "1 KiB records at 2,000 records/s, the producers of end-to-end-1k-2000 without its consumers",
+    // One after the other: the second less the first is what reading costs. That is little beside what writing costs and
+    // differs by, so each record is read eight times.
+    by(
+        By::AsTheyCome,
+        workload(
+            "tail-1k-2000-unread",
+            "produce --producers 4 -p 16 -s 1KiB -r 2000",
+            "1 KiB records at 2,000 records/s, read by nobody",
+        ),
+    ),
+    by(
+        By::AsTheyCome,
+        workload(
+            "tail-1k-2000",
+            "end-to-end --producers 4 --consumers 4 --fan-out 8 -p 16 -s 1KiB -r 2000",
+            "the same, each record read at the tail eight times",
+        ),
     ),
     workload(
         "end-to-end-1k-2000",

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub use html::write_page;
+pub use html::{Table, write_page, write_page_with};
 pub use text::summary;
 
 use crate::host::Host;
