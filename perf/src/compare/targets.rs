@@ -358,61 +358,45 @@ fn footprint(comparison: &Comparison) -> Vec<Target> {
         Sample::Noisy(value) => Sample::Quiet(value),
         sample => sample,
     });
-    let of = |what, says: &str, samples, limits, show| Target {
+    let run = Target {
+        what: "resident memory, at most, up to the end of the run of 1 KiB records on 16 partitions",
+        says: budget.map_or("within the budget".to_owned(), |budget| {
+            format!("within the budget, {} as it is set", show_mib(budget))
+        }),
+        samples: memory_of_runs,
+        limits: within("the budget", budget),
+        unless: None,
+        show: show_mib,
+    };
+    let of = |what, (says, limit): (&str, f64), samples, show| Target {
         what,
-        says: says.to_owned(),
+        says: format!("at most {says}"),
         samples,
-        limits,
+        limits: within("the limit", limit),
         unless: None,
         show,
     };
-    let limit = "the limit";
+    let memory = |of: fn(&Footprint) -> f64| of_footprints(comparison, false, of);
+    let time = |of: fn(&Footprint) -> f64| of_footprints(comparison, true, of);
+    let idle = memory(|of| of.resident_bytes as f64);
+    let idle_partitions = memory(|of| of.resident_bytes_partitions as f64);
+    let start = time(|of| of.start_seconds);
+    let start_partitions = time(|of| of.start_seconds_partitions);
     let seconds: fn(f64) -> String = |seconds| show_micros(seconds * 1e6);
+    let share: fn(f64) -> String = |cores| format!("{:.2} %", cores * 100.0);
+    let after_stop = "start to the first answer, 1,000 partitions, after a clean stop";
     vec![
-        of(
-            "resident memory, idle",
-            "at most 40 MiB",
-            of_footprints(comparison, false, |of| of.resident_bytes as f64),
-            within(limit, 40.0 * MIB),
-            show_mib,
-        ),
+        of("resident memory, idle", ("40 MiB", 40.0 * MIB), idle, show_mib),
         of(
             "resident memory, 1,000 idle partitions, started again",
-            "at most 64 MiB",
-            of_footprints(comparison, false, |of| of.resident_bytes_partitions as f64),
-            within(limit, 64.0 * MIB),
+            ("64 MiB", 64.0 * MIB),
+            idle_partitions,
             show_mib,
         ),
-        of(
-            "resident memory, at most, up to the end of the run of 1 KiB records on 16 partitions",
-            &budget.map_or("within the budget".to_owned(), |budget| {
-                format!("within the budget, {} as it is set", show_mib(budget))
-            }),
-            memory_of_runs,
-            within("the budget", budget),
-            show_mib,
-        ),
-        of(
-            "start to the first answer, empty",
-            "at most 100 ms",
-            of_footprints(comparison, true, |of| of.start_seconds),
-            within(limit, 0.1),
-            seconds,
-        ),
-        of(
-            "start to the first answer, 1,000 partitions, after a clean stop",
-            "at most 2 s",
-            of_footprints(comparison, true, |of| of.start_seconds_partitions),
-            within(limit, 2.0),
-            seconds,
-        ),
-        of(
-            "CPU with 100 idle connections",
-            "at most 1 % of a core",
-            of_footprints(comparison, true, |of| of.idle_cores),
-            within(limit, 0.01),
-            |cores| format!("{:.2} %", cores * 100.0),
-        ),
+        run,
+        of("start to the first answer, empty", ("100 ms", 0.1), start, seconds),
+        of(after_stop, ("2 s", 2.0), start_partitions, seconds),
+        of("CPU with 100 idle connections", ("1 % of a core", 0.01), time(|of| of.idle_cores), share),
     ]
 }
 
