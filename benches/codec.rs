@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
 use corelane::log::offset_index::OffsetIndex;
-use corelane::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId};
+use corelane::model::{ErrorCode, LeaderEpoch, NodeId, Offset, TopicId};
 use corelane::protocol::api::Api;
 use corelane::protocol::batch::{self, BatchHeader, Batches, HEADER_BYTES};
 use corelane::protocol::codec;
@@ -131,7 +131,7 @@ fn fetch_responses(bench: &Bench) {
                 last_stable_offset: Offset(1_000_000),
                 log_start_offset: Offset(0),
                 diverging: None,
-                current_leader: Some((BrokerId(1), LeaderEpoch(3))),
+                current_leader: Some((NodeId(1), LeaderEpoch(3))),
                 aborted: None,
                 preferred_read_replica: None,
                 records: &records,

@@ -21,7 +21,7 @@ use crate::options::{Consume, Length, Load, Output, Produce, Target, Topics};
 use crate::report::{FORMAT, GeneratorUse, Latency, Report, RoleReport, STEAL_PERCENT_MAX, Second};
 use crate::schedule::Schedule;
 use crate::units::{show_bytes, show_count, show_micros};
-use crate::watch::{Used, Watch};
+use crate::watch::{self, Used, Watch};
 use crate::wire::control::{self, Connection, Layout, NewTopic};
 use crate::wire::{fetch, produce};
 
@@ -237,7 +237,7 @@ impl<'a> Running<'a> {
             series: Series::new(warm_up_seconds),
             watch,
             groups,
-            brokers: layout.brokers.len(),
+            brokers: watch::brokers(&layout.brokers),
             warm_up_seconds,
             warnings,
         })

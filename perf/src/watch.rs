@@ -1,6 +1,6 @@
 //! The machine and the broker's process, watched while a run lasts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{self, CpuTime, CpuUse, ProcessUse};
 use crate::options::Target;
@@ -41,6 +41,18 @@ struct Sample {
 #[must_use]
 pub fn broker_pid(target: &Target) -> Option<u32> {
     target.pid.or_else(|| host::listener(&target.bootstrap))
+}
+
+/// How many brokers there are at these addresses. A process on this machine is one, wherever it listens: the shards of a
+/// broker may have ports of their own.
+#[must_use]
+pub fn brokers<'a>(addresses: impl IntoIterator<Item = &'a String>) -> usize {
+    let addresses: BTreeSet<&String> = addresses.into_iter().collect();
+    if addresses.len() < 2 {
+        return addresses.len();
+    }
+    let known = addresses.into_iter().map(|address| host::listener(address).ok_or(address));
+    known.collect::<BTreeSet<_>>().len()
 }
 
 impl Watch {

@@ -14,6 +14,7 @@ use crate::config::{Config, Severity};
 use crate::partition::MESH_DEPTH;
 use crate::reactor::{self, Cores};
 use crate::server::Limits;
+use addresses::ShardPorts;
 use node::NodePlan;
 use stop::StopSignal;
 
@@ -45,7 +46,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
     let loggers = logging::start(arguments.log_format, &arguments.log)?;
     let config = load(arguments)?;
     let cores = cores(arguments, &config)?;
+    let shards = cores.count().map_err(|error| error.to_string())?;
     let addresses = addresses::listeners(&config)?;
+    let shard_ports = ShardPorts::bind(&config, &addresses, shards)?;
     let admin_addresses = addresses::admin(&config, &addresses)?;
     let directories =
         Directories::prepare(&config.log_dirs, config.node_id, || uuid::Uuid::new_v4().as_u128())
@@ -63,6 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), String> {
         config,
         core_list,
         addresses,
+        shard_ports,
         admin_addresses,
         started_ms,
         directories,

@@ -16,7 +16,7 @@ use crate::coordinator::transaction;
 use crate::metadata::setting::split_list;
 use crate::metadata::topic_config::{self, TopicDefaults};
 use crate::metadata::{BrokerSetting, Settings};
-use crate::model::BrokerId;
+use crate::model::{BrokerId, NodeId};
 
 /// Java classes that would refuse requests if they could be loaded.
 const POLICIES: [&str; 3] =
@@ -146,6 +146,14 @@ impl Loader {
     /// The settings together.
     fn build(&mut self) -> Result<Config, ConfigError> {
         let node_id = self.node_id()?;
+        let shard_port_offset = Some(self.number("corelane.shard.port.offset")).filter(|offset| *offset > 0);
+        if shard_port_offset.is_some() && node_id.0 >= NodeId::BROKERS_MAX {
+            let allowed = format!(
+                "must be below {} where corelane.shard.port.offset makes each shard a node to clients",
+                NodeId::BROKERS_MAX
+            );
+            return Err(self.complain("node.id", &allowed));
+        }
         let log_dirs = self.log_dirs()?;
         let listeners = self.listeners()?;
         let admin_listener = self.admin_listener(&listeners)?;
@@ -188,6 +196,7 @@ impl Loader {
             max_connections_per_ip_overrides: self.per_ip_overrides()?,
             connections_max_idle_ms: u64::try_from(self.number::<i64>("connections.max.idle.ms")).ok(),
             connection_handover: self.number("corelane.connection.handover"),
+            shard_port_offset,
             slow_request_ms: Some(self.number("corelane.slow.request.ms")).filter(|ms| *ms > 0),
             fetch_max_bytes: self.number("fetch.max.bytes"),
             groups: self.groups()?,

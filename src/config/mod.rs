@@ -17,6 +17,7 @@ mod load;
 mod log_levels;
 mod nearest;
 mod properties;
+mod shard_ports;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,8 @@ pub struct Config {
     pub slow_request_ms: Option<u64>,
     /// corelane.connection.handover
     pub connection_handover: bool,
+    /// corelane.shard.port.offset; `None`: shards have no ports of their own.
+    pub shard_port_offset: Option<u16>,
     pub fetch_max_bytes: usize,
     /// group.*, offsets.retention.*
     pub groups: group::Settings,

@@ -206,6 +206,17 @@ pub const TABLE: &[Row] = &[
          to their segments; 0 writes every partition by itself.",
     ),
     row(
+        "corelane.shard.port.offset",
+        ConfigType::Int,
+        Some("0"),
+        Valid::Between(0, 65_535),
+        Effect::InForce,
+        "Ports of the shards' own: shard i of each listener also listens on the listener's port + this + i, and tells clients \
+         the advertised port + this + i (port 0 in listeners: any free ports). Clients then see each shard as a node, shard i \
+         as node.id + i * 1000000, and send a request to the shard that has the partition. All of these ports must be open to \
+         clients. 0: one port for all shards.",
+    ),
+    row(
         "corelane.shard.producer.state.bytes",
         ConfigType::Long,
         Some("67108864"),

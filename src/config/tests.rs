@@ -72,7 +72,7 @@ fn every_setting_arrives() {
          log.retention.check.interval.ms=20\ncorelane.shard.request.bytes=2000000\n\
          corelane.shard.tail.cache.bytes=2000001\ncorelane.shard.journal.bytes=2000004\ncorelane.shard.read.ahead.bytes=2000002\n\
          corelane.shard.producer.state.bytes=2000003\ncorelane.disk.reserve.bytes=25\ncorelane.cores=0-1\n\
-         corelane.spin.us=26\ncorelane.durability=written\nadmin.listener=[::1]:27\n\
+         corelane.shard.port.offset=30\ncorelane.spin.us=26\ncorelane.durability=written\nadmin.listener=[::1]:27\n\
          transaction.state.log.min.isr=28\ntransaction.partition.verification.enable=false\n",
     );
     assert_eq!(config.node_id, BrokerId(7));
@@ -112,6 +112,7 @@ fn every_setting_arrives() {
     };
     assert_eq!(config.shard, shard);
     assert_eq!(config.disk_reserve_bytes, 25);
+    assert_eq!(config.shard_port_offset, Some(30));
     assert_eq!((config.cores.as_deref(), config.spin_us), (Some("0-1"), 26));
     let admin = AdminListener { host: "::1".to_owned(), port: 27, is_set: true };
     assert_eq!(config.admin_listener, Some(admin));
@@ -476,6 +477,67 @@ fn knows_which_listeners_anybody_can_use() {
         let (config, _) = load(&format!("listeners=PLAINTEXT://{host}:9092"), &[]).unwrap();
         assert_eq!(!config.open_listeners().is_empty(), open, "{host}");
     }
+}
+
+#[test]
+fn shards_have_ports_where_there_is_room() {
+    let on = |offset: u16, listeners: &str| {
+        format!(
+            "corelane.shard.port.offset={offset}\nlisteners={listeners}\n\
+             listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT\n"
+        )
+    };
+    let (one, two) = ("A://localhost:9092", "A://localhost:9092,B://localhost:9192");
+    for (text, shards, expect) in [
+        (String::new(), 5000, ""),
+        (on(0, two), 5000, ""),
+        (on(1000, one), 4, ""),
+        (on(1000, two), 100, ""),
+        (on(1000, "A://:0"), 2000, ""),
+        (on(1000, "A://127.0.0.1:9092,B://127.0.0.2:10093"), 4, ""),
+        (on(1000, two), 101, "A of shard 100 needs port 10192, and so does a shard of B"),
+        (on(98, two), 2, ""),
+        (on(98, two), 3, "A of shard 2 needs port 9192, which the listener B has"),
+        (on(98, "A://:9092,B://localhost:9192"), 3, "A of shard 2 needs port 9192, which the listener B has"),
+        (on(551, one), 2, "A of shard 1 needs port 9644, which admin.listener has"),
+        (on(551, one) + "admin.listener=none", 2, ""),
+        (on(56_440, one), 4, ""),
+        (on(56_440, one), 5, "A listens on port 9092, and shard 4 would have port 65536, above 65535"),
+        (
+            on(1000, one) + "advertised.listeners=A://there:64530",
+            8,
+            "A is advertised with port 64530, and shard 7 would have port 65537, above 65535",
+        ),
+        (on(1, "A://:0"), 2147, ""),
+        (on(1, "A://:0"), 2148, "clients can tell at most 2147 shards apart"),
+    ] {
+        let config = load(&text, &[]).unwrap().0;
+        let offset = config.shard_port_offset.unwrap_or(0);
+        let expect = match expect {
+            "" => Ok(()),
+            what => Err(ConfigError(format!(
+                "invalid value {offset} for corelane.shard.port.offset: {what}; choose another, or 0 for none"
+            ))),
+        };
+        assert_eq!(config.check_shard_ports(shards), expect, "{shards} shards: {text}");
+    }
+
+    let config = load(&(on(1000, two) + "advertised.listeners=A://there:19092"), &[]).unwrap().0;
+    let told = |listener: &Listener| {
+        let port = listener.shard_port(1000, 3);
+        (port, listener.advertised_shard_port(1000, 3, port))
+    };
+    assert_eq!(config.listeners.iter().map(told).collect::<Vec<_>>(), [(10_095, 20_095), (10_195, 10_195)]);
+    let any = &load(&on(1000, "A://:0"), &[]).unwrap().0.listeners[0];
+    assert_eq!((any.shard_port(1000, 3), any.advertised_shard_port(1000, 3, 4711)), (0, 4711));
+
+    assert_eq!(
+        error("node.id=1000000\ncorelane.shard.port.offset=1"),
+        "server.properties:1: invalid value 1000000 for node.id: must be below 1000000 where \
+         corelane.shard.port.offset makes each shard a node to clients"
+    );
+    assert_eq!(config.shard_port_offset, Some(1000));
+    assert_eq!(load("node.id=1000000", &[]).unwrap().0.shard_port_offset, None);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::incremental_alter_configs::{Alterable, Named, alter, alterable, named_twice};
+use super::incremental_alter_configs::{Alterable, Named, alter, alterable, named, named_twice};
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::{Broker, control};
@@ -18,12 +18,12 @@ use crate::protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, request) = request.decode::<AlterConfigsRequest>()?;
     let named: Vec<Named> = (request.resources.iter())
-        .map(|resource| (resource.resource_type, resource.resource_name.as_str()))
+        .map(|resource| named(&broker, resource.resource_type, &resource.resource_name))
         .collect();
     let twice = named_twice(&named);
     let plans = (request.resources.iter().zip(&named))
         .map(|(resource, named)| {
-            let Alterable::Stored(asked) = alterable(&broker, &context, *named, &twice)? else {
+            let Alterable::Stored(asked) = alterable(&broker, &context, named, &twice)? else {
                 let text = "unknown resource type 8: log levels change with IncrementalAlterConfigs only";
                 return Err((ErrorCode::InvalidRequest, text.to_owned()));
             };

@@ -8,12 +8,13 @@ use std::rc::Rc;
 use super::authorize::{Operation, Resource, allowed};
 use super::create_topics::patience;
 use super::elect_leaders::partitions_decided;
+use super::endpoint::broker_of;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
 use super::{Broker, control};
-use crate::metadata::{PartitionRef, Reassignment};
-use crate::model::{BrokerId, ErrorCode};
+use crate::metadata::{Image, PartitionRef, Reassignment};
+use crate::model::ErrorCode;
 use crate::protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
 };
@@ -23,7 +24,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let (context, request) = request.decode::<AlterPartitionReassignmentsRequest>()?;
     let decided = if allowed(&context, Operation::Alter, Resource::Cluster) {
         let control = control::Request::ReassignPartitions {
-            partitions: asked(&request).collect(),
+            partitions: asked(&broker.shard.image(), &request),
             may_change_replication_factor: request.allow_replication_factor_change,
         };
         partitions_decided(broker.control(control, patience(request.timeout_ms)).await)
@@ -41,7 +42,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
             error,
             message: None,
         };
-        asked(&request).map(failed).collect()
+        asked(&broker.shard.image(), &request).into_iter().map(failed).collect()
     });
     for result in &results {
         note(&mut first_error, result.error);
@@ -55,14 +56,15 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     Ok(context.reply(response.with_responses(topics), first_error))
 }
 
-fn asked(request: &AlterPartitionReassignmentsRequest) -> impl Iterator<Item = Reassignment> {
-    request.topics.iter().flat_map(|topic| {
+fn asked(image: &Image, request: &AlterPartitionReassignmentsRequest) -> Vec<Reassignment> {
+    let asked = request.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|partition| Reassignment {
             partition: PartitionRef { topic: topic.name.to_string(), index: partition.partition_index },
             replicas: (partition.replicas.as_ref())
-                .map(|replicas| replicas.iter().map(|id| BrokerId(id.0)).collect()),
+                .map(|replicas| replicas.iter().map(|id| broker_of(image, id.0)).collect()),
         })
-    })
+    });
+    asked.collect()
 }
 
 fn told(result: control::PartitionResult) -> ReassignablePartitionResponse {

@@ -42,6 +42,8 @@ pub struct ConnectionContext {
     /// The listener the client came in by: it is told of endpoints of this name.
     pub listener: Arc<str>,
     pub peer: SocketAddr,
+    /// The shard by whose own port the client came in: that is the node it speaks to, wherever the connection lives now.
+    pub entrance: Option<ShardId>,
     /// Which shard its requests are about.
     pub tally: Cell<Tally>,
 }

@@ -9,11 +9,13 @@ use std::rc::Rc;
 
 use super::authorize::{Operation, Resource, allowed};
 use super::create_topics::{decided, patience};
+use super::endpoint::broker_of;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
 use super::{Broker, control};
-use crate::model::{BrokerId, ErrorCode};
+use crate::metadata::Image;
+use crate::model::ErrorCode;
 use crate::protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
 };
@@ -28,7 +30,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let mut first_error = ErrorCode::None;
     if !asked.is_empty() {
         let control = control::Request::CreatePartitions {
-            topics: asked.iter().map(creation).collect(),
+            topics: broker.additions(&asked),
             validate_only: request.validate_only,
         };
         let reply = broker.control(control, patience(request.timeout_ms)).await;
@@ -54,13 +56,20 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     Ok(context.reply(CreatePartitionsResponse::default().with_results(results), first_error))
 }
 
-fn creation(topic: &CreatePartitionsTopic) -> control::CreatePartitions {
+impl Broker {
+    fn additions(&self, asked: &[CreatePartitionsTopic]) -> Vec<control::CreatePartitions> {
+        let image = self.shard.image();
+        asked.iter().map(|topic| addition(&image, topic)).collect()
+    }
+}
+
+fn addition(image: &Image, topic: &CreatePartitionsTopic) -> control::CreatePartitions {
     control::CreatePartitions {
         topic: topic.name.to_string(),
         count: topic.count,
         assignments: topic.assignments.as_ref().map(|assignments| {
             let brokers = |assignment: &CreatePartitionsAssignment| {
-                assignment.broker_ids.iter().map(|id| BrokerId(id.0)).collect()
+                assignment.broker_ids.iter().map(|id| broker_of(image, id.0)).collect()
             };
             assignments.iter().map(brokers).collect()
         }),

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::authorize::{Operation, Resource, allowed};
+use super::endpoint::broker_of;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::{message, wire_id};
 use super::{Broker, control};
-use crate::metadata::topic_config;
-use crate::model::{BrokerId, ErrorCode};
+use crate::metadata::{Image, topic_config};
+use crate::model::ErrorCode;
 use crate::protocol::StrBytes;
 use crate::protocol::messages::create_topics_request::CreatableTopic;
 use crate::protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
@@ -33,7 +34,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let mut first_error = ErrorCode::None;
     if !asked.is_empty() {
         let control = control::Request::CreateTopics {
-            topics: asked.iter().map(creation).collect(),
+            topics: broker.creations(&asked),
             validate_only: request.validate_only,
         };
         let reply = broker.control(control, patience(request.timeout_ms)).await;
@@ -77,7 +78,14 @@ pub(super) fn decided(
     }
 }
 
-fn creation(topic: &CreatableTopic) -> control::CreateTopic {
+impl Broker {
+    fn creations(&self, asked: &[CreatableTopic]) -> Vec<control::CreateTopic> {
+        let image = self.shard.image();
+        asked.iter().map(|topic| creation(&image, topic)).collect()
+    }
+}
+
+fn creation(image: &Image, topic: &CreatableTopic) -> control::CreateTopic {
     control::CreateTopic {
         name: topic.name.to_string(),
         partitions: (topic.num_partitions != -1).then_some(topic.num_partitions),
@@ -86,7 +94,7 @@ fn creation(topic: &CreatableTopic) -> control::CreateTopic {
             .assignments
             .iter()
             .map(|replica| {
-                let brokers = replica.broker_ids.iter().map(|id| BrokerId(id.0)).collect();
+                let brokers = replica.broker_ids.iter().map(|id| broker_of(image, id.0)).collect();
                 (replica.partition_index, brokers)
             })
             .collect(),

@@ -1,7 +1,7 @@
 //! DescribeCluster 0-2 (key 60, KIP-700): brokers by the listener the client used, cluster id, controller.
 //!
 //! v1+ (KIP-919): the client says whether it wants brokers or controllers; a broker's listener knows the former.
-//! v2+ (KIP-1073): fenced brokers on demand. As in Kafka, the controller named is a live broker that takes admin
+//! v2+ (KIP-1073): fenced brokers on demand. The brokers are the nodes of Metadata. As in Kafka, the controller named is a live broker that takes admin
 //! requests: this one.
 
 use std::rc::Rc;
@@ -41,7 +41,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
             .filter(|node| !node.fenced || request.include_fenced_brokers)
             .map(|node| {
                 DescribeClusterBroker::default()
-                    .with_broker_id(node.broker.0.into())
+                    .with_broker_id(node.id.0.into())
                     .with_host(node.host)
                     .with_port(i32::from(node.port))
                     .with_rack(node.rack)

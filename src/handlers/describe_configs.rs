@@ -3,15 +3,17 @@
 //! A null or empty list of keys means all. v1+ synonyms on demand (KIP-226), v3+ types, and documentation on demand
 //! (KIP-569). Resource types: topic (2), broker (4; the empty name is what is set of every broker while the cluster
 //! runs, and no more), broker logger (8, KIP-412: levels), client metrics (16; there are none, so each has its defaults) and group (32).
-//! Anything else is INVALID_REQUEST. Sensitive values are never told. A resource that is named more than once is told
+//! Anything else is INVALID_REQUEST. A broker is named by its id or by that of one of its shards. Sensitive values are never told. A resource that is named more than once is told
 //! once: the answer is hundreds of times as long as the question.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
+use super::endpoint::broker_of;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
@@ -171,9 +173,20 @@ fn client_metrics() -> Vec<ConfigEntry> {
     ]
 }
 
+/// The broker's own id for that of one of its shards; any other name as it is.
+pub(super) fn broker_name<'a>(broker: &Broker, name: &'a str) -> Cow<'a, str> {
+    // one spelling of each id: see `check_broker`
+    let id = name.parse::<i32>().ok().filter(|id| id.to_string() == name);
+    match id.map(|id| (id, broker_of(&broker.shard.image(), id))) {
+        Some((id, owner)) if owner.0 != id => Cow::Owned(owner.to_string()),
+        _ => Cow::Borrowed(name),
+    }
+}
+
 /// A broker tells its own configs only.
 pub(super) fn check_broker(broker: &Broker, name: &str) -> Result<(), Refusal> {
     let own = broker.settings.broker.0;
+    let name = &*broker_name(broker, name);
     match name.parse::<i32>() {
         // One spelling only: each resource of a request is answered once, and a broker's answer is large.
         Ok(id) if id == own && name == own.to_string() => Ok(()),

@@ -5,6 +5,8 @@
 //! v3+ has an error for the whole, v4+ (KIP-827) the file system's total and usable bytes. A log that
 //! is on its way to another directory is told there, too: is_future_key is true, its size is what was copied, and its lag
 //! how far that is behind the log's end.
+//!
+//! Clients ask every node and add the answers up: by a shard's own port it tells every directory, and that shard's logs alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -39,7 +41,11 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         }
         return Ok(context.reply(response, error));
     }
-    let mut found = broker.shard.describe_logs(asked(&broker, &request)).await;
+    let asked = asked(&broker, &request);
+    let mut found = match context.connection.entrance {
+        None => broker.shard.describe_logs(asked).await,
+        Some(shard) => broker.shard.describe_logs_of(shard, asked).await,
+    };
     let mut by_directory = by_directory(found.logs).await;
     let mut first_error = ErrorCode::None;
     found.directories.sort_by(|a, b| a.path.cmp(&b.path));

@@ -10,9 +10,8 @@ use std::rc::Rc;
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed, topic_operations};
 use super::context::RequestContext;
-use super::endpoint::{has_listener, is_alive};
+use super::endpoint::{has_listener, is_alive, node_id, replica_ids};
 use super::list_offsets::note;
-use super::metadata::brokers;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::{is_internal, wire_id};
 use crate::metadata::{Image, Partition, check_topic_name};
@@ -192,17 +191,18 @@ impl Page<'_> {
     ) -> DescribeTopicPartitionsResponsePartition {
         let listener = &*self.context.connection.listener;
         let online = |broker| is_alive(image, broker) && has_listener(image, broker, listener);
-        let offline: Vec<BrokerId> =
-            partition.replicas.iter().copied().filter(|&replica| !online(replica)).collect();
+        let offline = partition.replicas.iter().filter(|&&replica| !online(replica));
         let leader = if online(partition.leader) { partition.leader } else { BrokerId::NONE };
+        let leader = node_id(image, leader, partition.shard_of(leader), listener);
+        let ids = |brokers: &[BrokerId]| replica_ids(image, partition, brokers, listener);
         DescribeTopicPartitionsResponsePartition::default()
             .with_partition_index(index)
             .with_leader_id(leader.0.into())
             .with_leader_epoch(partition.leader_epoch.0)
-            .with_replica_nodes(brokers(&partition.replicas))
-            .with_isr_nodes(brokers(&partition.isr))
-            .with_eligible_leader_replicas(Some(brokers(&partition.elr)))
-            .with_last_known_elr(Some(brokers(&partition.last_known_elr)))
-            .with_offline_replicas(brokers(&offline))
+            .with_replica_nodes(ids(&partition.replicas))
+            .with_isr_nodes(ids(&partition.isr))
+            .with_eligible_leader_replicas(Some(ids(&partition.elr)))
+            .with_last_known_elr(Some(ids(&partition.last_known_elr)))
+            .with_offline_replicas(replica_ids(image, partition, offline, listener))
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
-use super::endpoint::{Node, live_nodes};
+use super::endpoint::{Node, live_nodes, node_id};
 use super::list_offsets::{isolation, note};
 use super::service::{CloseReason, Outcome, Reply, Request};
 use super::topic::topic_id;
@@ -120,7 +120,7 @@ fn reply(
     let version = context.version();
     let indexes = asked.iter().flat_map(|topic| topic.partitions.iter().map(|asked| asked.partition));
     let partitions: Vec<_> =
-        indexes.zip(answers).map(|(index, answer)| partition(index, answer, version)).collect();
+        indexes.zip(answers).map(|(index, answer)| partition(broker, context, index, answer)).collect();
     let mut rest = partitions.as_slice();
     let topics: Vec<_> = asked
         .iter()
@@ -134,7 +134,7 @@ fn reply(
     let node_endpoints: Vec<_> = nodes
         .iter()
         .map(|node| fetch_response::NodeEndpoint {
-            broker: node.broker,
+            node: node.id,
             host: &node.host,
             port: node.port,
             rack: node.rack.as_deref(),
@@ -166,10 +166,15 @@ fn whole(
     Outcome::Reply(Reply { head, rest, error: first_error, mute: throttle.mute, wished_wait })
 }
 
-fn partition(index: i32, answer: &ReadOutcome, version: i16) -> fetch_response::Partition<'_> {
+fn partition<'a>(
+    broker: &Broker,
+    context: &RequestContext,
+    index: i32,
+    answer: &'a ReadOutcome,
+) -> fetch_response::Partition<'a> {
     let error = match answer.error {
         // the newer code means nothing to older clients
-        ErrorCode::KafkaStorageError if version <= 5 => ErrorCode::NotLeaderOrFollower,
+        ErrorCode::KafkaStorageError if context.version() <= 5 => ErrorCode::NotLeaderOrFollower,
         error => error,
     };
     fetch_response::Partition {
@@ -179,7 +184,10 @@ fn partition(index: i32, answer: &ReadOutcome, version: i16) -> fetch_response::
         last_stable_offset: answer.last_stable_offset,
         log_start_offset: answer.log_start_offset,
         diverging: answer.diverging,
-        current_leader: answer.leader.map(|leader| (leader.broker, leader.epoch)),
+        current_leader: answer.leader.map(|leader| {
+            let listener = &context.connection.listener;
+            (node_id(&broker.shard.image(), leader.broker, leader.shard, listener), leader.epoch)
+        }),
         aborted: answer.aborted.as_deref(),
         preferred_read_replica: None,
         records: &answer.records,
@@ -189,5 +197,9 @@ fn partition(index: i32, answer: &ReadOutcome, version: i16) -> fetch_response::
 /// The leaders named in the answers, each once.
 fn leaders(broker: &Broker, context: &RequestContext, answers: &[ReadOutcome]) -> Vec<Node> {
     let leaders = answers.iter().filter_map(|answer| answer.leader);
-    live_nodes(&broker.shard.image(), leaders.map(|leader| leader.broker), &context.connection.listener)
+    live_nodes(
+        &broker.shard.image(),
+        leaders.map(|leader| (leader.broker, leader.shard)),
+        &context.connection.listener,
+    )
 }

@@ -1,19 +1,20 @@
 //! FindCoordinator 0-6 (key 10): which broker coordinates a group, or a transactional id.
 //!
 //! v1+ also for transactions, v4+ several at once (KIP-699), v6+ also for share groups. The first question makes the coordinator's
-//! topic, and waits for it. Left out: share groups.
+//! topic, and waits for it. Where shards have ports of their own, the node is the shard that has the coordinator's partition.
+//! Left out: share groups.
 
 use std::rc::Rc;
 
 use super::authorize::Operation;
 use super::context::RequestContext;
-use super::endpoint::nodes;
+use super::endpoint::live_node;
 use super::groups::may;
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
 use super::{Broker, transactions};
-use crate::model::{BrokerId, ErrorCode, PartitionId};
+use crate::model::{BrokerId, ErrorCode, PartitionId, ShardId};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::find_coordinator_response::Coordinator;
 use crate::protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -27,7 +28,7 @@ const SEVERAL_FROM: i16 = 4;
 const SHARE_FROM: i16 = 6;
 
 /// Where a coordinator is, or why that is not known.
-type Found = Result<BrokerId, (ErrorCode, &'static str)>;
+type Found = Result<(BrokerId, Option<ShardId>), (ErrorCode, &'static str)>;
 
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, request) = request.decode::<FindCoordinatorRequest>()?;
@@ -83,8 +84,8 @@ impl Broker {
 
     fn leader_of(&self, partition: Option<PartitionId>) -> Found {
         let image = self.shard.image();
-        let leader = partition.and_then(|partition| Some(image.partition(partition)?.leader));
-        leader.ok_or((
+        let partition = partition.and_then(|partition| image.partition(partition));
+        partition.map(|partition| (partition.leader, partition.shard_of(partition.leader))).ok_or((
             ErrorCode::CoordinatorNotAvailable,
             "the coordinator's topic could not be made; the broker's log says why",
         ))
@@ -93,12 +94,11 @@ impl Broker {
     fn tell_coordinator(&self, context: &RequestContext, key: StrBytes, found: Found) -> Coordinator {
         let answer = Coordinator::default().with_key(key).with_node_id((-1).into()).with_port(-1);
         let (error, text) = match found {
-            Ok(broker) => {
-                let nodes = nodes(&self.shard.image(), &context.connection.listener);
-                match nodes.into_iter().find(|node| node.broker == broker && !node.fenced) {
+            Ok((broker, shard)) => {
+                match live_node(&self.shard.image(), broker, shard, &context.connection.listener) {
                     Some(node) => {
                         return answer
-                            .with_node_id(node.broker.0.into())
+                            .with_node_id(node.id.0.into())
                             .with_host(node.host)
                             .with_port(i32::from(node.port));
                     }

@@ -7,13 +7,16 @@
 //! (INVALID_REQUEST with a word about it), and of what Kafka lets change the settings of listeners, TLS and SASL,
 //! max.connections.per.ip.overrides and metric.reporters.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
-use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refusal, TOPIC, check_broker};
+use super::describe_configs::{
+    BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refusal, TOPIC, broker_name, check_broker,
+};
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::message;
@@ -30,8 +33,8 @@ use crate::protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlter
 /// The request carries no timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Type and name of a resource.
-pub(super) type Named<'a> = (i8, &'a str);
+/// Type and name of a resource, a broker's by the broker's own id.
+pub(super) type Named<'a> = (i8, Cow<'a, str>);
 
 /// What became of one resource.
 pub(super) struct Altered {
@@ -42,11 +45,11 @@ pub(super) struct Altered {
 pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outcome, CloseReason> {
     let (context, request) = request.decode::<IncrementalAlterConfigsRequest>()?;
     let named: Vec<Named> = (request.resources.iter())
-        .map(|resource| (resource.resource_type, resource.resource_name.as_str()))
+        .map(|resource| named(&broker, resource.resource_type, &resource.resource_name))
         .collect();
     let twice = named_twice(&named);
     let plans = (request.resources.iter().zip(&named))
-        .map(|(resource, named)| match alterable(&broker, &context, *named, &twice)? {
+        .map(|(resource, named)| match alterable(&broker, &context, named, &twice)? {
             Alterable::Loggers => {
                 check_changes(&resource.configs)?;
                 broker.loggers.alter(&resource.configs, request.validate_only)?;
@@ -129,21 +132,29 @@ fn decided(reply: Option<control::Reply>, count: usize) -> Result<Vec<ConfigResu
     }
 }
 
+pub(super) fn named<'a>(broker: &Broker, kind: i8, name: &'a str) -> Named<'a> {
+    match kind {
+        BROKER | BROKER_LOGGER => (kind, broker_name(broker, name)),
+        _ => (kind, Cow::Borrowed(name)),
+    }
+}
+
 /// The resources that a request names more than once.
-pub(super) fn named_twice<'a>(named: &[Named<'a>]) -> HashSet<Named<'a>> {
+pub(super) fn named_twice<'n, 'a>(named: &'n [Named<'a>]) -> HashSet<&'n Named<'a>> {
     let mut seen = HashSet::new();
-    named.iter().copied().filter(|&resource| !seen.insert(resource)).collect()
+    named.iter().filter(|&resource| !seen.insert(resource)).collect()
 }
 
 /// Whose configs may be changed.
 pub(super) fn alterable(
     broker: &Broker,
     context: &RequestContext,
-    (kind, name): Named<'_>,
-    twice: &HashSet<Named<'_>>,
+    resource: &Named<'_>,
+    twice: &HashSet<&Named<'_>>,
 ) -> Result<Alterable, Refusal> {
+    let (kind, name) = (resource.0, &*resource.1);
     let refused = |error, text: &str| Err((error, text.to_owned()));
-    if twice.contains(&(kind, name)) {
+    if twice.contains(resource) {
         return refused(ErrorCode::InvalidRequest, "each resource must appear at most once");
     }
     let stored = |kind| Ok(Alterable::Stored(ConfigResource { kind, name: name.to_owned() }));

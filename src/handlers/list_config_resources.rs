@@ -42,7 +42,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
                 TOPIC => broker.list_topics(&mut resources).await,
                 BROKER | BROKER_LOGGER => {
                     let nodes = nodes(&broker.shard.image(), &context.connection.listener);
-                    resources.extend(nodes.iter().map(|node| resource(kind, node.broker.0.to_string())));
+                    resources.extend(nodes.iter().map(|node| resource(kind, node.id.to_string())));
                 }
                 GROUP => {
                     let image = broker.shard.image();

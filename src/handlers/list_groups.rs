@@ -1,4 +1,6 @@
 //! ListGroups 0-5 (key 16): the groups this broker coordinates. v4+ by state (KIP-518), v5+ by type (KIP-848).
+//!
+//! Clients ask every node and add the answers up: by a shard's own port it tells that shard's groups alone.
 
 use std::rc::Rc;
 
@@ -13,7 +15,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
     let (context, request) = request.decode::<ListGroupsRequest>()?;
     let states = request.states_filter.iter().map(ToString::to_string).collect();
     let types = request.types_filter.iter().map(ToString::to_string).collect();
-    let (groups, error) = match broker.shard.list_groups(states, types).await {
+    let (groups, error) = match broker.shard.list_groups(context.connection.entrance, states, types).await {
         Ok(groups) => (groups, ErrorCode::None),
         Err(error) => (Vec::new(), error),
     };

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
-use super::metadata::brokers;
+use super::endpoint::replica_ids;
 use super::service::{CloseReason, Outcome, Request};
-use crate::metadata::{Partition, Topic};
-use crate::model::ErrorCode;
+use crate::metadata::{Image, Partition, Topic};
+use crate::model::{BrokerId, ErrorCode};
 use crate::protocol::StrBytes;
 use crate::protocol::messages::list_partition_reassignments_response::{
     OngoingPartitionReassignment, OngoingTopicReassignment,
@@ -29,13 +29,14 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
         let error = ErrorCode::ClusterAuthorizationFailed;
         return Ok(context.reply(response.with_error_code(error.code()), error));
     }
+    let listener = &*context.connection.listener;
     let topics = match &request.topics {
-        None => broker.every_reassignment().await,
+        None => broker.every_reassignment(listener).await,
         Some(asked) => {
             let image = broker.shard.image();
             let found = asked.iter().filter_map(|asked| {
                 let topic = image.topic_by_name(&asked.name)?;
-                under_way(topic, asked.partition_indexes.iter().copied())
+                under_way(&image, topic, asked.partition_indexes.iter().copied(), listener)
             });
             found.collect()
         }
@@ -45,7 +46,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
 
 impl Broker {
     /// By name. The rest of the shard gets a turn now and then.
-    async fn every_reassignment(&self) -> Vec<OngoingTopicReassignment> {
+    async fn every_reassignment(&self, listener: &str) -> Vec<OngoingTopicReassignment> {
         let mut found = Vec::new();
         let mut from = String::new();
         loop {
@@ -54,7 +55,8 @@ impl Broker {
                 let mut in_a_row = 0;
                 let mut last = None;
                 for topic in image.topics_from(&from) {
-                    found.extend(under_way(topic, 0..topic.partitions.len().try_into().unwrap_or(i32::MAX)));
+                    let indexes = 0..topic.partitions.len().try_into().unwrap_or(i32::MAX);
+                    found.extend(under_way(&image, topic, indexes, listener));
                     in_a_row += topic.partitions.len();
                     if in_a_row >= PARTITIONS_IN_A_ROW {
                         last = Some(topic.name.as_str());
@@ -71,16 +73,22 @@ impl Broker {
 }
 
 /// `None`: none of these partitions is on its way.
-fn under_way(topic: &Topic, indexes: impl Iterator<Item = i32>) -> Option<OngoingTopicReassignment> {
+fn under_way(
+    image: &Image,
+    topic: &Topic,
+    indexes: impl Iterator<Item = i32>,
+    listener: &str,
+) -> Option<OngoingTopicReassignment> {
     let partitions: Vec<_> = indexes
         .filter_map(|index| {
             let partition = topic.partitions.get(usize::try_from(index).ok()?)?;
+            let ids = |brokers: &[BrokerId]| replica_ids(image, partition, brokers, listener);
             is_under_way(partition).then(|| {
                 OngoingPartitionReassignment::default()
                     .with_partition_index(index)
-                    .with_replicas(brokers(&partition.replicas))
-                    .with_adding_replicas(brokers(&partition.adding))
-                    .with_removing_replicas(brokers(&partition.removing))
+                    .with_replicas(ids(&partition.replicas))
+                    .with_adding_replicas(ids(&partition.adding))
+                    .with_removing_replicas(ids(&partition.removing))
             })
         })
         .collect();

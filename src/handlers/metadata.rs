@@ -6,7 +6,8 @@
 //!
 //! A topic that does not exist is created if both sides allow it. The controller answers when the partitions are
 //! open, so the reply has the new topic; if that takes too long it says UNKNOWN_TOPIC_OR_PARTITION, which has clients
-//! ask again. controller_id is this broker, which takes admin requests like any other. Left out: the controller
+//! ask again. A broker whose shards have ports of their own is told as a node for each of them, and a partition's leader and
+//! replicas as the shards that have it. controller_id is this broker, which takes admin requests like any other. Left out: the controller
 //! mutation quota (KIP-599).
 
 use std::collections::HashSet;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use super::authorize::{Operation, Resource, allowed, cluster_operations, topic_operations};
 use super::context::RequestContext;
-use super::endpoint::{has_listener, is_alive, nodes};
+use super::endpoint::{has_listener, is_alive, node_id, nodes, replica_ids};
 use super::list_offsets::note;
 use super::service::{CloseReason, Outcome, Request};
 use super::topic::{is_internal, topic_id, wire_id};
@@ -26,7 +27,7 @@ use crate::protocol::StrBytes;
 use crate::protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use crate::protocol::messages::{self, MetadataRequest, MetadataResponse, TopicName};
+use crate::protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use crate::reactor::turn;
 
 /// A client that asks for a topic waits that long for its creation.
@@ -92,7 +93,7 @@ pub(super) async fn handle(broker: Rc<Broker>, request: Request) -> Result<Outco
             .filter(|node| !node.fenced)
             .map(|node| {
                 MetadataResponseBroker::default()
-                    .with_node_id(node.broker.0.into())
+                    .with_node_id(node.id.0.into())
                     .with_host(node.host)
                     .with_port(i32::from(node.port))
                     .with_rack(node.rack)
@@ -285,18 +286,15 @@ impl Shape<'_> {
             ErrorCode::None
         };
         let leader = if error.is_none() { leader } else { BrokerId::NONE };
+        let leader = node_id(image, leader, partition.shard_of(leader), listener);
         let offline = partition.replicas.iter().filter(|&&replica| !is_alive(image, replica));
         MetadataResponsePartition::default()
             .with_error_code(error.code())
             .with_partition_index(index)
             .with_leader_id(leader.0.into())
             .with_leader_epoch(partition.leader_epoch.0)
-            .with_replica_nodes(brokers(&partition.replicas))
-            .with_isr_nodes(brokers(&partition.isr))
-            .with_offline_replicas(offline.map(|replica| replica.0.into()).collect())
+            .with_replica_nodes(replica_ids(image, partition, &partition.replicas, listener))
+            .with_isr_nodes(replica_ids(image, partition, &partition.isr, listener))
+            .with_offline_replicas(replica_ids(image, partition, offline, listener))
     }
-}
-
-pub(super) fn brokers(ids: &[BrokerId]) -> Vec<messages::BrokerId> {
-    ids.iter().map(|id| id.0.into()).collect()
 }

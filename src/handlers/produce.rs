@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::Broker;
 use super::authorize::{Operation, Resource, allowed};
 use super::context::RequestContext;
-use super::endpoint::live_nodes;
+use super::endpoint::{live_nodes, node_id};
 use super::list_offsets::note;
 use super::repack::{self, Share};
 use super::service::{CloseReason, Outcome, Request, Stage};
@@ -300,7 +300,7 @@ impl Plan {
         assert_eq!(outcomes.len(), self.places.len(), "one outcome per batch");
         for (&(topic, partition), outcome) in self.places.iter().zip(&outcomes) {
             note(&mut self.first_error, outcome.error);
-            fill(&mut self.topics[topic].partition_responses[partition], outcome, context.version());
+            fill(broker, context, &mut self.topics[topic].partition_responses[partition], outcome);
         }
         if self.acks == Acks::None {
             return match self.first_error {
@@ -312,23 +312,31 @@ impl Plan {
         if context.version() >= 10 {
             let leaders = outcomes.iter().filter_map(|outcome| outcome.leader);
             let listener = &context.connection.listener;
-            response.node_endpoints =
-                live_nodes(&broker.shard.image(), leaders.map(|leader| leader.broker), listener)
-                    .into_iter()
-                    .map(|node| {
-                        NodeEndpoint::default()
-                            .with_node_id(node.broker.0.into())
-                            .with_host(node.host)
-                            .with_port(i32::from(node.port))
-                            .with_rack(node.rack)
-                    })
-                    .collect();
+            response.node_endpoints = live_nodes(
+                &broker.shard.image(),
+                leaders.map(|leader| (leader.broker, leader.shard)),
+                listener,
+            )
+            .into_iter()
+            .map(|node| {
+                NodeEndpoint::default()
+                    .with_node_id(node.id.0.into())
+                    .with_host(node.host)
+                    .with_port(i32::from(node.port))
+                    .with_rack(node.rack)
+            })
+            .collect();
         }
         context.reply(response, self.first_error)
     }
 }
 
-fn fill(response: &mut PartitionProduceResponse, outcome: &AppendOutcome, version: i16) {
+fn fill(
+    broker: &Broker,
+    context: &RequestContext,
+    response: &mut PartitionProduceResponse,
+    outcome: &AppendOutcome,
+) {
     response.error_code = outcome.error.code();
     response.base_offset = outcome.base_offset.0;
     response.log_start_offset = outcome.log_start_offset.0;
@@ -336,9 +344,10 @@ fn fill(response: &mut PartitionProduceResponse, outcome: &AppendOutcome, versio
         response.base_offset = -1;
         response.log_append_time_ms = -1;
     }
-    if let (10.., Some(leader)) = (version, outcome.leader) {
-        response.current_leader = LeaderIdAndEpoch::default()
-            .with_leader_id(leader.broker.0.into())
-            .with_leader_epoch(leader.epoch.0);
+    if let (10.., Some(leader)) = (context.version(), outcome.leader) {
+        let listener = &context.connection.listener;
+        let node = node_id(&broker.shard.image(), leader.broker, leader.shard, listener);
+        response.current_leader =
+            LeaderIdAndEpoch::default().with_leader_id(node.0.into()).with_leader_epoch(leader.epoch.0);
     }
 }

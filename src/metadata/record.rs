@@ -141,8 +141,10 @@ pub const METADATA_VERSION_LEVEL: i16 = 1;
 /// Type, version, length.
 const HEADER_BYTES: usize = 8;
 
-/// The version every record is written in at level 1.
+/// The version every record is written in at level 1, but for the registration of a broker whose shards have ports: an older
+/// reader passes over these, which loses nothing, since a broker registers at each start.
 const VERSION: u16 = 0;
+const VERSION_WITH_SHARD_PORTS: u16 = 1;
 
 /// Kafka's numbers where Kafka has the record; the fields are our own.
 mod kind {
@@ -169,7 +171,21 @@ mod kind {
     ];
 }
 
+/// The newest version there is.
+fn newest(kind: u16) -> u16 {
+    if kind == kind::REGISTER_BROKER { VERSION_WITH_SHARD_PORTS } else { VERSION }
+}
+
 impl Record {
+    fn version(&self) -> u16 {
+        match self {
+            Record::RegisterBroker(registration) if registration.has_shard_ports() => {
+                VERSION_WITH_SHARD_PORTS
+            }
+            _ => VERSION,
+        }
+    }
+
     fn kind(&self) -> u16 {
         match self {
             Record::FeatureLevel { .. } => kind::FEATURE_LEVEL,
@@ -187,7 +203,7 @@ impl Record {
     /// Appends the record to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.kind().put(out);
-        VERSION.put(out);
+        self.version().put(out);
         let length_at = out.len();
         0u32.put(out);
         match self {
@@ -195,7 +211,13 @@ impl Record {
                 name.put(out);
                 level.put(out);
             }
-            Record::RegisterBroker(registration) => registration.put(out),
+            Record::RegisterBroker(registration) => {
+                registration.put(out);
+                if registration.has_shard_ports() {
+                    let ports = registration.endpoints.iter().map(|endpoint| endpoint.shard_ports.clone());
+                    ports.collect::<Vec<_>>().put(out);
+                }
+            }
             Record::Topic { name, id } => {
                 name.put(out);
                 id.put(out);
@@ -233,20 +255,26 @@ impl Record {
         if !kind::ALL.contains(&kind) {
             return Err(DecodeError::UnknownType(kind));
         }
-        let record = Self::take_fields(kind, &mut fields).ok_or(DecodeError::Malformed)?;
-        if version == VERSION && !fields.is_empty() {
+        let record = Self::take_fields(kind, version, &mut fields).ok_or(DecodeError::Malformed)?;
+        if version <= newest(kind) && !fields.is_empty() {
             return Err(DecodeError::Malformed);
         }
         *input = rest;
         Ok(record)
     }
 
-    fn take_fields(kind: u16, input: &mut &[u8]) -> Option<Record> {
+    fn take_fields(kind: u16, version: u16, input: &mut &[u8]) -> Option<Record> {
         Some(match kind {
             kind::FEATURE_LEVEL => {
                 Record::FeatureLevel { name: Field::take(input)?, level: Field::take(input)? }
             }
-            kind::REGISTER_BROKER => Record::RegisterBroker(Field::take(input)?),
+            kind::REGISTER_BROKER => {
+                let mut registration = Registration::take(input)?;
+                if version >= VERSION_WITH_SHARD_PORTS {
+                    registration.take_shard_ports(input)?;
+                }
+                Record::RegisterBroker(registration)
+            }
             kind::TOPIC => Record::Topic { name: Field::take(input)?, id: Field::take(input)? },
             kind::PARTITION => Record::Partition(Field::take(input)?),
             kind::PARTITION_CHANGE => Record::PartitionChange(Field::take(input)?),
@@ -279,6 +307,24 @@ pub(super) fn take_encoded<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (record, rest) = input.split_at_checked(length.checked_add(HEADER_BYTES)?)?;
     *input = rest;
     Some(record)
+}
+
+impl Registration {
+    fn has_shard_ports(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| !endpoint.shard_ports.is_empty())
+    }
+
+    /// Those of each endpoint, in their order.
+    fn take_shard_ports(&mut self, input: &mut &[u8]) -> Option<()> {
+        let ports = Vec::<Vec<u16>>::take(input)?;
+        if ports.len() != self.endpoints.len() {
+            return None;
+        }
+        for (endpoint, ports) in self.endpoints.iter_mut().zip(ports) {
+            endpoint.shard_ports = ports;
+        }
+        Some(())
+    }
 }
 
 impl ConfigResource {
@@ -331,7 +377,28 @@ impl Field for ResourceKind {
 }
 
 fields!(ConfigResource { kind: ResourceKind, name: String });
-fields!(Endpoint { listener: String, host: String, port: u16, protocol: SecurityProtocol });
+/// Without the shards' ports, which stand behind the registration.
+impl Field for Endpoint {
+    const BYTES_MIN: usize = String::BYTES_MIN * 2 + u16::BYTES_MIN + SecurityProtocol::BYTES_MIN;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.listener.put(out);
+        self.host.put(out);
+        self.port.put(out);
+        self.protocol.put(out);
+    }
+
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        Some(Endpoint {
+            listener: Field::take(input)?,
+            host: Field::take(input)?,
+            port: Field::take(input)?,
+            protocol: Field::take(input)?,
+            shard_ports: Vec::new(),
+        })
+    }
+}
+
 fields!(SupportedFeature { name: String, min: i16, max: i16 });
 fields!(Registration {
     broker: BrokerId,

@@ -172,6 +172,8 @@ pub struct Endpoint {
     pub host: String,
     pub port: u16,
     pub protocol: SecurityProtocol,
+    /// The port of each shard, where each has one of its own; else empty.
+    pub shard_ports: Vec<u16>,
 }
 
 #[derive(Clone, Debug)]

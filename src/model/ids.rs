@@ -43,6 +43,46 @@ impl ShardId {
     }
 }
 
+/// A broker's id as clients see it. Where its shards have ports of their own, each of them is a node to clients: the shard in
+/// the millions, the broker below them.
+///
+/// Broker 7's shard 0 is node 7, its shard 2 is node 2000007.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub i32);
+
+impl NodeId {
+    /// A broker whose shards are nodes has an id below this.
+    pub const BROKERS_MAX: i32 = 1_000_000;
+    /// So many shards of any such broker have an id.
+    pub const SHARDS_MAX: usize = (i32::MAX / NodeId::BROKERS_MAX) as usize;
+
+    /// A broker that is one node, and a broker's shard 0.
+    #[must_use]
+    pub fn of(broker: BrokerId) -> NodeId {
+        NodeId(broker.0)
+    }
+
+    /// `None`: there is no id for it.
+    #[must_use]
+    pub fn of_shard(broker: BrokerId, shard: ShardId) -> Option<NodeId> {
+        let fits = (0..NodeId::BROKERS_MAX).contains(&broker.0) && shard.index() < NodeId::SHARDS_MAX;
+        fits.then(|| NodeId(i32::from(shard.0) * NodeId::BROKERS_MAX + broker.0))
+    }
+
+    /// The broker and its shard, if this is the id of a shard; what else it may be, only who knows the brokers can tell.
+    #[must_use]
+    pub fn parts(self) -> Option<(BrokerId, ShardId)> {
+        let shard = u16::try_from(self.0.div_euclid(NodeId::BROKERS_MAX)).ok()?;
+        Some((BrokerId(self.0 % NodeId::BROKERS_MAX), ShardId(shard)))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A topic's identity. A topic that is deleted and created again under its old name gets a new one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId(pub u128);
@@ -135,6 +175,29 @@ pub struct ProducerEpoch(pub i16);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nodes_id_says_which_shard_of_which_broker() {
+        for (broker, shard, id) in
+            [(1, 0, 1), (1, 1, 1_000_001), (0, 3, 3_000_000), (999_999, 2146, 2_146_999_999)]
+        {
+            let (broker, shard) = (BrokerId(broker), ShardId(shard));
+            assert_eq!(NodeId::of_shard(broker, shard), Some(NodeId(id)));
+            assert_eq!(NodeId(id).parts(), Some((broker, shard)));
+        }
+        for (broker, shard) in [(1_000_000, 0), (-1, 0), (1, 2147), (1, u16::MAX)] {
+            assert_eq!(NodeId::of_shard(BrokerId(broker), ShardId(shard)), None, "{broker} {shard}");
+        }
+        for id in [-1, -1_000_001, i32::MIN] {
+            assert_eq!(NodeId(id).parts(), None, "{id}");
+        }
+        assert_eq!(NodeId(i32::MAX).parts(), Some((BrokerId(483_647), ShardId(2147))));
+        assert_eq!(
+            NodeId::of(BrokerId(7_000_007)),
+            NodeId(7_000_007),
+            "a broker that is one node has any id"
+        );
+    }
 
     #[test]
     fn kafka_ids_print_and_parse() {

@@ -14,8 +14,8 @@ pub use cleanup_policy::CleanupPolicy;
 pub use durability::Durability;
 pub use error_code::ErrorCode;
 pub use ids::{
-    BrokerEpoch, BrokerId, DirectoryId, PartitionEpoch, PartitionId, ProducerEpoch, ProducerId, ShardId,
-    TopicId,
+    BrokerEpoch, BrokerId, DirectoryId, NodeId, PartitionEpoch, PartitionId, ProducerEpoch, ProducerId,
+    ShardId, TopicId,
 };
 pub use offset::{LeaderEpoch, Offset, TimestampMs};
 pub use security_protocol::SecurityProtocol;

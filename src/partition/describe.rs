@@ -37,13 +37,22 @@ impl Shard {
         all
     }
 
-    /// The metadata log, which is on shard 0; `None` if it is not open.
-    pub async fn describe_metadata_log(self: &Rc<Self>) -> Option<LogDescription> {
-        let request = ShardRequest::DescribeLogs(Some(Arc::new(vec![METADATA_PARTITION])));
-        let ShardReply::Logs(logs) = self.ask(ShardId::ZERO, request).await else {
+    /// As [`Self::describe_logs`], of this shard alone: its logs, and the log directories as it sees them.
+    pub async fn describe_logs_of(
+        self: &Rc<Self>,
+        shard: ShardId,
+        asked: Option<Arc<Vec<PartitionId>>>,
+    ) -> ShardLogs {
+        let ShardReply::Logs(logs) = self.ask(shard, ShardRequest::DescribeLogs(asked)).await else {
             unreachable!("DescribeLogs is answered in kind")
         };
-        logs.logs.first().copied()
+        logs
+    }
+
+    /// The metadata log, which is on shard 0; `None` if it is not open.
+    pub async fn describe_metadata_log(self: &Rc<Self>) -> Option<LogDescription> {
+        let asked = Some(Arc::new(vec![METADATA_PARTITION]));
+        self.describe_logs_of(ShardId::ZERO, asked).await.logs.first().copied()
     }
 
     pub(super) async fn describe_logs_local(&self, asked: Option<Arc<Vec<PartitionId>>>) -> ShardLogs {

@@ -11,7 +11,7 @@ use crate::log::producer_state::{ActiveProducer, EndTxn};
 use crate::metadata;
 use crate::metrics::Snapshot;
 use crate::model::{
-    BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId,
+    BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, ShardId,
     TimestampMs,
 };
 use crate::protocol::batch::BatchHeader;
@@ -276,6 +276,8 @@ impl AppendOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leader {
     pub broker: BrokerId,
+    /// Where the leader has it, if that is known.
+    pub shard: Option<ShardId>,
     pub epoch: LeaderEpoch,
 }
 

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::api::Api;
 use super::header::{FRAME_LENGTH_BYTES, ResponseHeader, begin_frame, finish_frame};
-use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, ProducerId, TopicId};
+use crate::model::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerId, TopicId};
 
 /// A response; what a version does not have is left out of it.
 #[derive(Clone, Copy, Debug)]
@@ -43,18 +43,18 @@ pub struct Partition<'a> {
     /// Where the client's log leaves ours; since version 12.
     pub diverging: Option<(LeaderEpoch, Offset)>,
     /// Who leads instead of us; since version 12.
-    pub current_leader: Option<(BrokerId, LeaderEpoch)>,
+    pub current_leader: Option<(NodeId, LeaderEpoch)>,
     /// `None` is null on the wire: the client did not ask for read_committed.
     pub aborted: Option<&'a [(ProducerId, Offset)]>,
     /// The follower to read from instead; since version 11.
-    pub preferred_read_replica: Option<BrokerId>,
+    pub preferred_read_replica: Option<NodeId>,
     /// Whole batches, one behind the other.
     pub records: &'a [Bytes],
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct NodeEndpoint<'a> {
-    pub broker: BrokerId,
+    pub node: NodeId,
     pub host: &'a str,
     pub port: u16,
     pub rack: Option<&'a str>,
@@ -202,7 +202,7 @@ impl<'a> Writer<'a> {
         self.put_varint(u32::try_from(size).expect("a few addresses"));
         self.count(endpoints.len());
         for endpoint in endpoints {
-            self.frame.put_i32(endpoint.broker.0);
+            self.frame.put_i32(endpoint.node.0);
             self.string(endpoint.host);
             self.frame.put_i32(i32::from(endpoint.port));
             match endpoint.rack {

@@ -77,7 +77,7 @@ pub use load::claim_place;
 pub use machine::tune_allocator;
 pub use mailbox::Mailbox;
 pub use mesh::{Mesh, MeshFull};
-pub use net::{LooseStream, TcpListener, TcpStream, probe_port};
+pub use net::{LooseListener, LooseStream, TcpListener, TcpStream, probe_port};
 pub use pulse::longest_stall;
 pub use start::{Cores, Options, ShardContext, StartError, run};
 pub use task::{Task, blocking, shard_count, shard_id, spawn, spawn_background, turn};

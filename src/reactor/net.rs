@@ -38,6 +38,9 @@ enum ListenerArm {
 /// A connection on this shard. All methods take `&self`: one task may receive while another sends.
 pub struct TcpStream(StreamArm);
 
+/// A listening socket that lives on no shard yet: connections wait in it.
+pub struct LooseListener(Socket);
+
 /// A connection that lives on no shard, on its way from one to another. Dropped, it is closed.
 pub struct LooseStream {
     socket: Socket,
@@ -60,6 +63,11 @@ impl TcpListener {
     /// For what one shard alone listens on: an address that anybody has is an error.
     pub fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
         TcpListener::bind_as(address, Sharing::Alone)
+    }
+
+    /// Takes it to this shard.
+    pub fn adopt(loose: LooseListener) -> io::Result<TcpListener> {
+        Ok(TcpListener(ListenerArm::Ring(Listening::watched(loose.0)?)))
     }
 
     fn bind_as(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
@@ -180,26 +188,52 @@ impl TcpStream {
     }
 }
 
+impl LooseListener {
+    /// For what one shard alone is to listen on, which nobody else can from now on. Waits as [`probe_port`]; `setting` is what
+    /// the operator would change.
+    pub fn bind(address: SocketAddr, setting: &str, patience: Duration) -> Result<LooseListener, StartError> {
+        patiently(patience, || {
+            let socket = bound_socket(address, Sharing::Alone)?;
+            socket.listen(BACKLOG)?;
+            Ok(LooseListener(socket))
+        })
+        .map_err(|error| cannot_listen(address, &error, setting, "another value"))
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+}
+
 /// Fails when another process listens on the port already and does not let go of it within `patience`, as one that
 /// was just killed does: the kernel tears its rings down after its end has been reported, and its listeners are held
 /// until then, for milliseconds, on a busy machine for more. The shards' own listeners cannot tell: they share the port
 /// among them (SO_REUSEPORT), and the kernel lets any process of the same user in. Called before the shards start;
 /// blocks. `setting` is what the operator would change.
 pub fn probe_port(address: SocketAddr, setting: &str, patience: Duration) -> Result<(), StartError> {
-    let port = address.port();
+    patiently(patience, || bound_socket(address, Sharing::Alone))
+        .map(drop)
+        .map_err(|error| cannot_listen(address, &error, setting, "another port"))
+}
+
+/// Tries again while the port is taken.
+fn patiently<T>(patience: Duration, bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let deadline = Instant::now() + patience;
-    let error = loop {
-        match bound_socket(address, Sharing::Alone) {
-            Ok(_) => return Ok(()),
+    loop {
+        match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {}
-            Err(error) => break error,
+            result => return result,
         }
         // Nothing tells when a port becomes free.
         std::thread::sleep(Duration::from_millis(5));
-    };
-    Err(StartError(match error.kind() {
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error, setting: &str, other: &str) -> StartError {
+    let port = address.port();
+    StartError(match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("port {port} is already in use: stop the other process or set {setting}= to another port")
+            format!("port {port} is already in use: stop the other process or set {setting}= to {other}")
         }
         io::ErrorKind::PermissionDenied => format!(
             "port {port} may not be used by this user: set {setting}= to a port from 1024 up, or grant CAP_NET_BIND_SERVICE"
@@ -208,7 +242,7 @@ pub fn probe_port(address: SocketAddr, setting: &str, patience: Duration) -> Res
             format!("{} is not an address of this machine: correct it in {setting}=", address.ip())
         }
         _ => format!("{address} cannot be listened on ({error}): correct it in {setting}="),
-    }))
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -253,6 +287,10 @@ impl Listening {
     fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Listening> {
         let socket = bound_socket(address, sharing)?;
         socket.listen(BACKLOG)?;
+        Listening::watched(socket)
+    }
+
+    fn watched(socket: Socket) -> io::Result<Listening> {
         socket.set_nonblocking(true)?;
         Ok(Listening { watch: ring().watch(socket.as_raw_fd()), socket })
     }

@@ -100,6 +100,11 @@ impl std::str::FromStr for Cores {
 const CPUS_MAX: usize = 4096;
 
 impl Cores {
+    /// How many shards there will be.
+    pub fn count(&self) -> Result<usize, StartError> {
+        Ok(self.placements()?.len())
+    }
+
     /// One entry per shard: the CPU it is pinned to, if any.
     fn placements(&self) -> Result<Vec<Option<usize>>, StartError> {
         let allowed = || -> Result<Vec<usize>, StartError> {

@@ -14,6 +14,7 @@ use super::lanes::Luggage;
 use super::limits::{Admission, Refusal};
 use super::{BoundListener, Shared};
 use crate::handlers::{ConnectionContext, Principal, Tally};
+use crate::model::ShardId;
 use crate::reactor::{Instant, TcpStream, now, sleep, spawn};
 
 /// After an accept that failed (no descriptors, no memory): at first, doubling, and at most.
@@ -33,7 +34,7 @@ pub(super) async fn accept_loop(shared: Rc<Shared>, listener: BoundListener) {
         match accepted.await {
             Some(Ok(stream)) => {
                 back_off = BACK_OFF_MIN;
-                welcome(&shared, &name, stream).await;
+                welcome(&shared, &name, listener.shard, stream).await;
             }
             Some(Err(error)) => {
                 if let Some(suppressed) = shared.log_rate.admit(now()) {
@@ -52,7 +53,7 @@ pub(super) async fn accept_loop(shared: Rc<Shared>, listener: BoundListener) {
 }
 
 /// Starts a connection, once the limits let it in.
-async fn welcome(shared: &Rc<Shared>, listener: &Arc<str>, stream: TcpStream) {
+async fn welcome(shared: &Rc<Shared>, listener: &Arc<str>, entrance: Option<ShardId>, stream: TcpStream) {
     // a peer that is gone already has no address and needs no answer
     let Ok(peer) = stream.peer_addr() else { return };
     let Some(admission) = admit(shared, listener, peer).await else { return };
@@ -64,6 +65,7 @@ async fn welcome(shared: &Rc<Shared>, listener: &Arc<str>, stream: TcpStream) {
         principal: Principal::anonymous(),
         listener: Arc::clone(listener),
         peer,
+        entrance,
         tally: Cell::new(Tally::new(now())),
     };
     let luggage = Luggage { context, admission, received: BytesMut::new(), muted_until: Instant::default() };

@@ -1,7 +1,7 @@
 //! Listeners, connections, the order of replies, start and stop.
 //!
 //! One [`Server`] per shard. Each listener of the configuration has a socket on every shard (SO_REUSEPORT spreads
-//! clients over them); a connection lives on the shard that accepted it, until most of its requests concern another: then
+//! clients over them), and may have one more with a port of the shard's own; a connection lives on the shard that accepted it, until most of its requests concern another: then
 //! it is handed over ([`lanes`]). A connection is two tasks around one
 //! shared [`Connection`](connection::Connection): the reader cuts frames and calls the handlers, the writer sends
 //! replies in the order of their requests. Metrics and health have a listener of their own: [`admin`].
@@ -67,6 +67,8 @@ const IDLE_CHECK_MAX: Duration = Duration::from_secs(5);
 pub struct BoundListener {
     pub socket: TcpListener,
     pub endpoint: Endpoint,
+    /// Whose own port it is; `None`: that of all shards.
+    pub shard: Option<ShardId>,
 }
 
 /// What the server takes from the configuration.

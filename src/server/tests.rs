@@ -181,9 +181,10 @@ impl Broker {
             host: "localhost".to_owned(),
             port: address.port(),
             protocol: SecurityProtocol::Plaintext,
+            shard_ports: Vec::new(),
         };
         let fake = Rc::new(Fake::default());
-        let listeners = vec![BoundListener { socket, endpoint }];
+        let listeners = vec![BoundListener { socket, endpoint, shard: None }];
         let service: Rc<dyn Service> = Rc::<Fake>::clone(&fake);
         let server = Rc::new(Server::with_service(settings, service, listeners, limits, lanes));
         Broker { fake, server, address }

@@ -27,6 +27,7 @@ mod people;
 mod python;
 mod run;
 mod scene;
+mod shard_ports;
 mod streams;
 mod transaction_tools_agree;
 mod transactions;

@@ -342,6 +342,21 @@ pub fn free_port() -> u16 {
     panic!("no free port from {FIRST} to {}", FIRST + COUNT);
 }
 
+/// The first of so many of such ports in a row.
+pub fn free_ports(count: u16) -> u16 {
+    // each is given to one test only
+    let mut first = free_port();
+    let mut last = first;
+    while last - first + 1 < count {
+        let next = free_port();
+        if next != last + 1 {
+            first = next;
+        }
+        last = next;
+    }
+    first
+}
+
 /// The first listener's `host:port` as the banner prints it.
 pub fn listener(banner: &[String]) -> String {
     let address = banner

@@ -38,6 +38,7 @@ mod records;
 mod recovery;
 mod restart;
 mod retention;
+mod shard_ports;
 mod slow_requests;
 mod small_disk;
 mod start_stop;

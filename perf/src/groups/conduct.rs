@@ -1,6 +1,6 @@
 //! A run of groups from its topic to its report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -23,7 +23,7 @@ use crate::measure::{Interval, Role, Series, histogram};
 use crate::report::{FORMAT, GeneratorUse, GroupsReport, Rebalance, Report, STEAL_PERCENT_MAX};
 use crate::run as runs;
 use crate::units::show_micros;
-use crate::watch::{Used, Watch, broker_pid};
+use crate::watch::{self, Used, Watch, broker_pid};
 use crate::wire::control::{Connection, Coordinated, NewTopic, name, string};
 use crate::wire::error_name;
 
@@ -162,7 +162,7 @@ impl<'a> Conductor<'a> {
         coordinators: Vec<String>,
     ) -> Result<Conductor<'a>> {
         let mut warnings = Vec::new();
-        let brokers = coordinators.iter().collect::<BTreeSet<_>>().len();
+        let brokers = watch::brokers(&coordinators);
         let pid = broker_pid(&options.target).filter(|_| brokers == 1);
         if brokers > 1 {
             warnings.push(runs::shared_load(brokers));

@@ -1,6 +1,6 @@
 //! A run of transactions from its topic to its report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread;
@@ -18,7 +18,7 @@ use crate::measure::{Interval, Role, Series};
 use crate::report::{FORMAT, GeneratorUse, Report, RoleReport, STEAL_PERCENT_MAX, TransactionsReport};
 use crate::run as runs;
 use crate::schedule::Schedule;
-use crate::watch::{Used, Watch};
+use crate::watch::{self, Used, Watch};
 use crate::wire::control::{self, Connection, Coordinated, NewTopic};
 
 /// Of the broker.
@@ -119,7 +119,7 @@ fn conduct(options: &Transactions, prepared: Prepared) -> Result<Report> {
     let (warm_up_seconds, seconds) = (whole(options.warm_up), whole(options.duration).max(1));
     let Prepared { plan, producers } = prepared;
     let coordinators = producers.iter().filter_map(|(_, coordinator)| coordinator.as_ref());
-    let brokers = plan.layout.brokers.iter().chain(coordinators).collect::<BTreeSet<_>>().len();
+    let brokers = watch::brokers(plan.layout.brokers.iter().chain(coordinators));
     let window = Window { from: warm_up_seconds * SECOND, until: (warm_up_seconds + seconds) * SECOND };
     let (measuring, intervals) = mpsc::channel();
     let works = works(options, plan, producers, window, &measuring);

@@ -1,10 +1,12 @@
 //! Where the listeners bind: names become addresses, and ports that others have are found before the shards start.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::{AdminListener, Config, Listener};
-use crate::reactor;
+use crate::model::ShardId;
+use crate::reactor::{self, LooseListener};
 
 /// A broker that was just killed lets go of its port within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +29,46 @@ pub(super) fn listeners(config: &Config) -> Result<Vec<SocketAddr>, String> {
         reactor::probe_port(address, "listeners", PATIENCE).map_err(|error| error.to_string())?;
     }
     Ok(addresses)
+}
+
+/// The shards' own ports, listened on from the start, so that the registration can tell them.
+pub(super) struct ShardPorts {
+    /// Of each listener, in the configuration's order, the bound port of each shard; empty: they have none.
+    pub(super) bound: Vec<Vec<u16>>,
+    /// Of each shard that has not taken them yet, in the order of the listeners.
+    sockets: Mutex<Vec<Vec<LooseListener>>>,
+}
+
+impl ShardPorts {
+    /// `addresses` are those of the listeners.
+    pub(super) fn bind(
+        config: &Config,
+        addresses: &[SocketAddr],
+        shards: usize,
+    ) -> Result<ShardPorts, String> {
+        config.check_shard_ports(shards).map_err(|error| error.to_string())?;
+        let mut bound = vec![Vec::new(); addresses.len()];
+        let mut sockets: Vec<Vec<LooseListener>> = (0..shards).map(|_| Vec::new()).collect();
+        if let Some(offset) = config.shard_port_offset {
+            for ((listener, address), bound) in config.listeners.iter().zip(addresses).zip(&mut bound) {
+                for (shard, sockets) in sockets.iter_mut().enumerate() {
+                    let address = SocketAddr::new(address.ip(), listener.shard_port(offset, shard));
+                    let socket = LooseListener::bind(address, "corelane.shard.port.offset", PATIENCE)
+                        .map_err(|error| format!("{} of shard {shard}: {error}", listener.name))?;
+                    let address = socket.local_addr().map_err(|error| error.to_string())?;
+                    bound.push(address.port());
+                    sockets.push(socket);
+                }
+            }
+        }
+        Ok(ShardPorts { bound, sockets: Mutex::new(sockets) })
+    }
+
+    /// Those of this shard, in the order of the listeners; for the shard itself, once.
+    pub(super) fn take(&self, shard: ShardId) -> Vec<LooseListener> {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut sockets[shard.index()])
+    }
 }
 
 /// Of the admin listener; empty: there is none, or only the default one and its port is taken, by others or by one of

@@ -8,9 +8,10 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::addresses::ShardPorts;
 use super::stop::StopSignal;
 use crate::cluster::{self, Boot, Booted, ControllerHost, Directories, SnapshotSettings};
-use crate::config::{Config, Listener, Live};
+use crate::config::{Config, Live};
 use crate::handlers::Loggers;
 use crate::metadata::{self, Endpoint, Image, LiveConfigs};
 use crate::metrics::snapshot;
@@ -33,6 +34,7 @@ pub(super) struct NodePlan {
     pub(super) core_list: String,
     /// Where each listener of the configuration binds, in its order; port 0 still open.
     pub(super) addresses: Vec<SocketAddr>,
+    pub(super) shard_ports: ShardPorts,
     /// Where the admin listener binds; empty: nowhere.
     pub(super) admin_addresses: Vec<SocketAddr>,
     /// When the process was started, milliseconds since 1970.
@@ -219,8 +221,18 @@ impl Node {
                 std::process::exit(1);
             }));
         }
-        let listeners = self.plan.config.listeners.iter().zip(addresses).zip(sockets);
-        listeners.map(|((listener, &address), socket)| bound_listener(listener, address, socket)).collect()
+        let shared = self.plan.endpoints(addresses).zip(sockets);
+        let shared = shared.map(|(endpoint, socket)| BoundListener { socket, endpoint, shard: None });
+        let shard = reactor::shard_id();
+        let own = self.plan.endpoints(addresses).zip(self.plan.shard_ports.take(shard));
+        let own = own.map(|(endpoint, socket)| {
+            let socket = TcpListener::adopt(socket).unwrap_or_else(|error| {
+                tracing::error!(port = endpoint.shard_ports[shard.index()], %error, "cannot listen");
+                std::process::exit(1);
+            });
+            BoundListener { socket, endpoint, shard: Some(shard) }
+        });
+        shared.chain(own).collect()
     }
 
     fn bind_first(&self) -> Result<Vec<SocketAddr>, String> {
@@ -310,14 +322,13 @@ impl Node {
         addresses: &[SocketAddr],
     ) -> Result<Vec<RelocatePartition>, String> {
         let NodePlan { config, directories, .. } = &*self.plan;
-        let listeners = config.listeners.iter().zip(addresses);
         let boot = Boot {
             shard_count,
             image,
             settings: config.controller.clone(),
             log_dirs: directories.log_dirs.clone(),
             fresh: directories.fresh,
-            endpoints: listeners.map(|(listener, address)| endpoint(listener, *address)).collect(),
+            endpoints: self.plan.endpoints(addresses).collect(),
             rack: config.rack.clone(),
             snapshots: SnapshotSettings {
                 after_bytes: config.metadata_snapshot_bytes,
@@ -347,18 +358,32 @@ impl Node {
     }
 }
 
-fn endpoint(listener: &Listener, bound: SocketAddr) -> Endpoint {
-    let port = if listener.advertised_port == 0 { bound.port() } else { listener.advertised_port };
-    Endpoint {
-        listener: listener.name.clone(),
-        host: listener.advertised_host.clone(),
-        port,
-        protocol: listener.protocol,
+impl NodePlan {
+    /// What clients of each listener are told; `bound` is where they listen.
+    fn endpoints(&self, bound: &[SocketAddr]) -> impl Iterator<Item = Endpoint> {
+        let listeners = self.config.listeners.iter().zip(bound).zip(&self.shard_ports.bound);
+        listeners.map(|((listener, address), shard_ports)| {
+            let offset = self.config.shard_port_offset.unwrap_or(0);
+            let advertised = |(shard, &bound)| listener.advertised_shard_port(offset, shard, bound);
+            Endpoint {
+                listener: listener.name.clone(),
+                host: listener.advertised_host.clone(),
+                port: if listener.advertised_port == 0 { address.port() } else { listener.advertised_port },
+                protocol: listener.protocol,
+                shard_ports: shard_ports.iter().enumerate().map(advertised).collect(),
+            }
+        })
     }
 }
 
-fn bound_listener(listener: &Listener, address: SocketAddr, socket: TcpListener) -> BoundListener {
-    BoundListener { socket, endpoint: endpoint(listener, address) }
+/// `10092-10093`, or one by one if they are not in a row.
+fn ports(ports: &[u16]) -> String {
+    match ports {
+        [first, .., last] if ports.is_sorted_by(|a, b| a.checked_add(1) == Some(*b)) => {
+            format!("{first}-{last}")
+        }
+        _ => ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// What an operator wants to know first; the last line says that clients may come.
@@ -379,13 +404,14 @@ fn print_banner(
     )?;
     writeln!(out, "  shards    {shard_count}")?;
     writeln!(out, "  cores     {}", plan.core_list)?;
-    for (listener, address) in config.listeners.iter().zip(addresses) {
-        let advertised = endpoint(listener, *address);
-        writeln!(
-            out,
-            "  listener  {}://{address}, advertised as {}:{}",
-            listener.name, advertised.host, advertised.port
-        )?;
+    let endpoints: Vec<Endpoint> = plan.endpoints(addresses).collect();
+    for (endpoint, address) in endpoints.iter().zip(addresses) {
+        let Endpoint { listener, host, port, shard_ports, .. } = endpoint;
+        write!(out, "  listener  {listener}://{address}, advertised as {host}:{port}")?;
+        if !shard_ports.is_empty() {
+            write!(out, ", one port per shard: {}", ports(shard_ports))?;
+        }
+        writeln!(out)?;
     }
     if let Some(address) = admin_addresses.first() {
         writeln!(out, "  admin     http://{address}/metrics")?;
@@ -393,8 +419,7 @@ fn print_banner(
     for directory in &plan.directories.log_dirs {
         writeln!(out, "  data      {}", directory.path.display())?;
     }
-    let first = endpoint(&config.listeners[0], addresses[0]);
-    let bootstrap = format!("{}:{}", first.host, first.port);
+    let bootstrap = format!("{}:{}", endpoints[0].host, endpoints[0].port);
     writeln!(
         out,
         "  try it    echo 'Hello, Kafka!' | kcat -b {bootstrap} -P -t topic1 && kcat -b {bootstrap} -C -t topic1 -e"

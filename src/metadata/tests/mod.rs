@@ -134,6 +134,7 @@ impl Cluster {
                     host: "localhost".to_owned(),
                     port: 9092,
                     protocol: SecurityProtocol::Plaintext,
+                    shard_ports: Vec::new(),
                 }],
                 incarnation: words.next().unwrap().parse().unwrap(),
                 rack: words.next().map(str::to_owned),

@@ -1,32 +1,39 @@
 use super::*;
 
+fn registration(shard_ports: &[u16]) -> Registration {
+    Registration {
+        broker: BrokerId(7),
+        incarnation: 1 << 100,
+        epoch: BrokerEpoch(i64::MAX),
+        rack: Some("r\u{e4}ck".to_owned()),
+        endpoints: vec![
+            Endpoint {
+                listener: "PLAINTEXT".to_owned(),
+                host: "::1".to_owned(),
+                port: 65535,
+                protocol: SecurityProtocol::Plaintext,
+                shard_ports: shard_ports.to_vec(),
+            },
+            Endpoint {
+                listener: "OUTSIDE".to_owned(),
+                host: String::new(),
+                port: 0,
+                protocol: SecurityProtocol::SaslSsl,
+                shard_ports: Vec::new(),
+            },
+        ],
+        features: vec![SupportedFeature { name: "f".to_owned(), min: 1, max: 2 }],
+        fenced: true,
+    }
+}
+
 fn samples() -> Vec<Record> {
     let partition = PartitionId { topic: TopicId(u128::MAX - 5), index: i32::MAX };
     let brokers = |ids: &[i32]| ids.iter().map(|&id| BrokerId(id)).collect::<Vec<_>>();
     vec![
         Record::FeatureLevel { name: "some.feature".to_owned(), level: -3 },
-        Record::RegisterBroker(Registration {
-            broker: BrokerId(7),
-            incarnation: 1 << 100,
-            epoch: BrokerEpoch(i64::MAX),
-            rack: Some("r\u{e4}ck".to_owned()),
-            endpoints: vec![
-                Endpoint {
-                    listener: "PLAINTEXT".to_owned(),
-                    host: "::1".to_owned(),
-                    port: 65535,
-                    protocol: SecurityProtocol::Plaintext,
-                },
-                Endpoint {
-                    listener: "OUTSIDE".to_owned(),
-                    host: String::new(),
-                    port: 0,
-                    protocol: SecurityProtocol::SaslSsl,
-                },
-            ],
-            features: vec![SupportedFeature { name: "f".to_owned(), min: 1, max: 2 }],
-            fenced: true,
-        }),
+        Record::RegisterBroker(registration(&[])),
+        Record::RegisterBroker(registration(&[9093, 9094, 65535])),
         Record::Topic { name: "t".to_owned(), id: TopicId(3) },
         Record::Partition(NewPartition {
             partition,
@@ -143,14 +150,48 @@ fn a_newer_versions_extra_fields_are_skipped() {
         let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) + 4;
         bytes[4..8].copy_from_slice(&length.to_be_bytes());
         assert_eq!(decode(&bytes), Err(DecodeError::Malformed), "this version has no such field");
-        bytes[3] = 1;
+        if record == Record::RegisterBroker(registration(&[])) {
+            continue; // a newer one has shards' ports, too
+        }
+        bytes[3] += 1;
         assert_eq!(decode(&bytes), Ok(record));
     }
 }
 
+/// What the version before shards had ports has written, and what it makes of what is written now: all but the ports.
+#[test]
+fn a_registration_with_shards_ports_is_the_one_before_and_more() {
+    let mut before = vec![0, 27, 0, 0, 0, 0, 0, 99]; // type, version, length
+    before.extend([0, 0, 0, 7]); // broker
+    before.extend((1u128 << 100).to_be_bytes()); // incarnation
+    before.extend(i64::MAX.to_be_bytes()); // epoch
+    before.extend([1, 0, 0, 0, 5, b'r', 0xc3, 0xa4, b'c', b'k']); // rack
+    before.extend([0, 0, 0, 2]); // endpoints
+    before.extend(b"\0\0\0\x09PLAINTEXT\0\0\0\x03::1\xff\xff\0\0");
+    before.extend(b"\0\0\0\x07OUTSIDE\0\0\0\0\0\0\0\x03");
+    before.extend(b"\0\0\0\x01\0\0\0\x01f\0\x01\0\x02"); // features
+    before.push(1); // fenced
+    let without = Record::RegisterBroker(registration(&[]));
+    assert_eq!(encode(&without), before);
+    assert_eq!(decode(&before), Ok(without));
+
+    let with = Record::RegisterBroker(registration(&[9093, 9094]));
+    let ports = [0, 0, 0, 2, 0, 0, 0, 2, 35, 133, 35, 134, 0, 0, 0, 0];
+    let mut bytes = before.clone();
+    bytes.extend(ports);
+    (bytes[3], bytes[7]) = (1, 99 + 16); // version, length
+    assert_eq!(encode(&with), bytes);
+    assert_eq!(decode(&bytes), Ok(with));
+    // of one endpoint only
+    bytes.truncate(before.len());
+    bytes.extend([0, 0, 0, 1, 0, 0, 0, 2, 35, 133, 35, 134]);
+    bytes[7] = 99 + 12;
+    assert_eq!(decode(&bytes), Err(DecodeError::Malformed));
+}
+
 #[test]
 fn what_this_version_does_not_know_is_an_error() {
-    let mut bytes = encode(&samples()[2]);
+    let mut bytes = encode(&Record::Topic { name: "t".to_owned(), id: TopicId(3) });
     bytes[0] = 77;
     assert_eq!(decode(&bytes), Err(DecodeError::UnknownType(77 << 8 | 2)));
 }

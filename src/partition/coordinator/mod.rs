@@ -42,7 +42,8 @@ use crate::coordinator::{Machine, Ticket};
 use crate::log::producer_state::EndTxn;
 use crate::metadata::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use crate::metrics::snapshot::PartitionCounters;
-use crate::model::{ErrorCode, PartitionId, ProducerId};
+use crate::model::{ErrorCode, PartitionId, ProducerId, ShardId};
+use crate::reactor;
 use crate::reactor::sync::Sender;
 
 /// Of all coordinators.
@@ -50,6 +51,12 @@ use crate::reactor::sync::Sender;
 pub struct Settings {
     pub groups: group::Settings,
     pub transactions: transaction::Settings,
+}
+
+/// This shard alone; `None`: all of the node.
+fn shards(only: Option<ShardId>) -> impl Iterator<Item = ShardId> {
+    let of = |shard| ShardId(u16::try_from(shard).expect("shards are few"));
+    (0..reactor::shard_count()).map(of).filter(move |&shard| only.is_none_or(|only| only == shard))
 }
 
 /// The coordinators of one shard.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Shard;
+use super::{Shard, shards};
 use crate::coordinator::group::{Body, Client, GroupCoordinator, Reply, Request};
 use crate::metadata::OFFSETS_TOPIC;
 use crate::model::{ErrorCode, PartitionId, ShardId};
@@ -67,18 +67,18 @@ impl Shard {
         if is_ours { ErrorCode::CoordinatorLoadInProgress } else { ErrorCode::NotCoordinator }
     }
 
-    /// The groups of every coordinator on this node.
+    /// The groups of every coordinator on this node, or on `only` this shard.
     ///
     /// # Errors
     /// A coordinator that cannot tell (yet).
     pub async fn list_groups(
         self: &Rc<Self>,
+        only: Option<ShardId>,
         states: Vec<String>,
         types: Vec<String>,
     ) -> Result<Vec<ListedGroup>, ErrorCode> {
         let mut listed = Vec::new();
-        for shard in 0..reactor::shard_count() {
-            let to = ShardId(u16::try_from(shard).expect("shards are few"));
+        for to in shards(only) {
             let request = ShardRequest::ListGroups { states: states.clone(), types: types.clone() };
             let ShardReply::Groups(groups) = self.ask(to, request).await else {
                 unreachable!("ListGroups is answered in kind")

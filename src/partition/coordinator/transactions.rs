@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use super::{Shard, Stage};
+use super::{Shard, Stage, shards};
 use crate::coordinator::transaction::{Body, Reply, Request, TransactionCoordinator, unknown_filters};
 use crate::metadata::TRANSACTIONS_TOPIC;
 use crate::metrics::snapshot;
 use crate::model::{ErrorCode, PartitionId, ShardId};
 use crate::partition::message::{ShardReply, ShardRequest};
 use crate::protocol::messages::{ListTransactionsRequest, ListTransactionsResponse};
-use crate::reactor;
 
 impl Shard {
     /// The partition that holds the records of a transactional id; `None`: there is no `__transaction_state` yet.
@@ -65,17 +64,17 @@ impl Shard {
         measured
     }
 
-    /// The transactions of every coordinator on this node.
+    /// The transactions of every coordinator on this node, or on `only` this shard.
     pub async fn list_transactions(
         self: &Rc<Self>,
+        only: Option<ShardId>,
         request: ListTransactionsRequest,
     ) -> ListTransactionsResponse {
         let mut response = unknown_filters(&request);
         if response.error_code != ErrorCode::None.code() {
             return response;
         }
-        for shard in 0..reactor::shard_count() {
-            let to = ShardId(u16::try_from(shard).expect("shards are few"));
+        for to in shards(only) {
             let ShardReply::Transactions(listed) =
                 self.ask(to, ShardRequest::ListTransactions(request.clone())).await
             else {

@@ -129,7 +129,7 @@ fn partition_errors_with_all_that_explains_them() {
     let mut moved = quiet(1, &[]);
     moved.error = ErrorCode::NotLeaderOrFollower;
     moved.high_watermark = Offset::NONE;
-    moved.current_leader = Some((BrokerId(2), LeaderEpoch(6)));
+    moved.current_leader = Some((NodeId(2), LeaderEpoch(6)));
     let mut both = quiet(2, &[]);
     both.error = ErrorCode::FencedLeaderEpoch;
     both.diverging = diverging.diverging;
@@ -164,7 +164,7 @@ fn aborted_transactions_and_a_preferred_replica() {
     committed.aborted = Some(&aborted);
     let mut clean = quiet(1, &[]);
     clean.aborted = Some(&[]);
-    clean.preferred_read_replica = Some(BrokerId(3));
+    clean.preferred_read_replica = Some(NodeId(3));
     let partitions = [committed, clean];
     let topics = [Topic { name: "t", id: TOPIC_ID, partitions: &partitions }];
     check(&response(&topics), |version| {
@@ -189,8 +189,8 @@ fn session_errors_and_node_endpoints() {
     use kafka_protocol::messages::fetch_response::NodeEndpoint as CrateEndpoint;
     let long_host = "h".repeat(200);
     let endpoints = [
-        NodeEndpoint { broker: BrokerId(2), host: &long_host, port: 65_535, rack: None },
-        NodeEndpoint { broker: BrokerId(3), host: "b", port: 1, rack: Some("r") },
+        NodeEndpoint { node: NodeId(2), host: &long_host, port: 65_535, rack: None },
+        NodeEndpoint { node: NodeId(3), host: "b", port: 1, rack: Some("r") },
     ];
     let mut response = response(&[]);
     response.error = ErrorCode::FetchSessionIdNotFound;
@@ -207,7 +207,7 @@ fn session_errors_and_node_endpoints() {
                 .iter()
                 .map(|endpoint| {
                     CrateEndpoint::default()
-                        .with_node_id(endpoint.broker.0.into())
+                        .with_node_id(endpoint.node.0.into())
                         .with_host(endpoint.host.to_owned().into())
                         .with_port(i32::from(endpoint.port))
                         .with_rack(endpoint.rack.map(|rack| rack.to_owned().into()))

@@ -51,7 +51,7 @@ async fn what_is_missing(world: &Rc<World>, node: &Node) -> Vec<String> {
             read => missing.push(format!("{part:?} is not to be read to its end: {read:?}")),
         }
     }
-    let listed = shard.list_transactions(ListTransactionsRequest::default()).await;
+    let listed = shard.list_transactions(None, ListTransactionsRequest::default()).await;
     if listed.error_code != 0 {
         missing.push(format!("a coordinator answers with error {}", listed.error_code));
     }
