@@ -156,7 +156,7 @@ impl Driver {
             self.ring.enter(Wait::No);
             began
         } else {
-            self.sleep(wait, began)
+            self.sleep(began)
         };
         self.timers.borrow_mut().fire(now);
         turns.into_iter().chain(background_turns).for_each(Waker::wake);
@@ -185,7 +185,7 @@ impl Driver {
         is_busy
     }
 
-    /// Nobody has anything to do: how long that may last.
+    /// Nobody has anything to do: whether that may last, and the alarm is set for when it must not any more.
     fn rest(&self, now: Instant) -> Wait {
         if !self.spin.is_zero() {
             let since = self.idle_since.get().unwrap_or(now);
@@ -197,16 +197,19 @@ impl Driver {
         }
         let sweep = (buffer::lent_bytes() > 0).then(|| self.swept_at.get().after(SWEEP_PERIOD));
         match [self.timers.borrow().next(), sweep].into_iter().flatten().min() {
-            None => Wait::Endless,
+            None => Wait::Yes,
             Some(deadline) if deadline <= now => Wait::No,
-            Some(deadline) => Wait::AtMost(deadline.since(now)),
+            Some(deadline) => {
+                self.ring.wake_at(deadline, now);
+                Wait::Yes
+            }
         }
     }
 
-    fn sleep(&self, wait: Wait, began: Instant) -> Instant {
+    fn sleep(&self, began: Instant) -> Instant {
         if self.bell.fall_asleep() {
             self.pulse.fall_asleep();
-            self.ring.enter(wait);
+            self.ring.enter(Wait::Yes);
             self.bell.wake_up();
         } else {
             self.ring.enter(Wait::No);

@@ -85,7 +85,7 @@ fn io_uring() -> Result<(), StartError> {
         opcode::Send::CODE,
         opcode::Recv::CODE,
     ];
-    // A wait with a time limit (5.11), and a socket that is watched once for all (5.13, which brought this feature, too).
+    // A timer that can be moved (5.11), and a socket that is watched once for all (5.13, which brought this feature, too).
     let features = ring.params().is_feature_ext_arg() && ring.params().is_feature_resource_tagging();
     if known && features && needed.iter().all(|&operation| probe.is_supported(operation)) {
         return Ok(());

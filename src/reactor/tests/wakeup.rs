@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::mpsc;
 
+use futures_lite::future::or;
+
 use super::*;
 use crate::model::ShardId;
 
@@ -64,6 +66,29 @@ fn a_shard_with_nothing_to_do_sleeps() {
         assert!(took < Duration::from_millis(50), "{took:?} of CPU in half a second of nothing");
         drop((client, waits));
         reads.await.unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_ends_in_time_whichever_others_there_are() {
+    on_a_shard("wakeup-alarm", |_| async {
+        let ended = Rc::new(Cell::new(0));
+        let _long = spawn(sleep(Duration::from_secs(3600)));
+        turn().await;
+        for round in 1..=100 {
+            // earlier than what the ring waits for, and one that nobody waits for any more
+            or(sleep(Duration::from_micros(50)), turn()).await;
+            let count = Rc::clone(&ended);
+            let later = spawn(async move {
+                sleep(Duration::from_micros(400)).await;
+                count.set(count.get() + 1);
+            });
+            let began = now();
+            sleep(Duration::from_micros(200)).await;
+            assert!(now().since(began) >= Duration::from_micros(200), "round {round}");
+            later.await;
+            assert_eq!(ended.get(), round);
+        }
     });
 }
 
